@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+
+GO       ?= go
+PREFIX   ?= /usr/local
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS   = -s -w -X github.com/isolate-shim/isolate/shim/version.Version=$(VERSION) -X github.com/isolate-shim/isolate/shim/version.Revision=$(REVISION)
+BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags no_grpc -ldflags '$(LDFLAGS)'
+LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+UNIT      = $(shell $(GO) list ./... | grep -v /integration)
+FUZZTIME ?= 10s
+
+.PHONY: help build test test-unit integration lint fuzz bench demo install uninstall clean
+
+help: ## print this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the shim and isolatectl, static, into bin/
+	$(BUILD) -o bin/ ./cmd/containerd-shim-isolate-v1 ./cmd/isolatectl
+
+test: test-unit integration ## run all tests; sets everything up by itself (needs root)
+
+test-unit: ## run the tests of single packages
+	$(GO) test -count=1 $(UNIT)
+
+integration: ## run the tests that drive real containerd, runc, crun and lxcfs (needs root)
+	$(GO) run ./integration/cmd/peers
+	$(GO) test -count=1 -timeout 40m ./integration/...
+
+lint: ## check style and correctness
+	$(GO) vet ./...
+	$(GO) run $(LINT) run ./...
+
+fuzz: ## fuzz every parser for FUZZTIME each
+	$(GO) run ./integration/cmd/fuzzall -time $(FUZZTIME)
+
+bench: ## measure isolate beside io.containerd.runc.v2, in one run (needs root)
+	$(GO) run ./integration/cmd/bench
+
+demo: ## run an ordinary image under isolate with real containerd, from nothing (needs root)
+	$(GO) run ./integration/cmd/demo
+
+install: build ## install the binaries below PREFIX
+	install -D -t $(DESTDIR)$(PREFIX)/bin bin/containerd-shim-isolate-v1 bin/isolatectl
+
+uninstall: ## remove what install installed
+	$(RM) $(DESTDIR)$(PREFIX)/bin/containerd-shim-isolate-v1 $(DESTDIR)$(PREFIX)/bin/isolatectl
+
+clean: ## remove what build made
+	$(RM) -r bin

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Device is a device node that the shim makes for a container, on a tmpfs of
+// its own: a bind of the host's node would belong to nobody in the container's
+// user namespace, with the host's mode.
+type Device struct {
+	Path         string // in the container
+	Type         string // "c" or "b"
+	Major, Minor int64
+	UID, GID     uint32 // in the container
+	Mode         os.FileMode
+}
+
+// nestingDevices are what FUSE file systems and VPNs inside need; the kernel
+// lets user namespaces use both (FUSE since 4.18, tun for the owner of the
+// network namespace).
+var nestingDevices = []Device{
+	{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, Mode: 0o666},
+	{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200, Mode: 0o666},
+}
+
+// Devices lists the nodes to make: those that nesting needs and those that the
+// caller asked for, unless it asked for privileged, which means all of the
+// host's: a container is never privileged on the host.
+func Devices(s *specs.Spec) []Device {
+	out := slices.Clone(nestingDevices)
+	if Privileged(s) {
+		return out
+	}
+	for _, d := range s.Linux.Devices {
+		if d.Type != "c" && d.Type != "u" && d.Type != "b" {
+			continue // a fifo is the runtime's business
+		}
+		dev := Device{Path: d.Path, Type: d.Type, Major: d.Major, Minor: d.Minor, Mode: 0o660}
+		if d.FileMode != nil {
+			dev.Mode = d.FileMode.Perm()
+		}
+		if d.UID != nil {
+			dev.UID = *d.UID
+		}
+		if d.GID != nil {
+			dev.GID = *d.GID
+		}
+		if i := slices.IndexFunc(out, func(o Device) bool { return o.Path == d.Path }); i >= 0 {
+			continue
+		}
+		out = append(out, dev)
+	}
+	return out
+}
+
+// Privileged recognises what clients send for --privileged: every device
+// allowed.
+func Privileged(s *specs.Spec) bool {
+	return s.Linux.Resources != nil && slices.ContainsFunc(s.Linux.Resources.Devices, allowsAll)
+}
+
+func allowsAll(r specs.LinuxDeviceCgroup) bool {
+	any := func(n *int64) bool { return n == nil || *n == -1 }
+	return r.Allow && (r.Type == "" || r.Type == "a") && any(r.Major) && any(r.Minor)
+}
+
+// devices puts the staged nodes in place of the host's and allows them in the
+// device cgroup.
+func devices(s *specs.Spec, p *Plan) {
+	if s.Linux.Resources == nil {
+		s.Linux.Resources = &specs.LinuxResources{}
+	}
+	rules := slices.Clone(s.Linux.Resources.Devices)
+	privileged := Privileged(s)
+	if privileged {
+		rules = slices.DeleteFunc(rules, allowsAll)
+		rules = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, rules...)
+	}
+	for _, d := range nestingDevices {
+		rule := specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: "rwm"}
+		if !slices.ContainsFunc(rules, func(r specs.LinuxDeviceCgroup) bool { return sameDevice(r, rule) }) {
+			rules = append(rules, rule)
+		}
+	}
+	s.Linux.Resources.Devices = rules
+
+	s.Linux.Devices = slices.DeleteFunc(slices.Clone(s.Linux.Devices), func(d specs.LinuxDevice) bool {
+		_, staged := p.Nesting.Devices[d.Path]
+		return staged || privileged && d.Type != "p"
+	})
+	if mountAt(s, "/dev") < 0 {
+		return
+	}
+	for _, path := range slices.Sorted(maps.Keys(p.Nesting.Devices)) {
+		if i := mountAt(s, path); i >= 0 && s.Mounts[i].Source != p.Nesting.Devices[path] {
+			continue // the caller's own volume wins
+		}
+		setMount(s, specs.Mount{Destination: path, Type: "bind", Source: p.Nesting.Devices[path], Options: []string{"bind", "rw", "nosuid", "noexec"}})
+	}
+	// kubelet and others read or write the kernel log, which is the host's.
+	if mountAt(s, "/dev/kmsg") < 0 {
+		setMount(s, specs.Mount{Destination: "/dev/kmsg", Type: "bind", Source: "/dev/null", Options: []string{"bind", "rw", "nosuid", "noexec"}})
+	}
+}
+
+func sameDevice(a, b specs.LinuxDeviceCgroup) bool {
+	return a.Allow == b.Allow && a.Type == b.Type && a.Access == b.Access &&
+		a.Major != nil && a.Minor != nil && *a.Major == *b.Major && *a.Minor == *b.Minor
+}
+
+// stores binds the directories of inner image stores; a caller's own volume on
+// such a path wins.
+func stores(s *specs.Spec, p *Plan) {
+	for _, path := range slices.Sorted(maps.Keys(p.Nesting.Stores)) {
+		if mountAt(s, path) < 0 {
+			setMount(s, specs.Mount{Destination: path, Type: "bind", Source: p.Nesting.Stores[path], Options: []string{"rbind", "rw"}})
+		}
+	}
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+var update = flag.Bool("update", false, "write testdata/*/want.json")
+
+// result is what a golden case pins: the spec, what is staged, what is warned.
+type result struct {
+	Volumes  []Volume        `json:"volumes,omitempty"`
+	Warnings []string        `json:"warnings,omitempty"`
+	Spec     json.RawMessage `json:"spec"`
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	pod := &Sandbox{ID: "pod1", Mode: ModeOwn, Userns: "/proc/77/ns/user", Mapping: idmap.Contiguous(300000, 65536)}
+	tests := []struct {
+		name    string
+		facts   Facts
+		version string
+		rootfs  string
+	}{
+		{name: "own-ctr", rootfs: "/bundle/rootfs", version: "1.0.2"},
+		{name: "own-volumes", rootfs: "/bundle/rootfs"},
+		{name: "own-foreign-netns", facts: Facts{Joined: map[specs.LinuxNamespaceType]Owner{specs.NetworkNamespace: OwnerHost}}},
+		{name: "own-repairs"},
+		{name: "join-pod", facts: Facts{Sandbox: pod, Joined: map[specs.LinuxNamespaceType]Owner{
+			specs.NetworkNamespace: OwnerSandbox, specs.IPCNamespace: OwnerSandbox, specs.UTSNamespace: OwnerSandbox,
+		}}},
+		{name: "adopt-kubernetes"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			doc := parseFile(t, filepath.Join("testdata", tt.name, "in.json"))
+			plan := Plan{Rootfs: tt.rootfs, OCIVersion: tt.version, Mapping: idmap.Contiguous(1879048192, 65536)}
+			var got result
+			got.Volumes, got.Warnings = apply(t, doc, tt.facts, &plan)
+			data, err := doc.JSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Spec = data
+			compare(t, filepath.Join("testdata", tt.name, "want.json"), got)
+
+			// Applied to its own result, the pipeline changes nothing.
+			if plan.Mode == ModeAdopt || plan.Mode == ModeJoin {
+				return
+			}
+			again, err := Parse(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Apply(again.Spec, &plan); err != nil {
+				t.Fatal(err)
+			}
+			twice, err := again.JSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(canonical(t, data), canonical(t, twice)) {
+				t.Errorf("second Apply changed the spec:\n%s\n%s", data, twice)
+			}
+		})
+	}
+}
+
+// apply goes through the package as the shim does.
+func apply(t *testing.T, doc *Document, f Facts, plan *Plan) ([]Volume, []string) {
+	t.Helper()
+	d, err := Decide(doc.Spec, f, Policy{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Decision = d
+	switch d.Mode {
+	case ModeJoin:
+		plan.Userns, plan.Mapping = f.Sandbox.Userns, f.Sandbox.Mapping
+	case ModeAdopt:
+		if plan.Mapping, err = idmap.FromSpec(doc.Spec.Linux.UIDMappings, doc.Spec.Linux.GIDMappings); err != nil {
+			t.Fatal(err)
+		}
+	case ModeOwn:
+	}
+	volumes, err := Volumes(doc.Spec, d, plan.Mapping, "/bundle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Staged = map[int]string{}
+	for i, v := range volumes {
+		plan.Staged[v.Index] = filepath.Join("/stage", string(rune('0'+i)))
+	}
+	warnings, err := Apply(doc.Spec, plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return volumes, append(d.Warnings, warnings...)
+}
+
+func parseFile(t *testing.T, path string) *Document {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func compare(t *testing.T, path string, got result) {
+	t.Helper()
+	got.Spec = canonical(t, got.Spec)
+	data, err := json.MarshalIndent(got, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = append(data, '\n')
+	if *update {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(data, want) {
+		t.Errorf("differs from %s (accept with -update):\n%s", path, data)
+	}
+}
+
+// canonical sorts the keys: merging leaves their order open.
+func canonical(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(data, &v); err != nil {
+		t.Fatal(err)
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// step is one edit of the spec. Steps return warnings (degradations, one
+// sentence each) and refuse what cannot be repaired. Every step is idempotent:
+// applied to its own result it changes nothing.
+type step struct {
+	name  string
+	apply func(*specs.Spec, *Plan) (warnings []string, err error)
+}
+
+// pipeline lists the edits in order.
+//
+//   - version and root: no precondition.
+//   - namespaces: adds or joins the user namespace and those that a container
+//     of its own needs.
+//   - volumes: precondition: indexes of Plan.Staged are those of the caller's
+//     mounts, so it runs before anything adds or removes mounts.
+//   - sysfs and mounts: after volumes; they replace entries in place.
+//   - nesting: after sysfs, and only if the plan says so.
+//   - sysctl, process: after namespaces.
+var pipeline = []step{
+	{"version", version},
+	{"root", root},
+	{"namespaces", namespaces},
+	{"volumes", volumes},
+	{"sysfs", sysfs},
+	{"nesting", nest},
+	{"mounts", mountOptions},
+	{"sysctl", sysctls},
+	{"process", initProcess},
+}
+
+// Apply edits s in place as p says and returns the warnings of all steps.
+func Apply(s *specs.Spec, p *Plan) ([]string, error) {
+	var warnings []string
+	for _, st := range pipeline {
+		w, err := st.apply(s, p)
+		warnings = append(warnings, w...)
+		if err != nil {
+			return warnings, fmt.Errorf("spec %s: %w", st.name, err)
+		}
+	}
+	return warnings, nil
+}
+
+func version(s *specs.Spec, p *Plan) ([]string, error) {
+	if p.OCIVersion != "" {
+		s.Version = p.OCIVersion
+	}
+	return nil, nil
+}
+
+func root(s *specs.Spec, p *Plan) ([]string, error) {
+	if p.Rootfs != "" {
+		s.Root.Path = p.Rootfs
+	}
+	return nil, nil
+}

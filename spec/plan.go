@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// Policy is what the administrator decided, as far as the spec is concerned.
+type Policy struct {
+	// RefuseForeignNetns refuses instead of degrading a container whose
+	// network namespace belongs to another user namespace.
+	RefuseForeignNetns bool
+}
+
+// Plan is everything Apply needs: the decision, the ids, and where the shim
+// staged what the spec refers to.
+type Plan struct {
+	Decision
+
+	// Mapping is the container's id mapping. In mode adopt it is the caller's.
+	Mapping idmap.Mapping
+	// Userns is the path of the user namespace to join; empty unless Mode is
+	// ModeJoin.
+	Userns string
+	// Rootfs replaces root.path; empty leaves it.
+	Rootfs string
+	// Staged maps the index of a mount of the spec (as Volumes numbers them)
+	// to the host path of its staged clone.
+	Staged map[int]string
+	// OCIVersion is the ociVersion to write, for runtimes that refuse the
+	// caller's (crun 1.8.1 and containerd 2.4: "unknown version specified");
+	// empty leaves it.
+	OCIVersion string
+	// Nesting is nil for nesting = "off".
+	Nesting *Nesting
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// openFiles is the hard limit of open files that inner daemons raise theirs to
+// (dockerd, kubelet); raising it inside needs CAP_SYS_RESOURCE of the initial
+// user namespace.
+const openFiles = 1 << 20
+
+const rlimitNofile = "RLIMIT_NOFILE"
+
+// rlimits raises the hard limit of open files and cuts every limit to what the
+// host can grant: a runtime without CAP_SYS_RESOURCE fails the container for a
+// limit above its own.
+func rlimits(proc *specs.Process, n *Nesting) []string {
+	i := slices.IndexFunc(proc.Rlimits, func(r specs.POSIXRlimit) bool { return r.Type == rlimitNofile })
+	if i < 0 {
+		proc.Rlimits = append(proc.Rlimits, specs.POSIXRlimit{Type: rlimitNofile, Soft: 1024})
+		i = len(proc.Rlimits) - 1
+	}
+	want := uint64(openFiles)
+	if limit, ok := n.Limits[rlimitNofile]; ok {
+		want = min(want, limit)
+	}
+	proc.Rlimits[i].Hard = max(proc.Rlimits[i].Hard, want)
+
+	var warnings []string
+	for i := range proc.Rlimits {
+		r := &proc.Rlimits[i]
+		limit, ok := n.Limits[r.Type]
+		if !ok || r.Hard <= limit {
+			continue
+		}
+		warnings = append(warnings, fmt.Sprintf("%s was cut from %d to %d, the most this host grants (containerd runs without CAP_SYS_RESOURCE)", r.Type, r.Hard, limit))
+		r.Hard = limit
+		r.Soft = min(r.Soft, limit)
+	}
+	return warnings
+}

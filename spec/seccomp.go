@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"slices"
+
+	"github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// nestingSyscalls are what nesting needs beyond containerd's default profile
+// for an ordinary container: what that profile allows for nestingCaps, and the
+// four that inner runtimes were seen to need although it never allows them
+// (keyrings, which belong to the user namespace, and pivot_root).
+//
+// TestNestingSyscalls compares the list with containerd's profile.
+var nestingSyscalls = []string{
+	"add_key", "bpf", "chroot", "clone", "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "get_mempolicy", "kcmp", "keyctl",
+	"lookup_dcookie", "mbind", "mount", "mount_setattr", "move_mount", "open_by_handle_at", "open_tree", "perf_event_open", "pidfd_getfd", "pivot_root",
+	"process_madvise", "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "quotactl_fd", "reboot", "request_key", "set_mempolicy", "set_mempolicy_home_node",
+	"setdomainname", "sethostname", "setns", "syslog", "umount", "umount2", "unshare", "vhangup",
+}
+
+// seccompProfile brings the profile to what nesting needs. Without one the
+// container gets containerd's default: the kernel trusts user namespaces with
+// more than a container needs (io_uring, userfaultfd, vsock). A caller's own
+// profile is widened by exactly nestingSyscalls.
+func seccompProfile(s *specs.Spec, p *Plan) {
+	if p.Nesting.KeepSeccomp {
+		return
+	}
+	if s.Linux.Seccomp == nil {
+		caps := *s.Process
+		caps.Capabilities = &specs.LinuxCapabilities{Bounding: nestingCaps}
+		s.Linux.Seccomp = seccomp.DefaultProfile(&specs.Spec{Process: &caps, Linux: s.Linux})
+	}
+	s.Linux.Seccomp = widen(s.Linux.Seccomp)
+}
+
+// widen returns the profile with nestingSyscalls allowed. A syscall for which
+// the profile has an action that somebody waits for (a notifier, a tracer, the
+// log) is left alone.
+func widen(in *specs.LinuxSeccomp) *specs.LinuxSeccomp {
+	out := *in
+	out.Syscalls = nil
+	open := slices.Clone(nestingSyscalls)
+	for _, rule := range in.Syscalls {
+		if rule.Action == specs.ActAllow || rule.Action == specs.ActErrno {
+			continue
+		}
+		open = slices.DeleteFunc(open, func(name string) bool { return slices.Contains(rule.Names, name) })
+	}
+	for _, rule := range in.Syscalls {
+		// libseccomp refuses two actions for one syscall, so the narrower rule
+		// goes.
+		rule.Names = slices.DeleteFunc(slices.Clone(rule.Names), func(name string) bool {
+			return (rule.Action == specs.ActAllow || rule.Action == specs.ActErrno) && slices.Contains(open, name)
+		})
+		if len(rule.Names) > 0 {
+			out.Syscalls = append(out.Syscalls, rule)
+		}
+	}
+	if in.DefaultAction != specs.ActAllow && len(open) > 0 {
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: open, Action: specs.ActAllow})
+	}
+	return &out
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+func TestClampGroups(t *testing.T) {
+	t.Parallel()
+	m := idmap.Contiguous(300000, 65536)
+	tests := []struct {
+		name, in, want string
+		wantErr        bool
+	}{
+		{name: "whole range of the kernel", in: "0 2147483647", want: "0 65535"},
+		{name: "tabs, as the kernel prints", in: "0\t2147483647", want: "0 65535"},
+		{name: "inside", in: "5 100", want: "5 100"},
+		{name: "empty range", in: "1 0", want: "1 0"},
+		{name: "outside", in: "70000 80000", wantErr: true},
+		{name: "one number", in: "7", wantErr: true},
+		{name: "not a number", in: "0 all", wantErr: true},
+		{name: "negative", in: "-1 5", wantErr: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := clampGroups(tt.in, m)
+			if (err != nil) != tt.wantErr || got != tt.want {
+				t.Errorf("got %q, %v; want %q, error %v", got, err, tt.want, tt.wantErr)
+			}
+		})
+	}
+}
+
+func TestProcessUser(t *testing.T) {
+	t.Parallel()
+	plan := &Plan{Mapping: idmap.Contiguous(300000, 65536)}
+	tests := []struct {
+		name    string
+		user    specs.User
+		wantErr bool
+	}{
+		{name: "root"},
+		{name: "last", user: specs.User{UID: 65535, GID: 65535}},
+		{name: "user outside", user: specs.User{UID: 65536}, wantErr: true},
+		{name: "group outside", user: specs.User{GID: 65536}, wantErr: true},
+		{name: "additional group outside", user: specs.User{AdditionalGids: []uint32{4, 1 << 20}}, wantErr: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := Process(&specs.Process{User: tt.user}, plan)
+			if errors.Is(err, ErrRefused) != tt.wantErr {
+				t.Errorf("got %v, want refusal %v", err, tt.wantErr)
+			}
+		})
+	}
+}
+
+func TestExecProcessKeepsUnknownFields(t *testing.T) {
+	t.Parallel()
+	in := []byte(`{"args":["sh"],"cwd":"/","user":{"uid":0,"gid":0},"future":[1,2]}`)
+	out, _, err := ExecProcess(in, &Plan{Mapping: idmap.Contiguous(300000, 65536)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := got["future"]; !ok {
+		t.Errorf("lost a field: %s", out)
+	}
+}
+
+func TestCgroupPath(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, path string
+		systemd    bool
+		want       string
+	}{
+		{name: "ctr", path: "/default/c1", want: "/default/c1"},
+		{name: "relative to the runtime's own", path: "c1", want: ""},
+		{name: "none", path: "", want: ""},
+		{name: "cannot leave the mount", path: "/../../etc", want: "/etc"},
+		{name: "CRI with systemd", path: "kubepods-burstable-pod1.slice:cri-containerd:c1", systemd: true, want: "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-c1.scope"},
+		{name: "docker with systemd", path: "system.slice:docker:c1", systemd: true, want: "/system.slice/docker-c1.scope"},
+		{name: "default slice", path: ":isolate:c1", systemd: true, want: "/system.slice/isolate-c1.scope"},
+		{name: "root slice", path: "-.slice:isolate:c1", systemd: true, want: "/isolate-c1.scope"},
+		{name: "not systemd's form", path: "/default/c1", systemd: true, want: ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &specs.Spec{Linux: &specs.Linux{CgroupsPath: tt.path}}
+			if got := CgroupPath(s, tt.systemd); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	for name, in := range map[string]string{
+		"not JSON":    `{`,
+		"no process":  `{"root":{"path":"r"}}`,
+		"no root":     `{"process":{"cwd":"/","user":{}}}`,
+		"for Windows": `{"process":{"cwd":"/","user":{}},"root":{"path":"r"},"windows":{}}`,
+	} {
+		if _, err := Parse([]byte(in)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func FuzzDocument(f *testing.F) {
+	f.Add([]byte(`{"ociVersion":"1.2.0","process":{"cwd":"/","user":{}},"root":{"path":"rootfs"},"x":null}`))
+	f.Add([]byte(`{"process":{"cwd":"/","user":{}},"root":{"path":"r"},"mounts":[{"destination":"/d","source":"s","options":["rbind","uid=1"]}],"linux":{"sysctl":{"net.ipv4.ping_group_range":"0 9"}}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		doc, err := Parse(data)
+		if err != nil {
+			return
+		}
+		d, err := Decide(doc.Spec, Facts{}, Policy{})
+		if err != nil {
+			return
+		}
+		plan := &Plan{Decision: d, Mapping: idmap.Contiguous(300000, 65536), Staged: map[int]string{}}
+		volumes, err := Volumes(doc.Spec, d, plan.Mapping, "/bundle")
+		if err != nil {
+			return
+		}
+		for _, v := range volumes {
+			plan.Staged[v.Index] = "/stage"
+		}
+		if _, err := Apply(doc.Spec, plan); err != nil {
+			return
+		}
+		out, err := doc.JSON()
+		if err != nil {
+			t.Fatalf("encode what was accepted: %v", err)
+		}
+		if _, err := Parse(out); err != nil {
+			t.Fatalf("result is no spec: %v\n%s", err, out)
+		}
+	})
+}

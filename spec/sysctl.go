@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"maps"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+const pingGroupRange = "net.ipv4.ping_group_range"
+
+// sysctls repairs what a user namespace cannot take. The groups of
+// ping_group_range must be mapped (net/ipv4/sysctl_net_ipv4.c,
+// ipv4_ping_group_range), while containerd and Docker send 0..2147483647; and
+// sysctls of a network namespace are only writable for its owner.
+func sysctls(s *specs.Spec, p *Plan) ([]string, error) {
+	var warnings []string
+	if v, ok := s.Linux.Sysctl[pingGroupRange]; ok {
+		fixed, err := clampGroups(v, p.Mapping)
+		if err != nil {
+			return nil, err
+		}
+		s.Linux.Sysctl[pingGroupRange] = fixed
+	}
+	if p.Network == NetworkForeign {
+		for _, key := range slices.Sorted(maps.Keys(s.Linux.Sysctl)) {
+			if strings.HasPrefix(key, "net.") || strings.HasPrefix(key, "net/") {
+				delete(s.Linux.Sysctl, key)
+				warnings = append(warnings, fmt.Sprintf("sysctl %s was dropped: the network namespace belongs to another user namespace", key))
+			}
+		}
+	}
+	return warnings, nil
+}
+
+// clampGroups cuts the end of a "first last" group range to the groups that are
+// mapped without a gap from first on. An empty range ("1 0") stays.
+func clampGroups(value string, m idmap.Mapping) (string, error) {
+	fields := strings.Fields(value)
+	if len(fields) != 2 {
+		return "", fmt.Errorf("sysctl %s: %q is not a range \"first last\"", pingGroupRange, value)
+	}
+	var ends [2]uint64
+	for i, f := range fields {
+		n, err := strconv.ParseUint(f, 10, 32)
+		if err != nil {
+			return "", fmt.Errorf("sysctl %s: %q: %w", pingGroupRange, value, err)
+		}
+		ends[i] = n
+	}
+	if ends[0] > ends[1] {
+		return value, nil
+	}
+	for _, r := range m.GIDs {
+		first, size := uint64(r.Container), uint64(r.Size)
+		if ends[0] >= first && ends[0] < first+size {
+			return fmt.Sprintf("%d %d", ends[0], min(ends[1], first+size-1)), nil
+		}
+	}
+	return "", fmt.Errorf("sysctl %s: group %d is outside the container's id range: %w", pingGroupRange, ends[0], ErrRefused)
+}

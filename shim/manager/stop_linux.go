@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/process"
+	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/runc"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/pkg/shim"
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/shim/record"
+)
+
+// Stop answers `delete`: containerd runs it after every container, also when
+// the shim went in good order, and it is on the critical path of a delete.
+//
+// The runtime is asked to delete only if it still has state for the container.
+// That saves one exec (3 ms) in the ordinary case. Whatever the record names is
+// undone, and the socket of a killed shim is removed, which upstream leaves.
+func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
+	ns, err := namespaces.NamespaceRequired(ctx)
+	if err != nil {
+		return shim.StopStatus{}, err
+	}
+	cwd, err := os.Getwd()
+	if err != nil {
+		return shim.StopStatus{}, fmt.Errorf("bundle directory: %w", err)
+	}
+	// For containers of a pod, containerd may run this in the directory of
+	// another one's bundle; bundles are siblings.
+	bundle := filepath.Join(filepath.Dir(cwd), id)
+
+	status, err := m.stopRuntime(ctx, ns, id, bundle)
+	if err != nil {
+		return status, err
+	}
+	switch r, err := record.Load(ns, id); {
+	case errors.Is(err, record.ErrNotFound):
+	case err != nil:
+		return status, err
+	default:
+		if err := r.Cleanup(); err != nil {
+			return status, fmt.Errorf("clean up container %q: %w", id, err)
+		}
+	}
+	removeStaleSocket(ctx, bundle)
+	return status, nil
+}
+
+func (m manager) stopRuntime(ctx context.Context, ns, id, bundle string) (shim.StopStatus, error) {
+	root := process.RuncRoot
+	opts, err := runc.ReadOptions(bundle)
+	if err != nil {
+		return shim.StopStatus{}, fmt.Errorf("read options of container %q: %w", id, err)
+	}
+	if opts != nil && opts.Root != "" {
+		root = opts.Root
+	}
+	if _, err := os.Lstat(filepath.Join(root, ns, id)); err == nil {
+		return m.Shim.Stop(ctx, id)
+	}
+	exit, err := runc.ReadExitStatus(bundle)
+	if err == nil {
+		return shim.StopStatus{ExitedAt: exit.Timestamp, ExitStatus: exit.Status, Pid: exit.Pid}, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		log.G(ctx).WithError(err).Warn("read exit status")
+	}
+	return shim.StopStatus{ExitedAt: time.Now(), ExitStatus: 128 + int(unix.SIGKILL)}, nil
+}
+
+// removeStaleSocket removes the socket that the bundle's shim served, unless
+// somebody answers there: the shim of a pod lives on after one of its
+// containers.
+func removeStaleSocket(ctx context.Context, bundle string) {
+	address := socketAddress(bundle)
+	if address == "" || shim.CanConnect(address) {
+		return
+	}
+	if err := shim.RemoveSocket(address); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.G(ctx).WithError(err).Warn("remove socket of dead shim")
+	}
+}
+
+// socketAddress reads where the bundle's shim was reached: containerd 2 writes
+// bootstrap.json, containerd 1.7 the file "address".
+func socketAddress(bundle string) string {
+	var bootstrap struct {
+		Address string `json:"address"`
+	}
+	if data, err := os.ReadFile(filepath.Join(bundle, "bootstrap.json")); err == nil && json.Unmarshal(data, &bootstrap) == nil {
+		return bootstrap.Address
+	}
+	address, err := shim.ReadAddress(filepath.Join(bundle, "address"))
+	if err != nil {
+		return ""
+	}
+	return address
+}

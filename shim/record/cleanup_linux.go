@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// StageDir is where the shim mounts the container's staging tmpfs.
+func (r *Record) StageDir() (string, error) {
+	d, err := r.Dir()
+	return filepath.Join(d, "stage"), err
+}
+
+// RootfsDir is where a rootfs is mounted. It is the only mount point allowed in
+// a bundle: containerd unmounts it before it removes the bundle, and deletes
+// the contents of anything else mounted there.
+func (r *Record) RootfsDir() string { return filepath.Join(r.Bundle, "rootfs") }
+
+// DropStage unmounts the staging tmpfs and all that is mounted on it. The
+// container keeps its own copies. The unmount is lazy: it must not wait for
+// whatever holds a staged file.
+func (r *Record) DropStage() error {
+	d, err := r.StageDir()
+	if err != nil {
+		return err
+	}
+	if err := detach(d); err != nil {
+		return err
+	}
+	if err := os.Remove(d); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove staging directory: %w", err)
+	}
+	return nil
+}
+
+// Cleanup undoes everything but the lease, which package pool gives back, and
+// removes the record last. It may run again after an error or a crash.
+func (r *Record) Cleanup() error {
+	errs := []error{r.DropStage()}
+	if r.Rootfs {
+		errs = append(errs, detach(r.RootfsDir()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	d, err := r.Dir()
+	if err != nil {
+		return err
+	}
+	// Not RemoveAll: only what Save and DropStage made is ours to remove, and
+	// anything mounted below must survive.
+	for _, name := range []string{"." + file, file, ""} {
+		if err := os.Remove(filepath.Join(d, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("remove record: %w", err))
+		}
+	}
+	// The namespace's directory goes with its last container.
+	_ = os.Remove(filepath.Dir(d))
+	return errors.Join(errs...)
+}
+
+// detach lazily unmounts everything stacked on a directory of ours.
+func detach(dir string) error {
+	for {
+		err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // not a mount point
+			return nil
+		default:
+			return fmt.Errorf("unmount %q: %w", dir, err)
+		}
+	}
+}

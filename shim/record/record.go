@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/pkg/identifiers"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/pool"
+)
+
+// Root is where the state of all containers is.
+const Root = "/run/isolate"
+
+// Version is the version of the record's format.
+const Version = 1
+
+// file is the record's name in its directory.
+const file = "record.json"
+
+// Record is what must be known to undo a container, and to join it.
+type Record struct {
+	Version   int    `json:"version"`
+	Namespace string `json:"namespace"` // containerd's
+	ID        string `json:"id"`
+	Bundle    string `json:"bundle"` // absolute
+	Mode      string `json:"mode"`   // spec.Mode
+	// Mapping is the container's id mapping.
+	Mapping idmap.Mapping `json:"mapping"`
+	// Lease is the range that the container holds; nil in mode adopt.
+	Lease *Lease `json:"lease,omitempty"`
+	// Rootfs is set if the shim mounted <Bundle>/rootfs itself.
+	Rootfs bool `json:"rootfs,omitempty"`
+	// Runtime is the OCI runtime that runs the container.
+	Runtime Runtime `json:"runtime"`
+	// Init is the container's first process, once it exists.
+	Init *pool.Process `json:"init,omitempty"`
+	// Warnings are the degradations that were logged.
+	Warnings []string `json:"warnings,omitempty"`
+
+	root string // Root, or a test's
+}
+
+// Lease names a range of the id pool.
+type Lease struct {
+	First idmap.HostID `json:"first"`
+	Size  uint32       `json:"size"` // ids
+}
+
+// Runtime names an OCI runtime.
+type Runtime struct {
+	Path    string `json:"path"`
+	Version string `json:"version,omitempty"`
+}
+
+// ErrNotFound says that there is no record: nothing was done, or everything is
+// undone.
+var ErrNotFound = fs.ErrNotExist
+
+// Dir returns the directory of a container's state. It refuses names that
+// containerd would refuse, so that none can leave Root.
+func Dir(namespace, id string) (string, error) { return dir(Root, namespace, id) }
+
+func dir(root, namespace, id string) (string, error) {
+	for _, name := range []string{namespace, id} {
+		if err := identifiers.Validate(name); err != nil {
+			return "", fmt.Errorf("container %q in namespace %q: %w", id, namespace, err)
+		}
+	}
+	return filepath.Join(root, namespace, id), nil
+}
+
+// Dir returns the directory of the record.
+func (r *Record) Dir() (string, error) {
+	root := r.root
+	if root == "" {
+		root = Root
+	}
+	return dir(root, r.Namespace, r.ID)
+}
+
+// Parse reads and checks a record.
+func Parse(data []byte) (*Record, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	var r Record
+	if err := dec.Decode(&r); err != nil {
+		return nil, fmt.Errorf("decode record: %w", err)
+	}
+	return &r, r.valid()
+}
+
+func (r *Record) valid() error {
+	if r.Version != Version {
+		return fmt.Errorf("record has version %d, this isolate writes version %d: remove the container with the isolate that made it", r.Version, Version)
+	}
+	if _, err := dir(Root, r.Namespace, r.ID); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	if !filepath.IsAbs(r.Bundle) || filepath.Clean(r.Bundle) != r.Bundle {
+		return fmt.Errorf("record: bundle %q is not a clean absolute path", r.Bundle)
+	}
+	return nil
+}
+
+// Load reads the record of a container, or answers ErrNotFound.
+func Load(namespace, id string) (*Record, error) { return load(Root, namespace, id) }
+
+func load(root, namespace, id string) (*Record, error) {
+	d, err := dir(root, namespace, id)
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(filepath.Join(d, file))
+	if err != nil {
+		return nil, fmt.Errorf("read record: %w", err)
+	}
+	r, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(d, file), err)
+	}
+	if r.Namespace != namespace || r.ID != id {
+		return nil, fmt.Errorf("%s: record is of container %q in namespace %q", filepath.Join(d, file), r.ID, r.Namespace)
+	}
+	r.root = root
+	return r, nil
+}
+
+// List reads every record. Unreadable ones are reported beside the others.
+func List() ([]*Record, error) { return list(Root) }
+
+func list(root string) ([]*Record, error) {
+	paths, err := filepath.Glob(filepath.Join(root, "*", "*", file))
+	if err != nil {
+		return nil, fmt.Errorf("list records: %w", err)
+	}
+	var records []*Record
+	var errs []error
+	for _, p := range paths {
+		namespace, id := filepath.Base(filepath.Dir(filepath.Dir(p))), filepath.Base(filepath.Dir(p))
+		if strings.HasPrefix(namespace, ".") {
+			continue
+		}
+		r, err := load(root, namespace, id)
+		switch {
+		case errors.Is(err, ErrNotFound): // cleaned up meanwhile
+		case err != nil:
+			errs = append(errs, err)
+		default:
+			records = append(records, r)
+		}
+	}
+	return records, errors.Join(errs...)
+}
+
+// Save writes the record: to a temporary file, then renamed, so that a reader
+// sees the old or the new one. There is no fsync, because the directory is on a
+// tmpfs. The directories are made traversable, since the runtime opens staged
+// mounts as the container's root.
+func (r *Record) Save() error {
+	if err := r.valid(); err != nil {
+		return err
+	}
+	d, err := r.Dir()
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode record: %w", err)
+	}
+	// The namespace's directory goes with its last container, perhaps right
+	// now: then it is made once more.
+	err = os.MkdirAll(d, 0o711)
+	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 10; try++ {
+		err = os.MkdirAll(d, 0o711)
+	}
+	if err != nil {
+		return fmt.Errorf("create state directory: %w", err)
+	}
+	tmp := filepath.Join(d, "."+file)
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	if err := os.Rename(tmp, filepath.Join(d, file)); err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	return nil
+}

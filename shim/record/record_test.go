@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/pool"
+)
+
+func sample(root string) *Record {
+	return &Record{
+		Version: Version, Namespace: "default", ID: "c1", Bundle: "/run/b/c1", Mode: "own",
+		Mapping: idmap.Contiguous(1879048192, 65536),
+		Lease:   &Lease{First: 1879048192, Size: 65536},
+		Runtime: Runtime{Path: "/usr/bin/runc", Version: "1.5.0"},
+		Init:    &pool.Process{PID: 7, Start: 99},
+		root:    root,
+	}
+}
+
+func TestSaveLoadList(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	want := sample(root)
+	if err := want.Save(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(root, "default", "c1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	// A broken neighbour is reported and does not hide the others.
+	broken := filepath.Join(root, "default", "c2")
+	if err := os.MkdirAll(broken, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(broken, file), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := list(root)
+	if err == nil || len(all) != 1 || all[0].ID != "c1" {
+		t.Errorf("got %v, %v; want c1 and an error about c2", all, err)
+	}
+}
+
+func TestCleanupTwice(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	r := sample(root)
+	if err := r.Save(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := r.Cleanup(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := load(root, "default", "c1"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+	left, err := os.ReadDir(root)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// What is not ours, under a directory of ours, is reported and not deleted.
+func TestCleanupKeepsForeignFiles(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	r := sample(root)
+	if err := r.Save(); err != nil {
+		t.Fatal(err)
+	}
+	foreign := filepath.Join(root, "default", "c1", "precious")
+	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Cleanup(); err == nil {
+		t.Error("no error for a directory that is not empty")
+	}
+	if _, err := os.Stat(foreign); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	t.Parallel()
+	for name, in := range map[string]string{
+		"unknown key":     `{"version":1,"namespace":"n","id":"i","bundle":"/b","shiny":1}`,
+		"other version":   `{"version":2,"namespace":"n","id":"i","bundle":"/b"}`,
+		"path as id":      `{"version":1,"namespace":"n","id":"../x","bundle":"/b"}`,
+		"hidden name":     `{"version":1,"namespace":".ids","id":"i","bundle":"/b"}`,
+		"relative bundle": `{"version":1,"namespace":"n","id":"i","bundle":"b"}`,
+		"climbing bundle": `{"version":1,"namespace":"n","id":"i","bundle":"/b/../etc"}`,
+	} {
+		if _, err := Parse([]byte(in)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"version":1,"namespace":"n","id":"i","bundle":"/b","lease":{"first":1,"size":2}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := Parse(data)
+		if err != nil {
+			return
+		}
+		if d, err := r.Dir(); err != nil || filepath.Dir(filepath.Dir(d)) != Root {
+			t.Fatalf("accepted record leaves %s: %s, %v", Root, d, err)
+		}
+	})
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// Devices makes device nodes owned by the container's ids, and returns where
+// each is staged.
+func (s *Stage) Devices(devices []spec.Device, m idmap.Mapping) (map[string]string, error) {
+	out := make(map[string]string, len(devices))
+	for _, d := range devices {
+		uid, okUID := m.UIDToHost(idmap.ContainerID(d.UID))
+		gid, okGID := m.GIDToHost(idmap.ContainerID(d.GID))
+		if !okUID || !okGID {
+			return nil, fmt.Errorf("device %s: its owner %d:%d is outside the container's id range: %w", d.Path, d.UID, d.GID, spec.ErrRefused)
+		}
+		path, err := s.entry()
+		if err != nil {
+			return nil, err
+		}
+		kind := uint32(unix.S_IFCHR)
+		if d.Type == "b" {
+			kind = unix.S_IFBLK
+		}
+		dev := unix.Mkdev(uint32(d.Major), uint32(d.Minor)) //nolint:gosec // the kernel's device numbers are 32 bits
+		if err := unix.Mknod(path, kind|uint32(d.Mode.Perm()), int(dev)); err != nil {
+			return nil, fmt.Errorf("make device %s (%d:%d): %w", d.Path, d.Major, d.Minor, err)
+		}
+		if err := own(path, uid, gid, d.Mode.Perm()); err != nil {
+			return nil, err
+		}
+		out[d.Path] = path
+	}
+	return out, nil
+}
+
+// Hidden makes the directory behind which the spare proc and sysfs are mounted:
+// without any permission, so that only the container's root can pass.
+func (s *Stage) Hidden(m idmap.Mapping) (string, error) {
+	owner, ok := m.Root()
+	if !ok {
+		return "", fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+	}
+	path, err := s.entry()
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range []string{path, filepath.Join(path, "proc"), filepath.Join(path, "sys")} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return "", fmt.Errorf("make directory for spare file systems: %w", err)
+		}
+		if err := os.Lchown(dir, int(owner.UID), int(owner.GID)); err != nil {
+			return "", fmt.Errorf("make directory for spare file systems: %w", err)
+		}
+	}
+	return path, os.Chmod(path, 0)
+}
+
+// StandIn is a file that stands in for a sysctl, as a detached mount.
+type StandIn struct {
+	Name  string // below the container's root
+	Mount *os.File
+}
+
+// sysctls are what kubelet, k3s and kube-proxy insist on writing although the
+// kernel gives them to the host alone (kubelet: "open
+// /proc/sys/kernel/panic: permission denied" is fatal).
+var sysctls = []string{
+	"vm/overcommit_memory", "vm/panic_on_oom", "vm/max_map_count",
+	"kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
+	"net/netfilter/nf_conntrack_max",
+}
+
+// Sysctls makes a small writable file with the host's value for every sysctl
+// that programs insist on writing. The container's root owns them; the host's
+// values stay as they are.
+func (s *Stage) Sysctls(m idmap.Mapping) (_ []StandIn, retErr error) {
+	owner, ok := m.Root()
+	if !ok {
+		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+	}
+	var out []StandIn
+	defer func() {
+		if retErr != nil {
+			for _, f := range out {
+				retErr = errors.Join(retErr, f.Mount.Close())
+			}
+		}
+	}()
+	for _, name := range sysctls {
+		value, err := os.ReadFile(filepath.Join("/proc/sys", name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a kernel without it; nothing will write it
+		}
+		if err != nil {
+			return out, fmt.Errorf("read sysctl: %w", err)
+		}
+		path, err := s.entry()
+		if err != nil {
+			return out, err
+		}
+		if err := os.WriteFile(path, value, 0o600); err != nil {
+			return out, fmt.Errorf("write stand-in for sysctl %s: %w", name, err)
+		}
+		if err := own(path, owner.UID, owner.GID, 0o644); err != nil {
+			return out, err
+		}
+		clone, err := idmap.CloneTree(-1, path, idmap.CloneOptions{SetAttrs: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
+		if err != nil {
+			return out, fmt.Errorf("stand-in for sysctl %s: %w", name, err)
+		}
+		out = append(out, StandIn{Name: filepath.Join("proc/sys", name), Mount: clone})
+	}
+	return out, nil
+}
+
+func own(path string, uid, gid idmap.HostID, mode os.FileMode) error {
+	if err := os.Lchown(path, int(uid), int(gid)); err != nil {
+		return fmt.Errorf("give to the container: %w", err)
+	}
+	if err := os.Chmod(path, mode); err != nil { // after chown, and whatever the umask is
+		return fmt.Errorf("give to the container: %w", err)
+	}
+	return nil
+}
+
+// entry returns a new name on the staging tmpfs.
+func (s *Stage) entry() (string, error) {
+	if err := s.mount(); err != nil {
+		return "", err
+	}
+	path := filepath.Join(s.dir, strconv.Itoa(s.next))
+	s.next++
+	return path, nil
+}

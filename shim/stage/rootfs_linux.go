@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/v2/core/mount"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// Mapped reports whether rootfs mounts come with id mappings of their own, as
+// containerd's snapshotters add them for a client that mapped.
+func Mapped(mounts []*types.Mount) bool {
+	return slices.ContainsFunc(mounts, func(m *types.Mount) bool {
+		o, err := idmap.ParseOverlay(m.Options)
+		return err == nil && o.Adopted != nil
+	})
+}
+
+// Rootfs mounts the container's rootfs at target, so that ids on disk are the
+// ids inside: an overlay with lower layers, upper and work directory idmapped,
+// or an idmapped clone of what is no overlay. dir is the rootfs for callers
+// that hand over a directory instead of mounts.
+func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, method idmap.Method) error {
+	userns, err := s.Userns(m)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("create rootfs directory: %w", err)
+	}
+	built, err := build(ctx, userns, mounts, dir, target, m, method)
+	if err != nil {
+		return err
+	}
+	defer built.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	return idmap.Attach(built, -1, target)
+}
+
+func build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, target string, m idmap.Mapping, method idmap.Method) (*os.File, error) {
+	switch {
+	case len(mounts) == 1 && mounts[0].Type == "overlay":
+		o, err := idmap.ParseOverlay(mounts[0].Options)
+		if err != nil {
+			return nil, fmt.Errorf("rootfs: %w", err)
+		}
+		owner, ok := m.Root()
+		if !ok {
+			return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+		}
+		built, err := o.Build(userns, owner, method)
+		return built, refusal("rootfs", err)
+	case len(mounts) == 0:
+		return bindRootfs(ctx, userns, dir, nil)
+	case len(mounts) == 1 && isBind(mounts[0]):
+		return bindRootfs(ctx, userns, mounts[0].Source, mounts[0].Options)
+	default:
+		// A chain, or a file system of its own (erofs, ext4 image): mounted
+		// as containerd would, then cloned, and the original dropped.
+		return throughMount(ctx, userns, mounts, target)
+	}
+}
+
+func isBind(m *types.Mount) bool {
+	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+}
+
+func bindRootfs(ctx context.Context, userns *os.File, source string, options []string) (*os.File, error) {
+	var attrs uint64
+	for _, o := range options {
+		attr, _ := attribute(o)
+		attrs |= attr
+	}
+	built, err := bounded(ctx, source, func() (*os.File, error) { return idmap.BindRoot(source, userns, attrs) })
+	return built, refusal(fmt.Sprintf("rootfs %q", source), err)
+}
+
+// PlainRootfs mounts a rootfs as containerd would, for a caller that mapped.
+func PlainRootfs(mounts []*types.Mount, target string) error {
+	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("create rootfs directory: %w", err)
+	}
+	if err := mount.All(plain(mounts), target); err != nil {
+		return fmt.Errorf("mount rootfs: %w", err)
+	}
+	return nil
+}
+
+func plain(mounts []*types.Mount) []mount.Mount {
+	all := make([]mount.Mount, 0, len(mounts))
+	for _, m := range mounts {
+		all = append(all, mount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	return all
+}
+
+// Upper returns the upper layer of a rootfs that is an overlay, or "".
+func Upper(mounts []*types.Mount) string {
+	if len(mounts) != 1 || mounts[0].Type != "overlay" {
+		return ""
+	}
+	o, err := idmap.ParseOverlay(mounts[0].Options)
+	if err != nil {
+		return "" // Rootfs has reported it
+	}
+	return o.Upper
+}
+
+func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string) (_ *os.File, retErr error) {
+	all := plain(mounts)
+	if err := mount.All(all, target); err != nil {
+		return nil, fmt.Errorf("mount rootfs: %w", err)
+	}
+	defer func() {
+		if err := mount.UnmountMounts(all, target, unix.MNT_DETACH); err != nil {
+			retErr = errors.Join(retErr, fmt.Errorf("unmount unmapped rootfs: %w", err))
+		}
+	}()
+	return bindRootfs(ctx, userns, target, nil)
+}
+
+// refusal adds to an error that means "this kernel cannot" what to do about it.
+func refusal(what string, err error) error {
+	var unbuildable *idmap.UnbuildableError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, idmap.ErrNotIDMappable), errors.As(err, &unbuildable):
+		return fmt.Errorf("%s: %w; use Linux 5.19 or newer, with containerd's root directory on a file system that can be idmapped (ext4, xfs, btrfs; tmpfs since 6.3): %w", what, err, spec.ErrRefused)
+	default:
+		return fmt.Errorf("%s: %w", what, err)
+	}
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// Stage is the staging area of one container.
+type Stage struct {
+	dir     string
+	next    int
+	mounted bool
+	userns  []usernsOf
+	// lockable are the volumes with flags that must not be taken away.
+	lockable []string
+}
+
+type usernsOf struct {
+	mapping idmap.Mapping
+	file    *os.File
+}
+
+// New returns a staging area that will be at dir. Nothing is mounted before it
+// is needed.
+func New(dir string) *Stage { return &Stage{dir: dir} }
+
+// Userns returns a user namespace with the mapping, made at the first call.
+func (s *Stage) Userns(m idmap.Mapping) (*os.File, error) {
+	for _, u := range s.userns {
+		if u.mapping.Equal(m) {
+			return u.file, nil
+		}
+	}
+	f, err := idmap.NewUserns(m)
+	if err != nil {
+		return nil, fmt.Errorf("create user namespace: %w", err)
+	}
+	s.userns = append(s.userns, usernsOf{m, f})
+	return f, nil
+}
+
+// Close lets go of the user namespaces. The mounts stay; dropping them is the
+// record's business.
+func (s *Stage) Close() error {
+	var errs []error
+	for _, u := range s.userns {
+		errs = append(errs, u.file.Close())
+	}
+	s.userns = nil
+	return errors.Join(errs...)
+}
+
+// mount mounts the staging tmpfs: private, so that nothing on it propagates to
+// the peers of /run, and traversable, because the runtime opens what is on it
+// as the container's root.
+func (s *Stage) mount() error {
+	if s.mounted {
+		return nil
+	}
+	if err := os.MkdirAll(s.dir, 0o711); err != nil {
+		return fmt.Errorf("create staging directory: %w", err)
+	}
+	if err := unix.Mount("isolate", s.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=711,size=1m"); err != nil {
+		return fmt.Errorf("mount tmpfs on %q: %w", s.dir, err)
+	}
+	s.mounted = true
+	if err := unix.Mount("", s.dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make %q private: %w", s.dir, err)
+	}
+	return nil
+}
+
+// target makes a mount point of the kind that the mount's root is.
+func (s *Stage) target(m *os.File) (string, error) {
+	path, err := s.entry()
+	if err != nil {
+		return "", err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(m.Fd()), &st); err != nil {
+		return "", fmt.Errorf("stat staged mount: %w", err)
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if err := os.Mkdir(path, 0o711); err != nil {
+			return "", fmt.Errorf("create mount point: %w", err)
+		}
+		return path, nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o600)
+	if err != nil {
+		return "", fmt.Errorf("create mount point: %w", err)
+	}
+	return path, f.Close()
+}

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// store is a directory that an inner program keeps images or volumes in, and
+// the programs that do.
+type store struct {
+	path     string
+	programs []string
+}
+
+var stores = []store{
+	{"/var/lib/docker", []string{"dockerd"}},
+	{"/var/lib/containerd", []string{"containerd"}},
+	{"/var/lib/containers", []string{"podman", "buildah", "crio"}},
+	{"/var/lib/kubelet", []string{"kubelet"}},
+	{"/var/lib/rancher", []string{"k3s", "rke2"}},
+	{"/var/lib/k0s", []string{"k0s"}},
+	{"/var/lib/buildkit", []string{"buildkitd"}},
+}
+
+var programDirs = []string{"/usr/bin", "/usr/local/bin", "/usr/sbin", "/bin", "/usr/local/sbin", "/sbin"}
+
+// Stores gives inner image stores a place where they can use overlayfs.
+//
+// An overlay cannot be the upper layer of another one, so a store on the
+// container's overlay rootfs would fall back to copying. Instead, each store is
+// the directory of the container's own upper layer, through an id-mapped clone:
+// on disk everything stays 0-based, survives a restart with another range, is
+// counted as the container's disk use, and goes with it.
+//
+// Only stores whose programs the image has are prepared, so that a container
+// that will not nest pays for a few look-ups. covered tells that the caller
+// mounts something at a path or above it, which wins.
+func (s *Stage) Stores(rootfs, upper string, m idmap.Mapping, covered func(string) bool) (_ map[string]string, retErr error) {
+	owner, ok := m.Root()
+	if !ok {
+		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+	}
+	root, err := os.OpenFile(rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open rootfs: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // O_PATH
+	layer, err := os.OpenFile(upper, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open upper layer: %w", err)
+	}
+	defer layer.Close() //nolint:errcheck // O_PATH
+
+	out := map[string]string{}
+	for _, st := range stores {
+		if covered(st.path) || !hasProgram(root, st.programs) {
+			continue
+		}
+		err := idmap.As(owner, func() error { return prepareStore(root, layer, st.path) })
+		if errors.Is(err, errElsewhere) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("inner store %s: %w", st.path, err)
+		}
+		if out[st.path], err = s.store(layer, st.path, m); err != nil {
+			return nil, fmt.Errorf("inner store %s: %w", st.path, err)
+		}
+	}
+	return out, nil
+}
+
+func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, error) {
+	dir, err := openIn(layer, name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return "", err
+	}
+	defer dir.Close() //nolint:errcheck // O_PATH
+	userns, err := s.Userns(m)
+	if err != nil {
+		return "", err
+	}
+	clone, err := idmap.CloneTree(int(dir.Fd()), "", idmap.CloneOptions{Userns: userns, Propagation: unix.MS_PRIVATE})
+	if err != nil {
+		return "", err
+	}
+	defer clone.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	target, err := s.target(clone)
+	if err != nil {
+		return "", err
+	}
+	return target, idmap.Attach(clone, -1, target)
+}
+
+func hasProgram(root *os.File, programs []string) bool {
+	return slices.ContainsFunc(programs, func(p string) bool {
+		return slices.ContainsFunc(programDirs, func(dir string) bool {
+			f, err := openFollowing(root, path.Join(dir, p))
+			if err != nil {
+				return false
+			}
+			return f.Close() == nil
+		})
+	})
+}
+
+// errElsewhere says that the image keeps the store somewhere else, by a
+// symbolic link: it is left alone.
+var errElsewhere = errors.New("not a plain directory")
+
+// prepareStore makes sure that the upper layer has the directory, with all that
+// lower layers have in it. It is made through the overlay, so that its parents
+// keep their owners and modes. It must run with the file system ids of the
+// container's root.
+func prepareStore(root, layer *os.File, name string) error {
+	if err := mkdirAll(root, name); err != nil {
+		return err
+	}
+	merged, err := openIn(root, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer merged.Close() //nolint:errcheck // only read
+	// The directory's own copy-up.
+	if err := unix.Fchownat(int(merged.Fd()), "", -1, -1, unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("copy up: %w", err)
+	}
+	upper, err := openIn(layer, name, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer upper.Close() //nolint:errcheck // only read
+	if isOpaque(upper) {
+		return nil // nothing below shows, or did before
+	}
+	if err := copyUp(merged); err != nil {
+		return err
+	}
+	// From now on the upper layer alone is the store: what an inner program
+	// deletes there must not come back from a lower layer at the next start.
+	for _, attr := range opaqueAttrs {
+		if err := unix.Fsetxattr(int(upper.Fd()), attr, []byte("y"), 0); err != nil {
+			return fmt.Errorf("mark the store as complete: %w", err)
+		}
+	}
+	return nil
+}
+
+// opaqueAttrs are the marks of an opaque directory, for overlays mounted
+// without and with userxattr (kernel, filesystems/overlayfs.rst).
+var opaqueAttrs = []string{"trusted.overlay.opaque", "user.overlay.opaque"}
+
+func isOpaque(dir *os.File) bool {
+	var value [1]byte
+	n, err := unix.Fgetxattr(int(dir.Fd()), opaqueAttrs[0], value[:])
+	return err == nil && n == 1 && value[0] == 'y'
+}
+
+// copyUp brings everything below a directory of an overlay into its upper layer
+// by touching it: opening for writing copies up a regular file and changes
+// nothing, and a chown to nobody new does so for the rest. (A chown of a regular
+// file would strip its set-user-id bit and file capabilities.)
+func copyUp(dir *os.File) error {
+	entries, err := dir.ReadDir(-1)
+	if err != nil {
+		return fmt.Errorf("read %q: %w", dir.Name(), err)
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			f, err := openIn(dir, e.Name(), unix.O_WRONLY)
+			if err == nil {
+				err = f.Close()
+			}
+			if err != nil {
+				return fmt.Errorf("copy up %q: %w", e.Name(), err)
+			}
+			continue
+		}
+		if err := unix.Fchownat(int(dir.Fd()), e.Name(), -1, -1, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("copy up %q: %w", e.Name(), err)
+		}
+		if !e.IsDir() {
+			continue
+		}
+		sub, err := openIn(dir, e.Name(), unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(copyUp(sub), sub.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mkdirAll makes a directory below root without following links.
+func mkdirAll(root *os.File, name string) error {
+	if dir, err := openIn(root, name, unix.O_PATH|unix.O_DIRECTORY); err == nil {
+		return dir.Close()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := mkdirAll(root, path.Dir(name)); err != nil {
+		return err
+	}
+	parent, err := openIn(root, path.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer parent.Close() //nolint:errcheck // O_PATH
+	// 0711 is what dockerd and containerd make theirs.
+	if err := unix.Mkdirat(int(parent.Fd()), path.Base(name), 0o711); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("make directory %q: %w", name, err)
+	}
+	return nil
+}
+
+// openIn opens a path below dir that has no links in it.
+func openIn(dir *os.File, unsafePath string, flags int) (*os.File, error) {
+	return openat2(dir, unsafePath, flags, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS|unix.RESOLVE_NO_XDEV)
+}
+
+// openFollowing looks up a path below dir as a process with this root would.
+func openFollowing(dir *os.File, unsafePath string) (*os.File, error) {
+	return openat2(dir, unsafePath, unix.O_PATH, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
+}
+
+func openat2(dir *os.File, unsafePath string, flags int, resolve uint64) (*os.File, error) {
+	fd, err := unix.Openat2(int(dir.Fd()), unsafePath, &unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: resolve}) //nolint:gosec // open(2) flags are positive
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
+		return nil, errElsewhere
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "openat2", Path: filepath.Join(dir.Name(), unsafePath), Err: err}
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(dir.Name(), unsafePath)), nil
+}

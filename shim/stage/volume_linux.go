@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// sourceTimeout bounds how long the source of a volume may take to be found. A
+// dead network or FUSE file system would otherwise hold the shim for ever.
+const sourceTimeout = 20 * time.Second
+
+// Volume stages one volume and returns the path of its clone. If a file system
+// in it cannot be idmapped, its clone is a plain one and a warning says so; with
+// requireIdmap that is an error instead.
+func (s *Stage) Volume(ctx context.Context, v spec.Volume, requireIdmap bool) (path string, warnings []string, err error) {
+	clone, unmapped, err := s.clone(ctx, v)
+	if err != nil {
+		return "", nil, fmt.Errorf("volume %s: %w", v.Destination, err)
+	}
+	defer clone.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	for _, u := range unmapped {
+		if kernelOwned[u.FSType] {
+			// Its files belong to the host's root by nature; nobody expects
+			// them to be mapped.
+			continue
+		}
+		reason := fmt.Sprintf("volume %s: %v", v.Destination, u.Err)
+		if requireIdmap {
+			return "", nil, fmt.Errorf("%s; volumes.require_idmap is set, so use a source on another file system: %w", reason, spec.ErrRefused)
+		}
+		warnings = append(warnings, reason+"; its files keep their host owners and show as nobody unless these are in the container's range")
+	}
+	path, err = s.target(clone)
+	if err == nil {
+		err = idmap.Attach(clone, -1, path)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("volume %s: %w", v.Destination, err)
+	}
+	if len(v.Flags) > 0 {
+		s.lockable = append(s.lockable, path)
+	}
+	return path, warnings, nil
+}
+
+// Lock makes the flags of the volumes that were staged so far final, for a
+// runtime that hands the container a mount of the host's mount namespace
+// instead of a copy; see idmap.LockedClones.
+func (s *Stage) Lock() error {
+	if len(s.lockable) == 0 {
+		return nil
+	}
+	clones, err := idmap.LockedClones(s.lockable)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, clone := range clones {
+		path := s.lockable[i]
+		errs = append(errs, unix.Unmount(path, unix.MNT_DETACH), idmap.Attach(clone, -1, path), clone.Close())
+	}
+	s.lockable = nil
+	return errors.Join(errs...)
+}
+
+func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unmapped, error) {
+	// Never shared: crun gives the container this very mount, and what the
+	// container mounts below it must not reach the host.
+	opts := idmap.CloneOptions{Recursive: v.Recursive, Propagation: unix.MS_PRIVATE}
+	if v.Propagated {
+		opts.Propagation = unix.MS_SLAVE
+	}
+	var top uint64
+	for _, f := range v.Flags {
+		if attr, all := attribute(f); all {
+			opts.SetAttrs |= attr
+		} else {
+			top |= attr
+		}
+	}
+	if v.Mapping != nil {
+		userns, err := s.Userns(*v.Mapping)
+		if err != nil {
+			return nil, nil, err
+		}
+		opts.Userns = userns
+	}
+	var unmapped []idmap.Unmapped
+	clone, err := bounded(ctx, v.Source, func() (f *os.File, err error) {
+		f, unmapped, err = idmap.ClonePartial(-1, v.Source, opts)
+		return f, err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if top != 0 {
+		attr := &unix.MountAttr{Attr_set: top}
+		if top&timeAttrs != 0 {
+			attr.Attr_clr = unix.MOUNT_ATTR__ATIME
+		}
+		if err := unix.MountSetattr(int(clone.Fd()), "", unix.AT_EMPTY_PATH, attr); err != nil {
+			return nil, nil, errors.Join(fmt.Errorf("set flags %v of %q: %w", v.Flags, v.Source, err), clone.Close())
+		}
+	}
+	return clone, unmapped, nil
+}
+
+// kernelOwned are the file systems that show the kernel's own objects.
+var kernelOwned = map[string]bool{
+	"proc": true, "sysfs": true, "cgroup": true, "cgroup2": true, "devtmpfs": true, "devpts": true,
+	"mqueue": true, "nsfs": true, "debugfs": true, "tracefs": true, "securityfs": true, "bpf": true, "configfs": true,
+}
+
+// attribute translates an option of spec.Volume.Flags into an attribute of
+// mount_setattr(2), and reports whether it is for the whole tree.
+func attribute(option string) (attr uint64, all bool) {
+	if a, ok := attributes[option]; ok {
+		return a, false
+	}
+	a, ok := attributes[strings.TrimPrefix(option, "r")]
+	return a, ok
+}
+
+var attributes = map[string]uint64{
+	"ro":          unix.MOUNT_ATTR_RDONLY,
+	"nosuid":      unix.MOUNT_ATTR_NOSUID,
+	"nodev":       unix.MOUNT_ATTR_NODEV,
+	"noexec":      unix.MOUNT_ATTR_NOEXEC,
+	"noatime":     unix.MOUNT_ATTR_NOATIME,
+	"nodiratime":  unix.MOUNT_ATTR_NODIRATIME,
+	"strictatime": unix.MOUNT_ATTR_STRICTATIME,
+	"nosymfollow": unix.MOUNT_ATTR_NOSYMFOLLOW,
+	"relatime":    unix.MOUNT_ATTR_RELATIME, // zero: the default
+}
+
+// timeAttrs are values of one field, which must be cleared to be set
+// (mount_setattr(2)).
+const timeAttrs = unix.MOUNT_ATTR_NOATIME | unix.MOUNT_ATTR_STRICTATIME
+
+// bounded runs a look-up that a dead file system could hold up for ever. After
+// the deadline the stuck thread is left behind, and the error names the path.
+func bounded(ctx context.Context, path string, open func() (*os.File, error)) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
+	defer cancel()
+	type result struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		f, err := open()
+		done <- result{f, err}
+	}()
+	select {
+	case r := <-done:
+		return r.f, r.err
+	case <-ctx.Done():
+		go func() { // close what comes too late
+			if r := <-done; r.err == nil {
+				r.f.Close()
+			}
+		}()
+		return nil, fmt.Errorf("source %q: its file system does not answer: %w", path, ctx.Err())
+	}
+}

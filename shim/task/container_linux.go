@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/shim/runtime"
+	"github.com/isolate-shim/isolate/shim/stage"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// container is what the shim keeps of a container while it lives.
+type container struct {
+	id      string
+	plan    spec.Plan
+	sandbox *spec.Sandbox // in mode join: whom it joined
+	held    *pool.Lease   // nil if the caller mapped
+	record  *record.Record
+	views   string // how many files of lxcfs it got, for the log
+	// standIns are grafted over sysctls once the container exists.
+	standIns []stage.StandIn
+}
+
+// asSandbox describes the container to one that joins it.
+func (c *container) asSandbox() *spec.Sandbox {
+	mode := c.plan.Mode
+	if mode == spec.ModeJoin {
+		mode = c.sandbox.Mode
+	}
+	if c.record.Init == nil {
+		return nil
+	}
+	return sandbox(c.id, mode, c.record)
+}
+
+func sandbox(id string, mode spec.Mode, r *record.Record) *spec.Sandbox {
+	return &spec.Sandbox{ID: id, Mode: mode, Userns: fmt.Sprintf("/proc/%d/ns/user", r.Init.PID), Mapping: r.Mapping}
+}
+
+// undo takes back everything: what the record names, then the range. It may be
+// called for a container at any stage of its making.
+func (c *container) undo(ctx context.Context) error {
+	var errs []error
+	c.closeStandIns()
+	if c.record != nil {
+		errs = append(errs, c.record.Cleanup())
+	}
+	if c.held != nil {
+		errs = append(errs, c.held.Release())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("clean up container %q: %w", c.id, err)
+	}
+	return nil
+}
+
+func (c *container) closeStandIns() {
+	for _, f := range c.standIns {
+		f.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	}
+	c.standIns = nil
+}
+
+// announce logs the decisions, in one line for each container.
+func (c *container) announce(ctx context.Context, bin runtime.Binary) {
+	fields := log.Fields{"mode": c.plan.Mode, "runtime": bin.Path, "lxcfs": c.views}
+	if uid, ok := c.plan.Mapping.RootUID(); ok {
+		fields["uid"] = uid
+	}
+	log.G(ctx).WithFields(fields).Info("isolate: container created")
+}
+
+// discardTimeout bounds how long a container that could not be finished may
+// take to die.
+const discardTimeout = 10 * time.Second
+
+// discard removes a container from the runtime that isolate could not finish.
+// Errors are logged: the error that led here is the one to report, and
+// containerd runs `delete` for what is left.
+func (s *Service) discard(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
+	defer cancel()
+	steps := []func() error{
+		func() error {
+			_, err := s.TTRPCTaskService.Kill(ctx, &taskAPI.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
+			return err
+		},
+		func() error { _, err := s.TTRPCTaskService.Wait(ctx, &taskAPI.WaitRequest{ID: id}); return err },
+		func() error { _, err := s.TTRPCTaskService.Delete(ctx, &taskAPI.DeleteRequest{ID: id}); return err },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			log.G(ctx).WithError(err).Warn("isolate: discard unfinished container")
+		}
+	}
+}
+
+// Kill sends a signal. To systemd as the container's init, the signal by which
+// clients ask a container to stop (SIGTERM) becomes the one by which systemd
+// does: SIGTERM would only make it re-execute itself.
+func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Empty, error) {
+	c := s.container(r.ID)
+	if c != nil && r.ExecID == "" && r.Signal == uint32(unix.SIGTERM) && c.plan.Nesting != nil && c.plan.Nesting.Systemd {
+		r = proto.CloneOf(r)
+		r.Signal = spec.StopSignal
+	}
+	return s.TTRPCTaskService.Kill(ctx, r)
+}
+
+// Delete deletes a process. With the init process goes all that was done for
+// the container.
+func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
+	resp, err := s.TTRPCTaskService.Delete(ctx, r)
+	if err != nil || r.ExecID != "" {
+		return resp, err
+	}
+	s.mu.Lock()
+	c := s.containers[r.ID]
+	delete(s.containers, r.ID)
+	s.mu.Unlock()
+	if c != nil {
+		// The record stays after an error, and `delete`, which containerd runs
+		// next, tries once more.
+		if err := c.undo(detached(ctx)); err != nil {
+			log.G(ctx).WithError(err).Warn("isolate: delete")
+		}
+	}
+	return resp, nil
+}

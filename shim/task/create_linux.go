@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/log"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/options"
+	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/shim/runtime"
+	"github.com/isolate-shim/isolate/shim/stage"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// Create makes a container: everything isolate does happens here, around
+// upstream's Create.
+func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+	resp, err := s.create(ctx, r)
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	return resp, nil
+}
+
+func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *taskAPI.CreateTaskResponse, retErr error) {
+	ns, err := namespaces.NamespaceRequired(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ctx = log.WithLogger(ctx, log.G(ctx).WithFields(log.Fields{"id": r.ID, "namespace": ns}))
+
+	// bundle
+	doc, err := readBundle(r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	// options
+	settings, bin, err := options.Resolve(ctx, config.Dir, r.Options)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := settings.Config.WithAnnotations(doc.Spec.Annotations)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, spec.ErrRefused)
+	}
+	look := startLook(ctx, cfg) // beside the steps up to settle
+	defer look.Close()
+
+	// plan
+	c := &container{id: r.ID}
+	facts, err := s.facts(ctx, doc.Spec, stage.Mapped(r.Rootfs))
+	if err != nil {
+		return nil, err
+	}
+	c.plan.Decision, err = spec.Decide(doc.Spec, facts, policy(cfg))
+	if err != nil {
+		return nil, err
+	}
+	c.plan.OCIVersion = bin.OCIVersion(doc.Spec.Version)
+	c.sandbox = facts.Sandbox
+
+	defer func() {
+		if retErr != nil {
+			retErr = errors.Join(retErr, c.undo(detached(ctx)))
+		}
+	}()
+	// lease
+	if err := c.lease(ctx, ns, doc.Spec, cfg, settings.Runc.SystemdCgroup); err != nil {
+		return nil, err
+	}
+	// record
+	if err := c.write(ns, r, bin); err != nil {
+		return nil, err
+	}
+	// stage
+	if err := c.mount(ctx, r, doc.Spec, cfg, bin); err != nil {
+		return nil, err
+	}
+	// spec
+	if err := c.edit(ctx, r.Bundle, doc); err != nil {
+		return nil, err
+	}
+	// runtime
+	req, err := c.request(r, settings, bin)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.TTRPCTaskService.Create(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	// settle
+	if err := c.settle(ctx, int(resp.Pid), look); err != nil {
+		s.discard(detached(ctx), r.ID)
+		return nil, err
+	}
+	s.mu.Lock()
+	s.containers[r.ID] = c
+	s.mu.Unlock()
+	c.announce(ctx, bin)
+	return resp, nil
+}
+
+func readBundle(bundle string) (*spec.Document, error) {
+	path := filepath.Join(bundle, "config.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read bundle: %w", err)
+	}
+	doc, err := spec.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return doc, nil
+}
+
+func policy(cfg config.Config) spec.Policy {
+	return spec.Policy{RefuseForeignNetns: cfg.ForeignNetns == config.ForeignNetnsRefuse}
+}
+
+// lease settles whose ids the container has, and takes hold of its range.
+func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg config.Config, systemd bool) error {
+	owner := pool.Owner{Namespace: ns, ID: c.id, Cgroups: cgroupDirs(spec.CgroupPath(s, systemd))}
+	switch c.plan.Mode {
+	case spec.ModeAdopt:
+		m, err := idmap.FromSpec(s.Linux.UIDMappings, s.Linux.GIDMappings)
+		if err != nil {
+			return fmt.Errorf("id mapping of the spec: %w: %w", err, spec.ErrRefused)
+		}
+		c.plan.Mapping = m
+	case spec.ModeJoin:
+		c.plan.Userns, c.plan.Mapping = c.sandbox.Userns, c.sandbox.Mapping
+		if c.sandbox.Mode != spec.ModeOwn {
+			return nil
+		}
+		p, err := openPool(cfg)
+		if err != nil {
+			return err
+		}
+		c.held, err = p.Share(ctx, c.plan.Mapping, owner)
+		return err
+	case spec.ModeOwn:
+		p, err := openPool(cfg)
+		if err != nil {
+			return err
+		}
+		c.held, err = p.Acquire(ctx, owner, cfg.IDs.Size)
+		if err != nil {
+			return err
+		}
+		c.plan.Mapping = c.held.Mapping()
+	}
+	return nil
+}
+
+// write writes the record, before the first mount.
+func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, bin runtime.Binary) error {
+	c.record = &record.Record{
+		Version:   record.Version,
+		Namespace: ns,
+		ID:        r.ID,
+		Bundle:    r.Bundle,
+		Mode:      string(c.plan.Mode),
+		Mapping:   c.plan.Mapping,
+		Rootfs:    len(r.Rootfs) > 0 || c.mapsRootfs(r.Rootfs),
+		Runtime:   record.Runtime{Path: bin.Path, Version: bin.Version},
+	}
+	if c.held != nil {
+		c.record.Lease = &record.Lease{First: c.held.First, Size: c.held.Size}
+	}
+	if err := c.record.Save(); err != nil {
+		c.record = nil
+		return err
+	}
+	return nil
+}
+
+// mapsRootfs is true unless the caller prepared the rootfs for its own mapping:
+// by chowning it, or by mount options that containerd understands.
+func (c *container) mapsRootfs(mounts []*types.Mount) bool {
+	switch c.plan.Mode {
+	case spec.ModeAdopt:
+		return false
+	case spec.ModeJoin:
+		return c.sandbox.Mode == spec.ModeOwn && !stage.Mapped(mounts)
+	default:
+		return true
+	}
+}
+
+// mount mounts the rootfs, stages the volumes, and makes what nesting needs.
+func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *specs.Spec, cfg config.Config, bin runtime.Binary) error {
+	dir, err := c.record.StageDir()
+	if err != nil {
+		return err
+	}
+	st := stage.New(dir)
+	defer st.Close() //nolint:errcheck // user namespaces, only held
+	rootfs := s.Root.Path
+	if !filepath.IsAbs(rootfs) {
+		rootfs = filepath.Join(r.Bundle, rootfs)
+	}
+	if c.record.Rootfs {
+		c.plan.Rootfs = c.record.RootfsDir()
+		if c.mapsRootfs(r.Rootfs) {
+			err = st.Rootfs(ctx, r.Rootfs, rootfs, c.plan.Rootfs, c.plan.Mapping, methods[cfg.Rootfs.Method])
+		} else {
+			err = stage.PlainRootfs(r.Rootfs, c.plan.Rootfs)
+		}
+		if err != nil {
+			return err
+		}
+		rootfs = c.plan.Rootfs
+	}
+	if err := openBundle(r.Bundle, c.plan.Mapping); err != nil {
+		return err
+	}
+	c.plan.Staged = map[int]string{}
+	volumes, err := spec.Volumes(s, c.plan.Decision, c.plan.Mapping, r.Bundle)
+	if err != nil {
+		return err
+	}
+	for _, v := range volumes {
+		path, warnings, err := st.Volume(ctx, v, cfg.Volumes.RequireIDMap)
+		if err != nil {
+			return err
+		}
+		c.warn(ctx, warnings...)
+		c.plan.Staged[v.Index] = path
+	}
+	if bin.Name != runtime.Runc {
+		if err := st.Lock(); err != nil {
+			return err
+		}
+	}
+	if cfg.Nesting == config.NestingOff {
+		return nil
+	}
+	return c.nest(st, r, s, cfg, rootfs)
+}
+
+// methods are the configuration's names for ways to build an overlay.
+var methods = map[config.RootfsMethod]idmap.Method{
+	config.RootfsAuto:     idmap.MethodAuto,
+	config.RootfsDetached: idmap.MethodDetached,
+	config.RootfsPrivate:  idmap.MethodPrivate,
+}
+
+// openBundle lets the container's root pass through the bundle to its rootfs,
+// as containerd does for clients that mapped (core/runtime/v2/bundle_linux.go).
+func openBundle(bundle string, m idmap.Mapping) error {
+	gid, ok := m.RootGID()
+	if !ok {
+		return fmt.Errorf("the container's id mapping has no group 0: %w", spec.ErrRefused)
+	}
+	if err := os.Chown(bundle, -1, int(gid)); err != nil {
+		return fmt.Errorf("open bundle to the container's root: %w", err)
+	}
+	if err := os.Chmod(bundle, 0o710); err != nil {
+		return fmt.Errorf("open bundle to the container's root: %w", err)
+	}
+	return nil
+}
+
+// edit applies the plan to the spec and replaces config.json in one step:
+// upstream reads it again later.
+func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document) error {
+	warnings, err := spec.Apply(doc.Spec, &c.plan)
+	c.warn(ctx, append(c.plan.Warnings, warnings...)...)
+	if err != nil {
+		return err
+	}
+	data, err := doc.JSON()
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(bundle, ".config.json")
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return fmt.Errorf("write spec: %w", err)
+	}
+	if err := os.Rename(tmp, filepath.Join(bundle, "config.json")); err != nil {
+		return fmt.Errorf("write spec: %w", err)
+	}
+	return nil
+}
+
+// request is the caller's request as upstream is to see it: with options of
+// runc's type only (it asserts the type unchecked), and without the rootfs that
+// is mounted already.
+func (c *container) request(r *taskAPI.CreateTaskRequest, settings options.Settings, bin runtime.Binary) (*taskAPI.CreateTaskRequest, error) {
+	out := proto.CloneOf(r)
+	owner, ok := c.plan.Mapping.Root()
+	if !ok {
+		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+	}
+	var err error
+	if out.Options, err = settings.Any(bin, owner.UID, owner.GID); err != nil {
+		return nil, err
+	}
+	if c.record.Rootfs {
+		out.Rootfs = nil
+	}
+	return out, nil
+}
+
+func startLook(ctx context.Context, cfg config.Config) *lxcfs.Look {
+	return lxcfs.Start(ctx, cfg.LXCFS)
+}
+
+func (c *container) warn(ctx context.Context, warnings ...string) {
+	for _, w := range warnings {
+		log.G(ctx).Warn("isolate: " + w)
+		c.record.Warnings = append(c.record.Warnings, w)
+	}
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"fmt"
+
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/log"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// Exec adds a process. Its spec comes from what containerd stored, which is not
+// what the shim made of the container's, so it gets the same treatment as the
+// init process.
+func (s *Service) Exec(ctx context.Context, r *taskAPI.ExecProcessRequest) (*emptypb.Empty, error) {
+	c := s.container(r.ID)
+	if c == nil {
+		return s.TTRPCTaskService.Exec(ctx, r) // answers that there is none
+	}
+	edited, warnings, err := spec.ExecProcess(r.Spec.GetValue(), &c.plan)
+	if err != nil {
+		return nil, toGRPC(fmt.Errorf("exec %q in container %q: %w", r.ExecID, r.ID, err))
+	}
+	for _, w := range warnings {
+		log.G(ctx).WithField("id", r.ID).WithField("exec", r.ExecID).Warn("isolate: " + w)
+	}
+	out := proto.CloneOf(r)
+	out.Spec = &anypb.Any{TypeUrl: r.Spec.GetTypeUrl(), Value: edited}
+	return s.TTRPCTaskService.Exec(ctx, out)
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/cgroups/v3"
+	"github.com/containerd/log"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// sandboxAnnotation names the sandbox of a CRI pod's container.
+const sandboxAnnotation = "io.kubernetes.cri.sandbox-id"
+
+// facts looks up what spec.Decide must know: whose the namespaces are that the
+// spec joins, and whether the container belongs to one of ours.
+func (s *Service) facts(ctx context.Context, sp *specs.Spec, rootfsMapped bool) (spec.Facts, error) {
+	f := spec.Facts{Joined: map[specs.LinuxNamespaceType]spec.Owner{}, RootfsMapped: rootfsMapped}
+	host, err := os.Open("/proc/self/ns/user")
+	if err != nil {
+		return f, fmt.Errorf("own user namespace: %w", err)
+	}
+	defer host.Close()
+	if c := s.container(sp.Annotations[sandboxAnnotation]); c != nil {
+		f.Sandbox = c.asSandbox()
+	}
+	for _, n := range sp.Linux.Namespaces {
+		if n.Path == "" || n.Type == specs.UserNamespace {
+			continue
+		}
+		owner, err := namespaceOwner(n.Path)
+		if err != nil {
+			return f, fmt.Errorf("%s namespace: %w", n.Type, err)
+		}
+		f.Joined[n.Type] = s.classify(ctx, owner, host, &f.Sandbox)
+		owner.Close()
+	}
+	return f, nil
+}
+
+func namespaceOwner(path string) (*os.File, error) {
+	ns, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	return idmap.UsernsOwner(ns)
+}
+
+// classify says whose a user namespace is. One of a container of ours becomes
+// the sandbox to join, if there is none yet.
+func (s *Service) classify(ctx context.Context, owner, host *os.File, joined **spec.Sandbox) spec.Owner {
+	if same(owner, host) {
+		return spec.OwnerHost
+	}
+	if *joined == nil {
+		*joined = s.sandboxOf(ctx, owner)
+	}
+	if *joined != nil && isNamespace((*joined).Userns, owner) {
+		return spec.OwnerSandbox
+	}
+	return spec.OwnerOther
+}
+
+// sandboxOf finds the container whose user namespace it is, in any shim.
+func (s *Service) sandboxOf(ctx context.Context, userns *os.File) *spec.Sandbox {
+	records, err := record.List()
+	if err != nil {
+		log.G(ctx).WithError(err).Warn("isolate: records of other containers")
+	}
+	for _, r := range records {
+		if r.Init == nil || !isNamespace(fmt.Sprintf("/proc/%d/ns/user", r.Init.PID), userns) {
+			continue
+		}
+		mode := spec.ModeAdopt
+		if r.Lease != nil {
+			mode = spec.ModeOwn
+		}
+		return sandbox(r.ID, mode, r)
+	}
+	return nil
+}
+
+func isNamespace(path string, ns *os.File) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false // its process is gone
+	}
+	defer f.Close()
+	return same(f, ns)
+}
+
+// same is false as well for a namespace that cannot be looked at: then nothing
+// is known of it.
+func same(a, b *os.File) bool {
+	ok, err := idmap.SameNamespace(a, b)
+	return err == nil && ok
+}
+
+func openPool(cfg config.Config) (*pool.Pool, error) {
+	configured := make([]pool.Span, 0, len(cfg.IDs.Pool))
+	for _, r := range cfg.IDs.Pool {
+		configured = append(configured, pool.Span{First: idmap.HostID(r.First), Count: uint32(r.Last-r.First) + 1})
+	}
+	spans, _, err := pool.Resolve(configured, pool.FilesIn("/etc"))
+	if err != nil {
+		return nil, err
+	}
+	return pool.Open(filepath.Join(record.Root, ".ids"), spans)
+}
+
+// cgroupDirs lists the directories that a cgroup path means on this host: one,
+// or one in each hierarchy of cgroup v1.
+func cgroupDirs(path string) []string {
+	if path == "" {
+		return nil
+	}
+	const mountpoint = "/sys/fs/cgroup"
+	if cgroups.Mode() == cgroups.Unified {
+		return []string{filepath.Join(mountpoint, path)}
+	}
+	hierarchies, err := filepath.Glob(filepath.Join(mountpoint, "*"))
+	if err != nil {
+		return nil
+	}
+	dirs := make([]string, 0, len(hierarchies))
+	for _, h := range hierarchies {
+		dirs = append(dirs, filepath.Join(h, path))
+	}
+	return dirs
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/stage"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// nest makes what the container needs for running containers inside it, and
+// plans for the rest.
+func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs.Spec, cfg config.Config, rootfs string) error {
+	n := &spec.Nesting{
+		KeepCaps:    cfg.Caps == config.CapsHonor,
+		KeepSeccomp: cfg.Seccomp == config.SeccompKeep,
+	}
+	var err error
+	if n.Limits, err = hostLimits(); err != nil {
+		return err
+	}
+	if n.Systemd, err = stage.IsSystemd(rootfs, s.Process); err != nil {
+		return err
+	}
+	if n.Hidden, err = st.Hidden(c.plan.Mapping); err != nil {
+		return err
+	}
+	if n.Devices, err = st.Devices(spec.Devices(s), c.plan.Mapping); err != nil {
+		return err
+	}
+	if c.standIns, err = st.Sysctls(c.plan.Mapping); err != nil {
+		return err
+	}
+	if upper := stage.Upper(r.Rootfs); upper != "" && c.mapsRootfs(r.Rootfs) && !s.Root.Readonly {
+		covered := func(path string) bool { return spec.Covered(s, path) }
+		if n.Stores, err = st.Stores(rootfs, upper, c.plan.Mapping, covered); err != nil {
+			return err
+		}
+	}
+	c.plan.Nesting = n
+	return nil
+}
+
+// hostLimits returns the hard limits above which a runtime on this host cannot
+// go. With CAP_SYS_RESOURCE only that of open files has a bound, the sysctl
+// fs.nr_open (setrlimit(2)).
+func hostLimits() (map[string]uint64, error) {
+	data, err := os.ReadFile("/proc/sys/fs/nr_open")
+	if err != nil {
+		return nil, fmt.Errorf("limit of open files: %w", err)
+	}
+	nrOpen, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("limit of open files: %w", err)
+	}
+	limits := map[string]uint64{"RLIMIT_NOFILE": nrOpen}
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &caps[0]); err != nil {
+		return nil, fmt.Errorf("own capabilities: %w", err)
+	}
+	if caps[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0 {
+		return limits, nil
+	}
+	for name, resource := range resources {
+		var l unix.Rlimit
+		if err := unix.Getrlimit(resource, &l); err != nil {
+			return nil, fmt.Errorf("limit %s: %w", name, err)
+		}
+		if have, ok := limits[name]; !ok || l.Max < have {
+			limits[name] = l.Max
+		}
+	}
+	return limits, nil
+}
+
+// resources are the names of the OCI runtime spec.
+var resources = map[string]int{
+	"RLIMIT_AS": unix.RLIMIT_AS, "RLIMIT_CORE": unix.RLIMIT_CORE, "RLIMIT_CPU": unix.RLIMIT_CPU, "RLIMIT_DATA": unix.RLIMIT_DATA,
+	"RLIMIT_FSIZE": unix.RLIMIT_FSIZE, "RLIMIT_LOCKS": unix.RLIMIT_LOCKS, "RLIMIT_MEMLOCK": unix.RLIMIT_MEMLOCK, "RLIMIT_MSGQUEUE": unix.RLIMIT_MSGQUEUE,
+	"RLIMIT_NICE": unix.RLIMIT_NICE, "RLIMIT_NOFILE": unix.RLIMIT_NOFILE, "RLIMIT_NPROC": unix.RLIMIT_NPROC, "RLIMIT_RSS": unix.RLIMIT_RSS,
+	"RLIMIT_RTPRIO": unix.RLIMIT_RTPRIO, "RLIMIT_RTTIME": unix.RLIMIT_RTTIME, "RLIMIT_SIGPENDING": unix.RLIMIT_SIGPENDING, "RLIMIT_STACK": unix.RLIMIT_STACK,
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	runctask "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task"
+	"github.com/containerd/containerd/v2/pkg/shim"
+	"github.com/containerd/containerd/v2/pkg/shutdown"
+	"github.com/containerd/containerd/v2/plugins"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/plugin"
+	"github.com/containerd/plugin/registry"
+	"github.com/containerd/ttrpc"
+
+	"github.com/isolate-shim/isolate/spec"
+)
+
+func init() {
+	// The id of upstream's plugin, which must not be linked in beside it.
+	registry.Register(&plugin.Registration{
+		Type:     plugins.TTRPCPlugin,
+		ID:       "task",
+		Requires: []plugin.Type{plugins.EventPlugin, plugins.InternalPlugin},
+		InitFn:   newService,
+	})
+}
+
+func newService(ic *plugin.InitContext) (any, error) {
+	p, err := ic.GetByID(plugins.EventPlugin, "publisher")
+	if err != nil {
+		return nil, err
+	}
+	publisher, ok := p.(shim.Publisher)
+	if !ok {
+		return nil, fmt.Errorf("event publisher is a %T", p)
+	}
+	p, err = ic.GetByID(plugins.InternalPlugin, "shutdown")
+	if err != nil {
+		return nil, err
+	}
+	sd, ok := p.(shutdown.Service)
+	if !ok {
+		return nil, fmt.Errorf("shutdown service is a %T", p)
+	}
+	upstream, err := runctask.NewTaskService(ic.Context, publisher, sd)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{TTRPCTaskService: upstream, containers: map[string]*container{}}, nil
+}
+
+// Service is the task service of one shim: of a container, or of a pod.
+type Service struct {
+	taskAPI.TTRPCTaskService
+
+	mu         sync.Mutex
+	containers map[string]*container // by id
+}
+
+// RegisterTTRPC serves the task API in the version of today, and in that of
+// containerd before 2.3.
+func (s *Service) RegisterTTRPC(server *ttrpc.Server) error {
+	taskAPI.RegisterTTRPCTaskService(server, s)
+	registerV2(server, s)
+	return nil
+}
+
+func (s *Service) container(id string) *container {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.containers[id]
+}
+
+// toGRPC is the edge: errors of ours get their code, upstream's have one.
+func toGRPC(err error) error {
+	if errors.Is(err, spec.ErrRefused) {
+		return errgrpc.ToGRPCf(errdefs.ErrInvalidArgument, "%v", err)
+	}
+	return errgrpc.ToGRPC(err)
+}
+
+// detached is a context for undoing: it must not end with the request.
+func detached(ctx context.Context) context.Context { return context.WithoutCancel(ctx) }

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
+)
+
+// settle finishes a container between the runtime's create and start: the
+// container has its namespaces and its own copies of the mounts, but none of
+// its program runs yet.
+//
+// A restored container (r.Checkpoint) has no process before start; pid is 0 and
+// there is nothing to settle but the staging area, which must stay until then.
+func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error {
+	if pid <= 0 {
+		c.views = "none (restored)"
+		return nil
+	}
+	process, err := pool.ProcessOf(pid)
+	if err != nil {
+		return fmt.Errorf("init process: %w", err)
+	}
+	c.record.Init = &process
+	if c.held != nil {
+		if err := c.held.Bound(pid); err != nil {
+			return err
+		}
+	}
+	if err := c.view(ctx, pid, look); err != nil {
+		return err
+	}
+	if err := c.standIn(pid); err != nil {
+		return err
+	}
+	if err := c.record.DropStage(); err != nil {
+		return err
+	}
+	return c.record.Save()
+}
+
+// view puts the files of lxcfs over the container's /proc and /sys.
+//
+// They are grafted as detached mounts instead of being bound by the spec: the
+// runtime never looks up a path on FUSE, so a server that dies or hangs now
+// cannot hold it up; runc refuses some of the files in a spec; and the same
+// graft repairs a running container.
+func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
+	served, err := look.Result()
+	if err != nil {
+		if look.Required() {
+			return fmt.Errorf("lxcfs.mode is \"require\": %w", err)
+		}
+		c.views = "none"
+		if !errors.Is(err, lxcfs.ErrOff) {
+			c.warn(ctx, fmt.Sprintf("/proc and /sys show the host's resources: %v", err))
+		}
+		return nil
+	}
+	grafted := 0
+	err = idmap.InMountNamespace(pid, func(in *idmap.Inside) error {
+		for _, f := range served.Files {
+			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
+			switch {
+			case err == nil:
+				grafted++
+			case errors.Is(err, os.ErrNotExist): // the kernel has no such file
+				log.G(ctx).WithError(err).Debug("isolate: lxcfs file without a counterpart")
+			default:
+				return fmt.Errorf("graft %s: %w", f.Name, err)
+			}
+		}
+		return nil
+	})
+	c.views = fmt.Sprintf("%d/%d", grafted, len(served.Files))
+	if err != nil {
+		if look.Required() {
+			return fmt.Errorf("lxcfs.mode is \"require\": %w", err)
+		}
+		c.warn(ctx, fmt.Sprintf("/proc and /sys show the host's resources in part: %v", err))
+	}
+	return nil
+}
+
+// standIn grafts the stand-ins over the sysctls. runc refuses them in a spec.
+func (c *container) standIn(pid int) error {
+	if len(c.standIns) == 0 {
+		return nil
+	}
+	defer c.closeStandIns()
+	return idmap.InMountNamespace(pid, func(in *idmap.Inside) error {
+		for _, f := range c.standIns {
+			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC}})
+			// A sysctl of the network namespace may not exist in this one.
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("stand-in for sysctl %s: %w", f.Name, err)
+			}
+		}
+		return nil
+	})
+}

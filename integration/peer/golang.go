@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+
+	"github.com/isolate-shim/isolate/integration/cache"
+)
+
+// golang is a peer built from a Go module.
+type golang struct {
+	module  string
+	version string
+	builds  []build
+}
+
+// build is one call of go build.
+type build struct {
+	packages []string // below the module; "" is the module itself
+	tags     string
+	ldflags  string
+	// seccomp links libseccomp and with it all of libc, statically.
+	seccomp bool
+}
+
+const containerdModule = "github.com/containerd/containerd/v2"
+
+// containerd's own Makefile builds the shim without gRPC, and statically.
+func containerd(version string) golang {
+	stamp := "-X " + containerdModule + "/version.Version=" + version + " -X " + containerdModule + "/version.Package=" + containerdModule
+	return golang{
+		module: containerdModule, version: version,
+		builds: []build{
+			{packages: []string{"cmd/containerd", "cmd/ctr"}, tags: "urfave_cli_no_docs", ldflags: stamp},
+			{packages: []string{"cmd/containerd-shim-runc-v2"}, tags: "urfave_cli_no_docs no_grpc", ldflags: stamp},
+		},
+	}
+}
+
+var goRecipes = map[Name]golang{
+	Containerd24: containerd("v2.4.2"),
+	Containerd22: containerd("v2.2.9"),
+	Runc15: {
+		module: "github.com/opencontainers/runc", version: "v1.5.2",
+		// Without libpathrs, which no Debian release has a library of.
+		builds: []build{{packages: []string{""}, tags: "seccomp netgo osusergo urfave_cli_no_docs", seccomp: true}},
+	},
+}
+
+func init() {
+	for name, recipe := range goRecipes {
+		cache.Register(cache.Item{
+			Name:    string(name),
+			Resolve: recipe.resolve,
+			Make:    recipe.make,
+		})
+	}
+}
+
+func (g golang) resolve(context.Context) (cache.Inputs, error) {
+	return cache.Inputs{
+		Version: g.version,
+		Parts:   []string{fmt.Sprintf("%+v", g), runtime.Version(), runtime.GOARCH},
+	}, nil
+}
+
+func (g golang) make(ctx context.Context, w cache.Work) error {
+	module := filepath.Join(filepath.Dir(w.Dir), "module")
+	if err := os.Mkdir(module, 0o755); err != nil {
+		return fmt.Errorf("make module: %w", err)
+	}
+	command := cache.Command{
+		Dir: module,
+		Env: []string{"GOFLAGS=-mod=mod -buildvcs=false", "GOWORK=off", "CGO_ENABLED=0"},
+		Log: w.Log,
+	}
+	if err := os.WriteFile(filepath.Join(module, "go.mod"), []byte("module peer.invalid\n"), 0o644); err != nil {
+		return fmt.Errorf("make module: %w", err)
+	}
+	if err := command.Run(ctx, "go", "get", g.module+"@"+g.version); err != nil {
+		return err
+	}
+	for _, b := range g.builds {
+		if err := b.run(ctx, command, g.module, filepath.Join(w.Dir, "bin")+"/"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b build) run(ctx context.Context, command cache.Command, module, bin string) error {
+	ldflags := "-s -w " + b.ldflags
+	if b.seccomp {
+		env, err := seccompEnv(ctx, command.Dir)
+		if err != nil {
+			return err
+		}
+		command.Env = append(command.Env, env...)
+		ldflags += " -linkmode external -extldflags -static"
+	}
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return fmt.Errorf("make peer: %w", err)
+	}
+	// The machine stays usable meanwhile.
+	argv := []string{"nice", "go", "build", "-trimpath", "-tags", b.tags, "-ldflags", ldflags, "-o", bin}
+	for _, name := range b.packages {
+		argv = append(argv, filepath.Join(module, name))
+	}
+	return command.Run(ctx, argv...)
+}
+
+var errNoCompiler = errors.New("no C compiler: runc needs one; apt-get install gcc libc6-dev")
+
+// seccompEnv is the environment for building with a libseccomp that is not
+// installed. The Go side of it asks pkg-config where it is, and is answered by a
+// script.
+func seccompEnv(ctx context.Context, dir string) ([]string, error) {
+	if err := compiler(ctx); err != nil {
+		return nil, err
+	}
+	library, err := Get(ctx, libseccomp)
+	if err != nil {
+		return nil, err
+	}
+	archives, err := filepath.Glob(filepath.Join(library.Dir, "root/usr/lib/*/libseccomp.a"))
+	if err != nil || len(archives) != 1 {
+		return nil, fmt.Errorf("find libseccomp.a in %q: found %q", library.Dir, archives)
+	}
+	script := filepath.Join(dir, "pkg-config")
+	text := "#!/bin/sh\ncase \"$*\" in\n" +
+		"*--cflags*) echo -I" + filepath.Join(library.Dir, "root/usr/include") + " ;;\n" +
+		"*--libs*) echo -L" + filepath.Dir(archives[0]) + " -lseccomp ;;\nesac\n"
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		return nil, fmt.Errorf("write pkg-config stand-in: %w", err)
+	}
+	return []string{"CGO_ENABLED=1", "PKG_CONFIG=" + script}, nil
+}
+
+// compiler makes sure that there is a C compiler. It is the one thing that is
+// installed on the machine, and only where there is none.
+func compiler(ctx context.Context) error {
+	if found() {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return errNoCompiler
+	}
+	fmt.Fprintln(os.Stderr, "no C compiler found: installing gcc and libc6-dev by apt-get")
+	command := cache.Command{Env: []string{"DEBIAN_FRONTEND=noninteractive"}, Log: os.Stderr}
+	if err := errors.Join(
+		command.Run(ctx, "apt-get", "-q", "update"),
+		command.Run(ctx, "apt-get", "-q", "-y", "install", "--no-install-recommends", "gcc", "libc6-dev"),
+	); err != nil {
+		return fmt.Errorf("install C compiler: %w", err)
+	}
+	if !found() {
+		return errNoCompiler
+	}
+	return nil
+}
+
+func found() bool {
+	_, err := exec.LookPath("gcc")
+	return err == nil
+}

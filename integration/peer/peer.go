@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package peer
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"github.com/isolate-shim/isolate/integration/cache"
+)
+
+// Name is a peer: a program or a family of programs in one version.
+type Name string
+
+// The peers. Those with a full version are pinned; of the others, the newest
+// version that Debian holds in that series is taken.
+const (
+	// Containerd24 has containerd, ctr and containerd-shim-runc-v2, as have
+	// the two that follow.
+	Containerd24 Name = "containerd-2.4"
+	// Containerd22 is the last that starts shims without a bootstrap message.
+	Containerd22 Name = "containerd-2.2"
+	// Containerd17 is that of Debian trixie; it only knows version 2 of the task API.
+	Containerd17 Name = "containerd-1.7"
+
+	Runc15  Name = "runc-1.5"  // newest release
+	Runc11  Name = "runc-1.1"  // Debian bookworm
+	Crun121 Name = "crun-1.21" // Debian trixie
+	Crun18  Name = "crun-1.8"  // Debian bookworm; refuses spec versions after 1.0
+
+	Lxcfs6 Name = "lxcfs-6" // Debian trixie
+	Lxcfs5 Name = "lxcfs-5" // Debian bookworm
+)
+
+// Default lists the peers that the tests need.
+var Default = []Name{
+	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22,
+}
+
+// Peer is a directory of programs.
+type Peer struct {
+	Name Name
+	Dir  string
+}
+
+// Get returns a peer, after making it if need be: for up to some minutes, with
+// a line of progress on stderr.
+func Get(ctx context.Context, name Name) (Peer, error) {
+	dir, err := cache.Get(ctx, string(name))
+	return Peer{Name: name, Dir: dir}, err
+}
+
+// Program returns the absolute path of one of the peer's programs.
+func (p Peer) Program(name string) string {
+	return filepath.Join(p.Dir, "bin", name)
+}
+
+// Programs returns the names of the peer's programs.
+func (p Peer) Programs() []string {
+	entries, err := os.ReadDir(filepath.Join(p.Dir, "bin"))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rig
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/peer"
+)
+
+// Result is what became of a command.
+type Result struct {
+	Argv           []string
+	Stdout, Stderr string
+	Code           int // exit status; -1 if it was not started, or killed
+	cause          error
+}
+
+// Err is nil if the command has exited with 0, and otherwise tells all about it.
+func (r Result) Err() error {
+	if r.cause == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w\n%s%s", strings.Join(r.Argv, " "), r.cause, r.Stdout, r.Stderr)
+}
+
+// Must fails the test unless the command has exited with 0, and returns its
+// stdout without the last newline.
+func (r Result) Must(t testing.TB) string {
+	t.Helper()
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSuffix(r.Stdout, "\n")
+}
+
+// commandTimeout bounds every command, so that a hang is a failure with a
+// message.
+const commandTimeout = 2 * time.Minute
+
+// Exec runs a command.
+func Exec(ctx context.Context, argv ...string) Result {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
+	var stdout, stderr bytes.Buffer
+	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	command.Stdout, command.Stderr = &stdout, &stderr
+	// Something that the command has left behind may hold the pipes open.
+	command.WaitDelay = time.Second
+	err := command.Run()
+	if cause := context.Cause(ctx); cause != nil {
+		err = errors.Join(err, cause)
+	}
+	r := Result{Argv: argv, Stdout: stdout.String(), Stderr: stderr.String(), Code: -1, cause: err}
+	if command.ProcessState != nil {
+		r.Code = command.ProcessState.ExitCode()
+	}
+	return r
+}
+
+// Ctr runs ctr against this containerd.
+func (n *Node) Ctr(ctx context.Context, args ...string) Result {
+	return Exec(ctx, slices.Concat([]string{n.ctr, "--address", n.Address}, args)...)
+}
+
+// Import imports and unpacks an image, into the containerd namespace that ctr
+// uses by default, and returns its reference.
+func (n *Node) Import(ctx context.Context, name image.Name) (reference string, err error) {
+	i, err := image.Get(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	args := []string{"images", "import", "--snapshotter", n.config.Snapshotter}
+	if n.config.Containerd != peer.Containerd17 {
+		// The transfer service, which is the default there, takes the snapshotter
+		// from its own configuration.
+		args = append(args, "--local")
+	}
+	return i.Reference, n.Ctr(ctx, append(args, i.Path)...).Err()
+}
+
+// MustImport is Import for tests.
+func (n *Node) MustImport(t testing.TB, name image.Name) string {
+	t.Helper()
+	reference, err := n.Import(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return reference
+}

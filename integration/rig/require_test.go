@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rig
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestRequirementCheck(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		requirement Requirement
+		missing     string // a part of it
+		fails       bool
+	}{
+		{requirement: Kernel("2.6")},
+		{requirement: Kernel("999.0"), missing: "kernel is "},
+		{requirement: Kernel("new"), fails: true},
+		{requirement: Command("sh")},
+		{requirement: Command("no-such-program"), missing: "no no-such-program"},
+		{requirement: Command(""), fails: true},
+		{requirement: "a miracle", fails: true},
+		{requirement: "", fails: true},
+	} {
+		missing, err := test.requirement.check()
+		if (err != nil) != test.fails {
+			t.Errorf("check of %q: error %v, want one: %t", test.requirement, err, test.fails)
+		}
+		if (missing == "") != (test.missing == "") || !strings.Contains(missing, test.missing) {
+			t.Errorf("check of %q: missing %q, want %q", test.requirement, missing, test.missing)
+		}
+	}
+}
+
+func TestParseKernel(t *testing.T) {
+	t.Parallel()
+	for release, want := range map[string][2]int{
+		"6.18.44-fc-v669 #1": {6, 18}, "5.10.0-46-amd64": {5, 10}, "6.1": {6, 1}, "7.2-rc1": {7, 2}, "5.4+": {5, 4},
+	} {
+		major, minor, err := parseKernel(release)
+		if got := [2]int{major, minor}; got != want || err != nil {
+			t.Errorf("parseKernel(%q) = %v, %v, want %v", release, got, err, want)
+		}
+	}
+	for _, release := range []string{"", "6", "6.", ".1", "six.one", "6.x"} {
+		if _, _, err := parseKernel(release); err == nil {
+			t.Errorf("parseKernel(%q) succeeded", release)
+		}
+	}
+}
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		passed  int
+		skipped map[string]int
+		want    string
+	}{
+		{3, nil, "integration: 3 passed, none skipped"},
+		{0, map[string]int{"no fuse": 2, "kernel is 5.4": 1}, "integration: 0 passed, skipped: kernel is 5.4 ×1; no fuse ×2"},
+	} {
+		if got := summary(test.passed, test.skipped); got != test.want {
+			t.Errorf("summary() = %q, want %q", got, test.want)
+		}
+	}
+}
+
+func TestMountOptions(t *testing.T) {
+	t.Parallel()
+	for super, want := range map[string]string{
+		"rw,memory": "memory", "rw,cpu,cpuacct": "cpu,cpuacct",
+		"rw,xattr,release_agent=/a,name=systemd": "xattr,none,name=systemd",
+	} {
+		if got := mountOptions(super); got != want {
+			t.Errorf("mountOptions(%q) = %q, want %q", super, got, want)
+		}
+	}
+}

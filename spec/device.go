@@ -92,7 +92,7 @@ func devices(s *specs.Spec, p *Plan) {
 
 	s.Linux.Devices = slices.DeleteFunc(slices.Clone(s.Linux.Devices), func(d specs.LinuxDevice) bool {
 		_, staged := p.Nesting.Devices[d.Path]
-		return staged || privileged && d.Type != "p"
+		return staged || privileged
 	})
 	if mountAt(s, "/dev") < 0 {
 		return

@@ -32,6 +32,7 @@ func TestGolden(t *testing.T) {
 		facts   Facts
 		version string
 		rootfs  string
+		nesting *Nesting
 	}{
 		{name: "own-ctr", rootfs: "/bundle/rootfs", version: "1.0.2"},
 		{name: "own-volumes", rootfs: "/bundle/rootfs"},
@@ -41,12 +42,21 @@ func TestGolden(t *testing.T) {
 			specs.NetworkNamespace: OwnerSandbox, specs.IPCNamespace: OwnerSandbox, specs.UTSNamespace: OwnerSandbox,
 		}}},
 		{name: "adopt-kubernetes"},
+		{name: "nest-ctr", nesting: nesting()},
+		{name: "nest-cri-user", nesting: nesting()},
+		{name: "nest-privileged-systemd", nesting: func() *Nesting {
+			n := nesting()
+			n.Systemd = true
+			n.Limits = map[string]uint64{"RLIMIT_NOFILE": 65536, "RLIMIT_NPROC": 1000}
+			n.Stores = map[string]string{"/var/lib/docker": "/stage/docker", "/var/lib/containerd": "/stage/containerd"}
+			return n
+		}()},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			doc := parseFile(t, filepath.Join("testdata", tt.name, "in.json"))
-			plan := Plan{Rootfs: tt.rootfs, OCIVersion: tt.version, Mapping: idmap.Contiguous(1879048192, 65536)}
+			plan := Plan{Rootfs: tt.rootfs, OCIVersion: tt.version, Mapping: idmap.Contiguous(1879048192, 65536), Nesting: tt.nesting}
 			var got result
 			got.Volumes, got.Warnings = apply(t, doc, tt.facts, &plan)
 			data, err := doc.JSON()
@@ -75,6 +85,13 @@ func TestGolden(t *testing.T) {
 				t.Errorf("second Apply changed the spec:\n%s\n%s", data, twice)
 			}
 		})
+	}
+}
+
+func nesting() *Nesting {
+	return &Nesting{
+		Hidden:  "/stage/hidden",
+		Devices: map[string]string{"/dev/fuse": "/stage/fuse", "/dev/net/tun": "/stage/tun"},
 	}
 }
 

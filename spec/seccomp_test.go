@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spec
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// allowed lists what a profile allows whatever the arguments.
+func allowed(p *specs.LinuxSeccomp) []string {
+	var names []string
+	for _, rule := range p.Syscalls {
+		if rule.Action == specs.ActAllow && len(rule.Args) == 0 {
+			names = append(names, rule.Names...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func profileFor(caps []string) *specs.LinuxSeccomp {
+	return seccomp.DefaultProfile(&specs.Spec{
+		Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}},
+		Linux:   &specs.Linux{},
+	})
+}
+
+// The list is what containerd's profile allows for nestingCaps and not for an
+// ordinary container, and four more.
+func TestNestingSyscalls(t *testing.T) {
+	t.Parallel()
+	without := allowed(profileFor(nil))
+	want := []string{"add_key", "keyctl", "pivot_root", "request_key"}
+	for _, name := range allowed(profileFor(nestingCaps)) {
+		if !slices.Contains(without, name) {
+			want = append(want, name)
+		}
+	}
+	slices.Sort(want)
+	want = slices.Compact(want)
+	for _, name := range want {
+		if !slices.Contains(nestingSyscalls, name) && !slices.Contains(without, name) {
+			t.Errorf("containerd allows %s for these capabilities, the list does not", name)
+		}
+	}
+	for _, name := range nestingSyscalls {
+		if !slices.Contains(want, name) && !slices.Contains(without, name) {
+			t.Errorf("the list has %s, which containerd does not allow for these capabilities", name)
+		}
+	}
+	if !slices.IsSorted(nestingSyscalls) {
+		t.Error("the list is not sorted")
+	}
+}
+
+func TestWiden(t *testing.T) {
+	t.Parallel()
+	mask := []specs.LinuxSeccompArg{{Value: 1, Op: specs.OpMaskedEqual}}
+	in := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
+		{Names: []string{"clone"}, Action: specs.ActAllow, Args: mask},
+		{Names: []string{"clone3", "kexec_load"}, Action: specs.ActErrno},
+		{Names: []string{"mount"}, Action: specs.ActNotify},
+		{Names: []string{"unshare"}, Action: specs.ActLog},
+		{Names: []string{"read"}, Action: specs.ActAllow},
+	}}
+	out := widen(in)
+	names := allowed(out)
+	for name, want := range map[string]bool{"clone": true, "clone3": true, "pivot_root": true, "read": true, "mount": false, "unshare": false, "kexec_load": false} {
+		if slices.Contains(names, name) != want {
+			t.Errorf("%s allowed: %v, want %v", name, !want, want)
+		}
+	}
+	seen := map[string]int{}
+	for _, rule := range out.Syscalls {
+		for _, name := range rule.Names {
+			seen[name]++
+		}
+	}
+	for name, n := range seen {
+		if n > 1 {
+			t.Errorf("%s has %d rules, which libseccomp refuses", name, n)
+		}
+	}
+	if len(in.Syscalls[1].Names) != 2 {
+		t.Error("the caller's profile was changed")
+	}
+
+	open := widen(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"mount"}, Action: specs.ActErrno}}})
+	if len(open.Syscalls) != 0 {
+		t.Errorf("profile that allows by default: %+v", open.Syscalls)
+	}
+}
+
+func TestCovered(t *testing.T) {
+	t.Parallel()
+	s := &specs.Spec{Mounts: []specs.Mount{{Destination: "/var/lib/"}, {Destination: "/"}, {Destination: "/opt/x"}}}
+	for path, want := range map[string]bool{"/var/lib": true, "/var/lib/docker": true, "/var/library": false, "/opt": false, "/opt/x/y": true} {
+		if got := Covered(s, path); got != want {
+			t.Errorf("%s: got %v", path, got)
+		}
+	}
+}

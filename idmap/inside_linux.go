@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxStacked bounds how many mounts Detach takes off one path: a container can
+// stack more of them while we work.
+const maxStacked = 64
+
+// Inside is the mount namespace and root directory of a container, valid while
+// the function given to [InMountNamespace] runs and on its thread only.
+//
+// Paths are the container's, so they are resolved without following any
+// symbolic or magic link and never above its root. Nothing here waits for a
+// file system the container mounted: the kernel keeps the FUSE servers of a user
+// namespace from serving processes outside of it.
+type Inside struct {
+	root *os.File
+}
+
+// InMountNamespace runs fn in the mount namespace of a process, with that
+// process's root as "/". fn runs on a thread of its own that is thrown away; a
+// panic in it becomes an error. It must not start goroutines that expect to be
+// in there.
+//
+// The process must be a child, or otherwise known not to have been replaced
+// when this is called; from then on a pidfd makes sure that it is still the
+// same one. A process in the caller's own mount namespace is refused: what
+// shall be attached in a container must not hit the host.
+func InMountNamespace(pid int, fn func(*Inside) error) error {
+	err := onDisposableThread(func() error {
+		in, err := enter(pid)
+		if err != nil {
+			return err
+		}
+		defer in.root.Close() //nolint:errcheck // O_PATH
+		return fn(in)
+	})
+	if err != nil {
+		return fmt.Errorf("in mount namespace of process %d: %w", pid, err)
+	}
+	return nil
+}
+
+func enter(pid int) (*Inside, error) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	defer unix.Close(pidfd) //nolint:errcheck // nothing is written to it
+	proc := fmt.Sprintf("/proc/%d", pid)
+	if err := foreignMounts(proc + "/ns/mnt"); err != nil {
+		return nil, err
+	}
+	// Not always the root of its mount namespace: runc --no-pivot, chroot.
+	root, err := os.OpenFile(proc+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := enterRoot(pidfd, root); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return &Inside{root: root}, nil
+}
+
+func enterRoot(pidfd int, root *os.File) error {
+	// setns(CLONE_NEWNS) needs a root and working directory of the thread's own.
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	// By pidfd since Linux 5.8. ESRCH if the process has ended.
+	if err := unix.Setns(pidfd, unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("setns", err)
+	}
+	if err := unix.Fchdir(int(root.Fd())); err != nil {
+		return os.NewSyscallError("fchdir", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return os.NewSyscallError("chroot", err)
+	}
+	// What was opened by number belongs to it only if it lived until now.
+	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
+		return os.NewSyscallError("pidfd_send_signal", err)
+	}
+	return nil
+}
+
+func foreignMounts(path string) error {
+	theirs, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer theirs.Close() //nolint:errcheck // read-only
+	ours, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return err
+	}
+	defer ours.Close() //nolint:errcheck // read-only
+	same, err := SameNamespace(theirs, ours)
+	if err != nil {
+		return err
+	}
+	if same {
+		return errors.New("it has no mount namespace of its own")
+	}
+	return nil
+}
+
+// Target says what the place of a mount inside a container must look like.
+type Target struct {
+	// Magic lists the file systems the target may be on (f_type of statfs(2)),
+	// after Replace was done; empty for any.
+	Magic []int64
+	// Replace detaches what is mounted at the very target first. Without it a
+	// target that is a mount point is refused with ErrMounted.
+	Replace bool
+}
+
+// Open opens a path in the container: an absolute one or one below its root,
+// without following links. flags are those of open(2).
+func (in *Inside) Open(unsafePath string, flags int) (*os.File, error) {
+	how := &unix.OpenHow{
+		Flags:   uint64(flags) | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	fd, err := retryOnEINTR(func() (int, error) { return unix.Openat2(int(in.root.Fd()), unsafePath, how) })
+	if err != nil {
+		return nil, &os.PathError{Op: "openat2", Path: unsafePath, Err: err}
+	}
+	return os.NewFile(uintptr(fd), unsafePath), nil
+}
+
+// Attach attaches a detached mount over an existing path in the container, if
+// that is what t expects.
+func (in *Inside) Attach(m *os.File, unsafePath string, t Target) error {
+	if t.Replace {
+		if err := in.Detach(unsafePath); err != nil {
+			return err
+		}
+	}
+	target, err := in.Open(unsafePath, unix.O_PATH)
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", m.Name(), err)
+	}
+	defer target.Close() //nolint:errcheck // O_PATH
+	// Asked before statfs, which a dead file system of the host answers late.
+	mounted, err := isMountRoot(int(target.Fd()), "")
+	if err != nil {
+		return fmt.Errorf("attach %s at %q: %w", m.Name(), unsafePath, err)
+	}
+	if mounted {
+		return fmt.Errorf("attach %s at %q: %w", m.Name(), unsafePath, ErrMounted)
+	}
+	if err := checkMagic(target, t.Magic); err != nil {
+		return fmt.Errorf("attach %s at %q: %w", m.Name(), unsafePath, err)
+	}
+	return moveMount(m, int(target.Fd()), "", 0)
+}
+
+// Detach detaches everything that is mounted at the very path (umount2(2) with
+// MNT_DETACH), so that what is below shows, also if its server is dead. It is no
+// error if nothing is mounted there.
+func (in *Inside) Detach(unsafePath string) error {
+	dir, name := path.Split(path.Clean("/" + unsafePath))
+	if name == "" {
+		return fmt.Errorf("detach %q: not the root of a container", unsafePath)
+	}
+	parent, err := in.Open(dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return fmt.Errorf("detach %q: %w", unsafePath, err)
+	}
+	defer parent.Close() //nolint:errcheck // O_PATH
+	// umount2 takes no directory descriptor. The working directory is this
+	// thread's own, and the single component left is not followed.
+	if err := unix.Fchdir(int(parent.Fd())); err != nil {
+		return fmt.Errorf("detach %q: %w", unsafePath, os.NewSyscallError("fchdir", err))
+	}
+	for range maxStacked {
+		mounted, err := isMountRoot(int(parent.Fd()), name)
+		if err != nil {
+			return fmt.Errorf("detach %q: %w", unsafePath, err)
+		}
+		if !mounted {
+			return nil
+		}
+		if err := unix.Unmount(name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("detach %q: %w", unsafePath, os.NewSyscallError("umount2", err))
+		}
+	}
+	return fmt.Errorf("detach %q: more than %d mounts on top of each other", unsafePath, maxStacked)
+}
+
+// isMountRoot tells whether something is mounted at the path (statx(2),
+// STATX_ATTR_MOUNT_ROOT, Linux 5.8). It takes cached attributes, so that no
+// server is asked.
+func isMountRoot(dirfd int, name string) (bool, error) {
+	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_STATX_DONT_SYNC
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	var st unix.Statx_t
+	if err := ignoringEINTR(func() error { return unix.Statx(dirfd, name, flags, 0, &st) }); err != nil {
+		return false, os.NewSyscallError("statx", err)
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+}
+
+func checkMagic(target *os.File, magic []int64) error {
+	if len(magic) == 0 {
+		return nil
+	}
+	var st unix.Statfs_t
+	if err := ignoringEINTR(func() error { return unix.Fstatfs(int(target.Fd()), &st) }); err != nil {
+		return os.NewSyscallError("fstatfs", err)
+	}
+	if !slices.Contains(magic, int64(st.Type)) { //nolint:unconvert // narrower on some platforms
+		return fmt.Errorf("%w with magic %#x", ErrWrongFileSystem, st.Type)
+	}
+	return nil
+}

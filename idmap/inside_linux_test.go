@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// contain is the init of a container: the directory is its root, with a proc of
+// its own.
+func contain(args []string) error {
+	if err := unix.Mount("proc", args[0]+"/proc", "proc", 0, ""); err != nil {
+		return err
+	}
+	if err := unix.Chroot(args[0]); err != nil {
+		return err
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return sit(nil)
+}
+
+// container starts a container with its root below dir and returns its pid.
+func container(t *testing.T, dir string) int {
+	t.Helper()
+	root := dir + "/root"
+	mkdir(t, root+"/proc")
+	write(t, root+"/etc/target", "the image's")
+	check(t, os.Symlink("/proc/meminfo", root+"/link"))
+	check(t, os.Symlink("proc", root+"/dirlink"))
+	cmd := helper(t, Contiguous(300000, 65536), "contain", root)
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
+	return start(t, cmd)
+}
+
+// seen returns what a file holds in the container.
+func seen(pid int, path string) string {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/root%s", pid, path))
+	if err != nil {
+		return err.Error()
+	}
+	return string(content)
+}
+
+func TestInside(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	dir := workDir(t)
+	pid := container(t, dir)
+	write(t, dir+"/first", "first")
+	write(t, dir+"/second", "second")
+	proc := []int64{unix.PROC_SUPER_MAGIC}
+
+	attachInside := func(source, path string, target Target) error {
+		m, err := CloneTree(-1, dir+"/"+source, CloneOptions{})
+		check(t, err)
+		defer shut(t, m)
+		return InMountNamespace(pid, func(in *Inside) error { return in.Attach(m, path, target) })
+	}
+	kernel := seen(pid, "/proc/meminfo")
+	if !strings.Contains(kernel, "MemTotal") {
+		t.Fatalf("meminfo is %q", kernel)
+	}
+	for _, tc := range []struct {
+		name, source, path string
+		target             Target
+		is                 error
+		want               string // what /proc/meminfo holds afterwards, kernel's if empty
+	}{
+		{name: "wrong file system", source: "first", path: "/etc/target", target: Target{Magic: proc}, is: ErrWrongFileSystem},
+		{name: "symbolic link", source: "first", path: "/link", is: unix.ELOOP},
+		{name: "symbolic link on the way", source: "first", path: "/dirlink/meminfo", is: unix.ELOOP},
+		{name: "magic link", source: "first", path: "/proc/self/root/proc/meminfo", is: unix.ELOOP},
+		{name: "missing", source: "first", path: "/proc/nothing", is: unix.ENOENT},
+		{name: "attach, from above the root", source: "first", path: "../../proc/meminfo", target: Target{Magic: proc}, want: "first"},
+		{name: "occupied", source: "second", path: "/proc/meminfo", target: Target{Magic: proc}, is: ErrMounted, want: "first"},
+		{name: "replace", source: "second", path: "/proc/meminfo", target: Target{Magic: proc, Replace: true}, want: "second"},
+		{name: "replace again", source: "first", path: "/proc/meminfo", target: Target{Magic: proc, Replace: true}, want: "first"},
+		{name: "replace on the wrong file system", source: "first", path: "/etc/target", target: Target{Magic: proc, Replace: true}, is: ErrWrongFileSystem, want: "first"},
+	} {
+		err := attachInside(tc.source, tc.path, tc.target)
+		if !errors.Is(err, tc.is) {
+			t.Errorf("%s: error %v, want %v", tc.name, err, tc.is)
+		}
+		got := seen(pid, "/proc/meminfo")
+		if tc.want == "" && !strings.Contains(got, "MemTotal") || tc.want != "" && got != tc.want {
+			t.Errorf("%s: meminfo is now %q", tc.name, got)
+		}
+		if got := seen(pid, "/etc/target"); got != "the image's" {
+			t.Errorf("%s: target is now %q", tc.name, got)
+		}
+	}
+	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	check(t, err)
+	if n := strings.Count(string(table), "/proc/meminfo "); n != 1 {
+		t.Errorf("%d mounts on meminfo", n)
+	}
+	for range 2 {
+		check(t, InMountNamespace(pid, func(in *Inside) error { return in.Detach("/proc/meminfo") }))
+		if got := seen(pid, "/proc/meminfo"); !strings.Contains(got, "MemTotal") {
+			t.Errorf("detached meminfo is %q", got)
+		}
+	}
+	if err := InMountNamespace(pid, func(in *Inside) error { return in.Detach("/") }); err == nil {
+		t.Error("detached the root")
+	}
+	if found := mountLines(t, "meminfo"); found != "" {
+		t.Errorf("mounts outside:\n%s", found)
+	}
+}
+
+// TestInsideHungServer: a file system whose server does not answer, such as a
+// stopped lxcfs, is detached and replaced without waiting for it.
+func TestInsideHungServer(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	dir := workDir(t)
+	pid := container(t, dir)
+	// Nobody ever reads from this connection.
+	server, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	check(t, err)
+	t.Cleanup(func() { shut(t, server) })
+	write(t, dir+"/hung", "")
+	write(t, dir+"/fresh", "fresh")
+	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other", server.Fd(), unix.S_IFREG)
+	check(t, unix.Mount("hung", dir+"/hung", "fuse", 0, options))
+	t.Cleanup(func() { unmount(t, dir+"/hung") })
+	hung, err := openTree(-1, dir+"/hung", "hung", false)
+	check(t, err)
+	defer shut(t, hung)
+	fresh, err := CloneTree(-1, dir+"/fresh", CloneOptions{})
+	check(t, err)
+	defer shut(t, fresh)
+
+	done := make(chan error, 1)
+	go func() {
+		done <- InMountNamespace(pid, func(in *Inside) error {
+			if err := in.Attach(hung, "/proc/meminfo", Target{}); err != nil {
+				return err
+			}
+			proc := Target{Magic: []int64{unix.PROC_SUPER_MAGIC}}
+			if err := in.Attach(fresh, "/proc/meminfo", proc); !errors.Is(err, ErrMounted) {
+				return fmt.Errorf("over the hung file: %w", err)
+			}
+			proc.Replace = true
+			return in.Attach(fresh, "/proc/meminfo", proc)
+		})
+	}()
+	select {
+	case err := <-done:
+		check(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("waits for the server")
+	}
+	if got := seen(pid, "/proc/meminfo"); got != "fresh" {
+		t.Errorf("meminfo is %q", got)
+	}
+}
+
+func TestInsideRefusals(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	never := func(*Inside) error { t.Error("ran"); return nil }
+	if err := InMountNamespace(os.Getpid(), never); err == nil || !strings.Contains(err.Error(), "no mount namespace of its own") {
+		t.Errorf("own namespace: %v", err)
+	}
+	gone := exec.Command("true")
+	check(t, gone.Run())
+	if err := InMountNamespace(gone.Process.Pid, never); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("process that has ended: %v", err)
+	}
+	pid := container(t, workDir(t))
+	for name, fn := range map[string]func(*Inside) error{
+		"panic": func(*Inside) error { panic("oh no") },
+		"ended": func(*Inside) error { runtime.Goexit(); return nil },
+	} {
+		if err := InMountNamespace(pid, fn); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestThreadsStayClean: whatever disposable threads do to themselves, the main
+// thread and all others keep credentials, root and mount namespace.
+func TestThreadsStayClean(t *testing.T) {
+	requireRoot(t)
+	pid := container(t, workDir(t))
+	mounts, err := os.Readlink("/proc/self/ns/mnt")
+	check(t, err)
+	for range 300 {
+		check(t, onDisposableThread(func() error {
+			if unix.Gettid() == unix.Getpid() {
+				return errors.New("on the main thread")
+			}
+			return assumeFSIDs(Owner{UID: 12345, GID: 12345})
+		}))
+		check(t, InMountNamespace(pid, func(in *Inside) error {
+			if unix.Gettid() == unix.Getpid() {
+				return errors.New("on the main thread")
+			}
+			_, err := os.Stat("/etc/target")
+			return err
+		}))
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		dirty := dirtyThreads(t, mounts)
+		if dirty == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(dirty)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func dirtyThreads(t *testing.T, mounts string) string {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	check(t, err)
+	for _, task := range tasks {
+		dir := "/proc/self/task/" + task.Name()
+		status, err := os.ReadFile(dir + "/status")
+		if err != nil {
+			continue // it has just ended
+		}
+		for line := range strings.Lines(string(status)) {
+			if ids, ok := strings.CutPrefix(line, "Uid:"); ok && strings.Contains(ids, "12345") {
+				return task.Name() + " has " + line
+			}
+		}
+		ns, err := os.Readlink(dir + "/ns/mnt")
+		if err == nil && ns != mounts {
+			return task.Name() + " is in " + ns
+		}
+		root, err := os.Readlink(dir + "/root")
+		if err == nil && root != "/" {
+			return task.Name() + " has root " + root
+		}
+	}
+	return ""
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// Lease is a range of host ids that belongs to the holder until it calls Release
+// or dies.
+type Lease struct {
+	First idmap.HostID
+	Size  uint32
+
+	// One slot file for each SlotSize ids, locked as long as it is open.
+	files []*os.File
+}
+
+// Mapping returns the mapping of container ids 0 to Size-1 to the lease.
+func (l *Lease) Mapping() idmap.Mapping { return idmap.Contiguous(l.First, l.Size) }
+
+// Bound records that a live process, the container's init, runs with the leased
+// ids, and cgroups that were not known when the lease was taken. From then on
+// the range stays reserved until they are gone, even if the holder dies.
+func (l *Lease) Bound(pid int, cgroups ...string) error {
+	init, err := processOf(pid)
+	if err != nil {
+		return fmt.Errorf("bind ids from %d on to process %d: %w", l.First, pid, err)
+	}
+	if err := l.append(line{Bound: &bound{Init: init, Cgroups: cgroups}}); err != nil {
+		return fmt.Errorf("bind ids from %d on to process %d: %w", l.First, pid, err)
+	}
+	return nil
+}
+
+// Release gives the ids back. If a process still has them it returns an error
+// that matches ErrInUse and the range stays reserved until that is gone; if
+// another container shares them, they are its. It must be called once; calling
+// it again does nothing.
+func (l *Lease) Release() error {
+	var errs []error
+	for _, f := range l.files {
+		if err := tryLock(f); errors.Is(err, errLocked) {
+			continue // shared; the last holder gives it back
+		}
+		r, ok, err := readRecord(f)
+		switch why := r.inUse(); {
+		case err != nil:
+			errs = append(errs, err)
+		case ok && why != "":
+			errs = append(errs, fmt.Errorf("%w: %s", ErrInUse, why))
+		default:
+			errs = append(errs, f.Truncate(0))
+		}
+	}
+	if err := errors.Join(append(errs, l.close())...); err != nil {
+		return fmt.Errorf("release ids from %d on: %w", l.First, err)
+	}
+	return nil
+}
+
+func (l *Lease) close() error {
+	var errs []error
+	for _, f := range l.files {
+		errs = append(errs, unlock(f))
+	}
+	l.files = nil
+	return errors.Join(errs...)
+}
+
+func (l *Lease) claim(owner Owner) error {
+	for _, f := range l.files {
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+	}
+	return l.append(line{Claim: &claim{Owner: owner, First: l.First, Size: l.Size}})
+}
+
+// append adds a line to every slot file. One that could be written in part only
+// is taken back, since what follows would be lost with it.
+func (l *Lease) append(add line) error {
+	b, err := add.encode()
+	if err != nil {
+		return err
+	}
+	for _, f := range l.files {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(b); err != nil {
+			return errors.Join(err, f.Truncate(info.Size()))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// Entry is a range that is or was leased.
+type Entry struct {
+	First idmap.HostID
+	Size  uint32
+	Owner Owner
+	// Held tells that the lease's holder is alive.
+	Held bool
+	// InUse says what else keeps the range reserved, "" for nothing. A range
+	// that is neither held nor in use is free.
+	InUse string
+	// Err is set for a slot whose file cannot be read, which stays reserved.
+	Err error
+}
+
+// List returns all ranges that belong to an owner, by their first id, including
+// those outside the current spans.
+func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
+	// With the lock, because looking for a slot's lock takes that lock for a
+	// moment, in which an Acquire would think it busy.
+	lock, err := p.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
+	files, err := os.ReadDir(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list id pool: %w", err)
+	}
+	var entries []Entry
+	for _, file := range files {
+		digits, ok := strings.CutPrefix(file.Name(), slotPrefix)
+		if !ok {
+			continue
+		}
+		number, err := strconv.ParseUint(digits, 10, 16)
+		if err != nil {
+			return nil, fmt.Errorf("list id pool: foreign file %q", file.Name())
+		}
+		e, ok := p.entry(uint32(number))
+		if ok {
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.First, b.First) })
+	return entries, nil
+}
+
+// entry describes a slot; ok is false for one without owner, and for all but the
+// first slot of a larger range.
+func (p *Pool) entry(number uint32) (e Entry, ok bool) {
+	e = Entry{First: idmap.HostID(number * SlotSize), Size: SlotSize}
+	file, err := os.OpenFile(filepath.Join(p.dir, slotName(number)), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		e.Err = err
+		return e, true
+	}
+	defer unlock(file) //nolint:errcheck // not written to
+	r, ok, err := readRecord(file)
+	if err != nil {
+		e.Err = err
+		return e, true
+	}
+	if !ok || r.first != e.First {
+		return Entry{}, false
+	}
+	e.Size, e.Owner, e.InUse = r.size, r.owner, r.inUse()
+	switch err := tryLock(file); {
+	case errors.Is(err, errLocked):
+		e.Held = true
+	case err != nil:
+		e.Err = err
+	}
+	return e, true
+}

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// TestThousandConcurrent: no range is given out twice to 50 processes that take
+// 20 each at the same time, and none is lost when all are killed.
+func TestThousandConcurrent(t *testing.T) {
+	t.Parallel()
+	const processes, each = 50, 20
+	dir := filepath.Join(t.TempDir(), "ids")
+	// Exactly as many as are wanted, twice: the second round gets all only if
+	// the first lost none.
+	span := Span{First: 1 << 24, Count: processes * each * SlotSize}
+	for round := range 2 {
+		holders := make([]*holder, processes)
+		errs := make([]error, processes)
+		var wg sync.WaitGroup
+		for i := range processes {
+			wg.Go(func() { holders[i], errs[i] = startHolder(t, dir, each, span, 0, "-") })
+		}
+		wg.Wait()
+		if err := errors.Join(errs...); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		seen := map[idmap.HostID]int{}
+		for i, h := range holders {
+			for _, id := range h.ids {
+				if other, dup := seen[id]; dup {
+					t.Errorf("round %d: %d given to processes %d and %d", round, id, other, i)
+				}
+				if id%SlotSize != 0 || id < span.First || uint64(id)+SlotSize > span.end() {
+					t.Errorf("round %d: %d is not a slot of %v", round, id, span)
+				}
+				seen[id] = i
+			}
+		}
+		if len(seen) != processes*each {
+			t.Errorf("round %d: %d ranges, want %d", round, len(seen), processes*each)
+		}
+		p := open(t, dir, span)
+		_, err := p.Acquire(t.Context(), Owner{}, SlotSize)
+		var full *ExhaustedError
+		if !errors.As(err, &full) || !errors.Is(err, ErrExhausted) {
+			t.Fatalf("round %d: full pool gave %v", round, err)
+		}
+		if full.InUse != processes*each || full.Total != processes*each {
+			t.Errorf("round %d: %d of %d in use", round, full.InUse, full.Total)
+		}
+		for _, want := range []string{"1000 of 1000", Setting, span.String()} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q does not say %q", err, want)
+			}
+		}
+		for _, h := range holders {
+			h.stop()
+		}
+	}
+}
+
+func open(t *testing.T, dir string, spans ...Span) *Pool {
+	t.Helper()
+	p, err := Open(dir, spans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func acquire(t *testing.T, p *Pool, owner Owner, size uint32) *Lease {
+	t.Helper()
+	l, err := p.Acquire(t.Context(), owner, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestInitOutlivesShim: the range of a killed shim stays reserved while its
+// container's init lives, also as seen by Release and List.
+func TestInitOutlivesShim(t *testing.T) {
+	t.Parallel()
+	span := Span{First: 1 << 24, Count: SlotSize}
+	dir := t.TempDir()
+	sleep := exec.Command("sleep", "1000")
+	sleep.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end := sync.OnceFunc(func() { sleep.Process.Kill(); sleep.Wait() }) //nolint:errcheck // killed
+	t.Cleanup(end)
+	h, err := startHolder(t, dir, 1, span, sleep.Process.Pid, "-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := open(t, dir, span)
+	owner := Owner{Namespace: "test", ID: strconv.Itoa(h.cmd.Process.Pid)}
+	h.stop()
+
+	if _, err := p.Acquire(t.Context(), Owner{}, SlotSize); !errors.Is(err, ErrExhausted) {
+		t.Fatalf("range of a live init was given away: %v", err)
+	}
+	if err := p.Release(t.Context(), h.ids[0], SlotSize, owner); !errors.Is(err, ErrInUse) {
+		t.Fatalf("range of a live init was released: %v", err)
+	}
+	entries, err := p.List(t.Context())
+	if err != nil || len(entries) != 1 || entries[0].Held || entries[0].InUse == "" || entries[0].Owner.ID != owner.ID {
+		t.Fatalf("list %+v, %v", entries, err)
+	}
+
+	end()
+	// Somebody else's name must not free it.
+	if err := p.Release(t.Context(), h.ids[0], SlotSize, Owner{Namespace: "test", ID: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := p.List(t.Context()); err != nil || len(entries) != 1 {
+		t.Fatalf("list after release by another owner %+v, %v", entries, err)
+	}
+	for range 2 { // may be repeated
+		if err := p.Release(t.Context(), h.ids[0], SlotSize, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries, err := p.List(t.Context()); err != nil || len(entries) != 0 {
+		t.Fatalf("list after release %+v, %v", entries, err)
+	}
+	acquire(t, p, owner, SlotSize)
+}
+
+// TestReusedPID: a process with the recorded pid but another start time is not
+// the container's init.
+func TestReusedPID(t *testing.T) {
+	t.Parallel()
+	self, err := processOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := record{inits: []Process{self}}
+	if r.inUse() == "" {
+		t.Error("own process counts as dead")
+	}
+	r.inits[0].Start++
+	if why := r.inUse(); why != "" {
+		t.Errorf("other process counts as init: %s", why)
+	}
+}
+
+func TestCgroupTrees(t *testing.T) {
+	t.Parallel()
+	write := func(path, content string) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	write(dir+"/v2full/cgroup.events", "populated 1\nfrozen 0\n")
+	write(dir+"/v2empty/cgroup.events", "populated 0\nfrozen 0\n")
+	write(dir+"/v1deep/cgroup.procs", "")
+	write(dir+"/v1deep/a/b/cgroup.procs", "12\n")
+	write(dir+"/v1empty/cgroup.procs", "")
+	write(dir+"/v1empty/a/cgroup.procs", "")
+	write(dir+"/odd/cgroup.events", "frozen 0\n")
+	for _, tc := range []struct {
+		dir       string
+		populated bool
+		err       bool
+	}{
+		{dir: "v2full", populated: true},
+		{dir: "v2empty"},
+		{dir: "v1deep", populated: true},
+		{dir: "v1empty"},
+		{dir: "missing"},
+		{dir: "odd", err: true},
+	} {
+		got, err := cgroupPopulated(filepath.Join(dir, tc.dir))
+		if got != tc.populated || (err != nil) != tc.err {
+			t.Errorf("%s: %t, %v", tc.dir, got, err)
+		}
+		busy := record{cgroups: []string{filepath.Join(dir, tc.dir)}}.inUse() != ""
+		if busy != (tc.populated || tc.err) {
+			t.Errorf("%s: in use %t", tc.dir, busy)
+		}
+	}
+}
+
+// TestCgroupOutlivesShim does the same with the kernel's cgroups, of both
+// versions if the machine has both.
+func TestCgroupOutlivesShim(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make cgroups")
+	}
+	tried := 0
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"} {
+		if _, err := os.Stat(root + "/cgroup.procs"); err != nil {
+			continue
+		}
+		tried++
+		t.Run(root, func(t *testing.T) {
+			t.Parallel()
+			cgroup := fmt.Sprintf("%s/isolate-test-%d", root, os.Getpid())
+			if err := os.MkdirAll(cgroup+"/inner", 0o700); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := errors.Join(unix.Rmdir(cgroup+"/inner"), unix.Rmdir(cgroup)); err != nil {
+					t.Error(err)
+				}
+			})
+			sleep := exec.Command("sleep", "1000")
+			sleep.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+			if err := sleep.Start(); err != nil {
+				t.Fatal(err)
+			}
+			end := sync.OnceFunc(func() { sleep.Process.Kill(); sleep.Wait() }) //nolint:errcheck // killed
+			t.Cleanup(end)
+			pid := strconv.Itoa(sleep.Process.Pid)
+			if err := os.WriteFile(cgroup+"/inner/cgroup.procs", []byte(pid), 0); err != nil {
+				t.Fatal(err)
+			}
+			span := Span{First: 1 << 24, Count: SlotSize}
+			dir := t.TempDir()
+			h, err := startHolder(t, dir, 1, span, 0, cgroup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.stop()
+			p := open(t, dir, span)
+			if _, err := p.Acquire(t.Context(), Owner{}, SlotSize); !errors.Is(err, ErrExhausted) {
+				t.Fatalf("range of a populated cgroup was given away: %v", err)
+			}
+			end()
+			acquire(t, p, Owner{}, SlotSize)
+		})
+	}
+	if tried == 0 {
+		t.Error("no cgroup hierarchy found")
+	}
+}
+
+func TestLargeLeases(t *testing.T) {
+	t.Parallel()
+	span := Span{First: 1 << 24, Count: 8 * SlotSize}
+	dir := t.TempDir()
+	p := open(t, dir, span)
+	one := acquire(t, p, Owner{ID: "one"}, SlotSize)
+	three := acquire(t, p, Owner{ID: "three"}, 3*SlotSize)
+	if three.First != one.First+SlotSize || three.Size != 3*SlotSize {
+		t.Errorf("three slots at %d after one at %d", three.First, one.First)
+	}
+	if m := three.Mapping(); m.UIDs[0].Size != 3*SlotSize || m.UIDs[0].Host != three.First {
+		t.Errorf("mapping %v", m)
+	}
+	entries, err := p.List(t.Context())
+	if err != nil || len(entries) != 2 || entries[1].Size != 3*SlotSize || !entries[1].Held {
+		t.Errorf("list %+v, %v", entries, err)
+	}
+	// Slots 4 to 7 are left: five in a row do not fit, and the end does not
+	// join the beginning.
+	if _, err := p.Acquire(t.Context(), Owner{}, 5*SlotSize); !errors.Is(err, ErrExhausted) {
+		t.Errorf("five slots: %v", err)
+	}
+	if err := one.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Acquire(t.Context(), Owner{}, 5*SlotSize); !errors.Is(err, ErrExhausted) {
+		t.Errorf("five slots around the end: %v", err)
+	}
+	four := acquire(t, p, Owner{ID: "four"}, 4*SlotSize)
+	if four.First != span.First+4*SlotSize {
+		t.Errorf("four slots at %d", four.First)
+	}
+	if err := errors.Join(three.Release(), four.Release()); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, p, Owner{ID: "all"}, 8*SlotSize)
+	for _, size := range []uint32{0, 1, SlotSize + 1} {
+		if _, err := p.Acquire(t.Context(), Owner{}, size); err == nil || errors.Is(err, ErrExhausted) {
+			t.Errorf("size %d: %v", size, err)
+		}
+	}
+}
+
+// TestNextFit: a range that was given back is not the next one to be given out.
+func TestNextFit(t *testing.T) {
+	t.Parallel()
+	span := Span{First: 1 << 24, Count: 3 * SlotSize}
+	p := open(t, t.TempDir(), span)
+	var got []idmap.HostID
+	for range 4 {
+		l := acquire(t, p, Owner{}, SlotSize)
+		got = append(got, l.First)
+		if err := l.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got[0] == got[1] || got[1] == got[2] || got[0] == got[2] || got[0] != got[3] {
+		t.Errorf("order %v", got)
+	}
+}
+
+// TestLockWaitIsBounded: an Acquire behind a stuck process ends with its context.
+func TestLockWaitIsBounded(t *testing.T) {
+	t.Parallel()
+	p := open(t, t.TempDir(), Default)
+	stuck, err := p.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close() //nolint:errcheck // read-only
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if _, err := p.Acquire(ctx, Owner{}, SlotSize); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("gave up after %v", took)
+	}
+}
+
+func TestLockError(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		in   error
+		want string
+	}{
+		{in: unix.EACCES, want: "AppArmor"},
+		{in: unix.EPERM, want: "AppArmor"},
+		{in: unix.ENOLCK, want: "flock /x: no locks available"},
+		{in: unix.EWOULDBLOCK, want: errLocked.Error()},
+	} {
+		if got := lockError("/x", tc.in); got == nil || !strings.Contains(got.Error(), tc.want) {
+			t.Errorf("%v gave %v, want it to say %q", tc.in, got, tc.want)
+		}
+	}
+	if err := lockError("/x", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestForeignSlotFile: what cannot be read is not given away, and is shown.
+func TestForeignSlotFile(t *testing.T) {
+	t.Parallel()
+	span := Span{First: 1 << 24, Count: 2 * SlotSize}
+	dir := t.TempDir()
+	p := open(t, dir, span)
+	if err := os.WriteFile(filepath.Join(dir, slotName(1<<24/SlotSize)), []byte("junk\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l := acquire(t, p, Owner{}, SlotSize); l.First != span.First+SlotSize {
+		t.Errorf("unreadable slot was given away: %d", l.First)
+	}
+	entries, err := p.List(t.Context())
+	if err != nil || len(entries) != 2 || entries[0].Err == nil {
+		t.Errorf("list %+v, %v", entries, err)
+	}
+}
+
+func TestReleaseWhileInUse(t *testing.T) {
+	t.Parallel()
+	p := open(t, t.TempDir(), Span{First: 1 << 24, Count: SlotSize})
+	l := acquire(t, p, Owner{ID: "x"}, SlotSize)
+	if err := l.Bound(os.Getpid()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Release(t.Context(), l.First, l.Size, Owner{ID: "x"}); !errors.Is(err, ErrInUse) {
+		t.Errorf("release of a held range: %v", err)
+	}
+	if err := l.Release(); !errors.Is(err, ErrInUse) {
+		t.Errorf("release with a live init: %v", err)
+	}
+	if err := l.Release(); err != nil {
+		t.Errorf("second release: %v", err)
+	}
+	if _, err := p.Acquire(t.Context(), Owner{}, SlotSize); !errors.Is(err, ErrExhausted) {
+		t.Errorf("given away: %v", err)
+	}
+}
+
+func BenchmarkAcquire(b *testing.B) {
+	p, err := Open(b.TempDir(), []Span{Default})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		l, err := p.Acquire(b.Context(), Owner{Namespace: "n", ID: "i"}, SlotSize)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := l.Release(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// A range is reserved until the last of those that share it is gone.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	p, err := Open(t.TempDir(), []Span{{First: 1 << 20, Count: SlotSize}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := p.Acquire(t.Context(), Owner{Namespace: "n", ID: "pod"}, SlotSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := p.Share(t.Context(), first.Mapping(), Owner{Namespace: "n", ID: "app"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Acquire(t.Context(), Owner{Namespace: "n", ID: "other"}, SlotSize); !errors.Is(err, ErrExhausted) {
+		t.Fatalf("got %v while the range is shared, want ErrExhausted", err)
+	}
+	mapping := second.Mapping()
+	if err := second.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Share(t.Context(), mapping, Owner{Namespace: "n", ID: "late"}); err == nil {
+		t.Error("shared a range that nobody has")
+	}
+	third, err := p.Acquire(t.Context(), Owner{Namespace: "n", ID: "other"}, SlotSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := third.Release(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// Owner names the container a range belongs to.
+type Owner struct {
+	// Namespace and ID are containerd's.
+	Namespace string `json:"namespace"`
+	ID        string `json:"id"`
+	// Cgroups are absolute directories the container's processes are in: one on
+	// cgroup v2, on v1 as many hierarchies as are known. A directory that does
+	// not exist counts as empty.
+	Cgroups []string `json:"cgroups,omitempty"`
+}
+
+func (o Owner) same(other Owner) bool { return o.Namespace == other.Namespace && o.ID == other.ID }
+
+// Process is a process as its pid alone does not name it.
+type Process struct {
+	PID int `json:"pid"`
+	// Start is the start time in clock ticks since boot (proc_pid_stat(5),
+	// field 22).
+	Start uint64 `json:"start"`
+}
+
+// record is the content of a slot file.
+type record struct {
+	owner   Owner
+	first   idmap.HostID
+	size    uint32
+	inits   []Process
+	cgroups []string
+}
+
+// A slot file holds one claim line and then any number of others.
+type (
+	line struct {
+		Claim *claim `json:"claim,omitempty"`
+		Bound *bound `json:"bound,omitempty"`
+		// Joined is a further owner; see Pool.Share.
+		Joined *Owner `json:"joined,omitempty"`
+	}
+	claim struct {
+		Owner Owner        `json:"owner"`
+		First idmap.HostID `json:"first"`
+		Size  uint32       `json:"size"`
+	}
+	bound struct {
+		Init    Process  `json:"init"`
+		Cgroups []string `json:"cgroups,omitempty"`
+	}
+)
+
+func (l line) encode() ([]byte, error) {
+	b, err := json.Marshal(l)
+	return append(b, '\n'), err
+}
+
+// parseRecord reads a slot file; ok is false if it names no owner. A last line
+// without its newline was cut off by a crash and is ignored, see the package
+// documentation. Anything else that cannot be read is an error: something
+// foreign is in the file, and the slot must not be given away on a guess.
+func parseRecord(content string) (r record, ok bool, err error) {
+	for text := range strings.Lines(content) {
+		if !strings.HasSuffix(text, "\n") {
+			break
+		}
+		var l line
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			return record{}, false, fmt.Errorf("parse slot line %q: %w", strings.TrimSpace(text), err)
+		}
+		switch {
+		case l.Claim != nil && !ok:
+			ok = true
+			r = record{
+				owner:   l.Claim.Owner,
+				first:   l.Claim.First,
+				size:    l.Claim.Size,
+				cgroups: slices.Clone(l.Claim.Owner.Cgroups),
+			}
+		case l.Bound != nil && ok:
+			r.inits = append(r.inits, l.Bound.Init)
+			r.cgroups = append(r.cgroups, l.Bound.Cgroups...)
+		case l.Joined != nil && ok:
+			r.cgroups = append(r.cgroups, l.Joined.Cgroups...)
+		default:
+			return record{}, false, fmt.Errorf("parse slot line %q: out of place", strings.TrimSpace(text))
+		}
+	}
+	return r, ok, nil
+}

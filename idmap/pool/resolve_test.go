@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	const passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
+	configured := []Span{{First: 1 << 20, Count: 1 << 20}}
+	for _, tc := range []struct {
+		name                          string
+		configured                    []Span
+		subuid, subgid, passwd, group string
+		want                          []Span
+		origin                        Origin
+		err                           string // part of the error
+	}{
+		{
+			name: "nothing there", want: []Span{Default}, origin: FromDefault,
+		},
+		{
+			name: "others out of the way", passwd: passwd,
+			subuid: "alice:100000:65536\nlxd:1000000:1000000000\n", subgid: "alice:100000:65536\n",
+			want: []Span{Default}, origin: FromDefault,
+		},
+		{
+			name:   "lines of the user",
+			subuid: "# comment\n\nisolate:655360:65536\nisolate:131072:131072\n", subgid: "isolate:131072:131072\nisolate:655360:65536\n",
+			want: []Span{{131072, 131072}, {655360, 65536}}, origin: FromSubIDs,
+		},
+		{
+			name: "configuration wins over lines", configured: configured,
+			subuid: "isolate:655360:65536\n", subgid: "isolate:655360:65536\n",
+			want: configured, origin: FromConfig,
+		},
+		{
+			name: "configuration may equal lines", configured: []Span{{655360, 65536}},
+			subuid: "isolate:655360:65536\n", subgid: "isolate:655360:65536\n",
+			want: []Span{{655360, 65536}}, origin: FromConfig,
+		},
+		{
+			name: "subuid without subgid", subuid: "isolate:655360:65536\n",
+			err: `user "isolate" has 655360-720895 in`,
+		},
+		{
+			name: "overlap by name and line", configured: configured,
+			subuid: "bob:100000:65536\nlxd:1000000:1000000000\n",
+			err:    `overlaps ids 1000000-1000999999 of "lxd"`,
+		},
+		{
+			name: "overlap of default", subgid: "big:1:2000000000\n",
+			err: `subgid line 1`,
+		},
+		{
+			name: "account inside", configured: configured, passwd: passwd + "ldapish:x:1500000:100::/:/bin/sh\n",
+			err: `contains id 1500000 of "ldapish"`,
+		},
+		{
+			name: "group inside", configured: configured, group: "grp:x:1048576:\n",
+			err: `group line 1`,
+		},
+		{
+			name: "broken line is named", subuid: "alice:100000:65536\nalice:banana:1\n",
+			err: "line 2",
+		},
+		{
+			name: "unusable configuration", configured: []Span{{1, 10}},
+			err: "holds no whole range",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			files := FilesIn(t.TempDir())
+			for path, content := range map[string]string{
+				files.SubUID: tc.subuid, files.SubGID: tc.subgid, files.Passwd: tc.passwd, files.Group: tc.group,
+			} {
+				if content == "" {
+					continue
+				}
+				if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, origin, err := Resolve(tc.configured, files)
+			if tc.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tc.err) {
+					t.Fatalf("error %v, want one with %q", err, tc.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, tc.want) || origin != tc.origin {
+				t.Errorf("got %v from %q, want %v from %q", got, origin, tc.want, tc.origin)
+			}
+		})
+	}
+}
+
+func TestResolveUnreadable(t *testing.T) {
+	t.Parallel()
+	files := FilesIn(t.TempDir())
+	if err := os.Mkdir(files.SubUID, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Resolve(nil, files); err == nil || !strings.Contains(err.Error(), filepath.Base(files.SubUID)) {
+		t.Errorf("error %v does not name the file", err)
+	}
+}
+
+func FuzzParseSubIDs(f *testing.F) {
+	for _, s := range []string{"alice:100000:65536\n", "1000:1:1", "#x\n\na:4294967295:1\n", "a:b:c", "::", "a:1:4294967295", "a:0:0\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		ids, err := ParseSubIDs(in)
+		if err != nil {
+			return
+		}
+		for _, id := range ids {
+			if id.Span.Count == 0 || id.Span.end() > 1<<32 || id.Owner == "" || id.Line < 1 || id.Line > strings.Count(in, "\n")+1 {
+				t.Errorf("%q gave impossible line %+v", in, id)
+			}
+		}
+	})
+}
+
+func FuzzParseAccounts(f *testing.F) {
+	for _, s := range []string{"root:x:0:0:root:/root:/bin/sh\n", "+::::::\n", "x:y", "a:x:4294967296:", "g:x:5:a,b\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, in string) {
+		accounts, err := ParseAccounts(in)
+		if err != nil {
+			return
+		}
+		for _, a := range accounts {
+			if a.Line < 1 || a.Line > strings.Count(in, "\n")+1 {
+				t.Errorf("%q gave impossible line %+v", in, a)
+			}
+		}
+	})
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idmap
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+// onDisposableThread runs fn on an operating system thread of its own that is
+// destroyed afterwards, so fn may change what the kernel keeps for each thread:
+// credentials, and after unshare(CLONE_FS) root, working directory and mount
+// namespace. A panic in fn becomes an error.
+//
+// The thread dies because its goroutine ends without unlocking it (see
+// runtime.LockOSThread). There is one exception: the main thread is parked, not
+// destroyed, and would keep everything fn changed, visibly in /proc/PID/ns and
+// /proc/PID/status. When the scheduler puts the goroutine there, it holds the
+// main thread and lets another goroutine do the work, which then cannot land on
+// it too.
+//
+// Beware of SysProcAttr.Pdeathsig elsewhere in a process that uses this: a child
+// started with it is killed when the thread that started it ends, and that may
+// be one of those thrown away. Start such a child from a goroutine that stays
+// locked to its thread until the child ends, as containerd's reaper does.
+func onDisposableThread(fn func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		// Sent on every way out, also when fn ends the goroutine.
+		err := errors.New("goroutine ended before its work did")
+		defer func() { result <- err }()
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread()
+			err = onDisposableThread(fn)
+			return
+		}
+		err = guard(fn)
+	}()
+	return <-result
+}
+
+// guard turns a panic in fn into an error: it must not take the shim, and with
+// it every container of a pod, down.
+func guard(fn func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return fn()
+}
+
+// assumeFSIDs makes the calling thread act on file systems as owner while it
+// keeps its capabilities. It must run on a disposable thread.
+//
+// setfsuid(2) away from 0 drops the file capabilities from the effective set;
+// the permitted set is untouched, so they can be raised again.
+func assumeFSIDs(owner Owner) error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &caps[0]); err != nil {
+		return fmt.Errorf("get capabilities: %w", err)
+	}
+	// Neither call reports an error: it returns the previous id, so the second
+	// call of each tells what the first one did (setfsuid(2)).
+	unix.SetfsgidRetGid(int(owner.GID)) //nolint:errcheck // see above
+	unix.SetfsuidRetUid(int(owner.UID)) //nolint:errcheck // see above
+	if err := unix.Capset(&hdr, &caps[0]); err != nil {
+		return fmt.Errorf("raise capabilities again: %w", err)
+	}
+	if got, err := unix.SetfsgidRetGid(-1); err != nil || uint32(got) != uint32(owner.GID) {
+		return fmt.Errorf("set file system gid %d: kernel kept %d", owner.GID, got)
+	}
+	if got, err := unix.SetfsuidRetUid(-1); err != nil || uint32(got) != uint32(owner.UID) {
+		return fmt.Errorf("set file system uid %d: kernel kept %d", owner.UID, got)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idmap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// NewUserns returns a new user namespace with the given mapping, held by
+// nothing but the returned file. It serves as the mapping of id-mapped mounts
+// and can be joined by a container: it belongs to the caller's user, and
+// setgroups(2) is allowed in it.
+//
+// A process must exist while the mapping is written; it is gone when NewUserns
+// returns, and dies with the caller if that is killed half way. Why not
+// containerd's mount.GetUsernsFD: its child is stopped by ptrace, which
+// kernel.yama.ptrace_scope=3 forbids, whose stop a SIGCHLD reaper in the same
+// process (every shim has one) takes for an exit, and in whose namespace Go has
+// denied setgroups for good.
+func NewUserns(m Mapping) (_ *os.File, retErr error) {
+	if err := m.Valid(); err != nil {
+		return nil, fmt.Errorf("create user namespace: %w", err)
+	}
+	// The child is killed when the thread that made it ends (PR_SET_PDEATHSIG).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+
+	child, err := startIdleChild(unix.CLONE_NEWUSER)
+	if err != nil {
+		return nil, fmt.Errorf("create user namespace: %w", explainClone(err))
+	}
+	defer func() { retErr = errors.Join(retErr, child.kill()) }()
+
+	proc := fmt.Sprintf("/proc/%d", child.pid)
+	if err := writeMap(proc+"/uid_map", m.UIDs); err != nil {
+		return nil, fmt.Errorf("create user namespace: %w", err)
+	}
+	if err := writeMap(proc+"/gid_map", m.GIDs); err != nil {
+		return nil, fmt.Errorf("create user namespace: %w", err)
+	}
+	fd, err := retryOnEINTR(func() (int, error) {
+		return unix.Open(proc+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: proc + "/ns/user", Err: err}
+	}
+	return os.NewFile(uintptr(fd), "userns:"+m.String()), nil
+}
+
+// writeMap writes an id map in the single write(2) the kernel accepts.
+func writeMap(path string, ranges []Range) error {
+	var b strings.Builder
+	for _, r := range ranges {
+		fmt.Fprintf(&b, "%d %d %d\n", r.Container, r.Host, r.Size)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(b.String())
+	return errors.Join(err, f.Close())
+}
+
+// explainClone adds what the administrator can do about it.
+func explainClone(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
+		return fmt.Errorf("the limit in /proc/sys/user/max_user_namespaces is reached, raise it: %w", err)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("the kernel is built without CONFIG_USER_NS: %w", err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("needs CAP_SYS_ADMIN, no chroot, and a security module that allows it: %w", err)
+	}
+	return err
+}
+
+// UsernsOwner returns the user namespace that owns another namespace, given by
+// an open /proc/PID/ns file (NS_GET_USERNS, ioctl_nsfs(2), Linux 4.9). EPERM
+// means that the owner is outside the caller's own user namespace.
+func UsernsOwner(ns *os.File) (*os.File, error) {
+	fd, err := retryOnEINTR(func() (int, error) {
+		return unix.IoctlRetInt(int(ns.Fd()), unix.NS_GET_USERNS)
+	})
+	runtime.KeepAlive(ns)
+	if err != nil {
+		return nil, fmt.Errorf("get owning user namespace of %q: %w", ns.Name(), err)
+	}
+	// The kernel opens it with O_CLOEXEC (fs/nsfs.c: open_related_ns).
+	return os.NewFile(uintptr(fd), "userns-owner:"+ns.Name()), nil
+}
+
+// SameNamespace reports whether two open /proc/PID/ns files are the same
+// namespace (namespaces(7): equal device and inode).
+func SameNamespace(a, b *os.File) (bool, error) {
+	var sa, sb unix.Stat_t
+	if err := unix.Fstat(int(a.Fd()), &sa); err != nil {
+		return false, fmt.Errorf("stat namespace %q: %w", a.Name(), err)
+	}
+	if err := unix.Fstat(int(b.Fd()), &sb); err != nil {
+		return false, fmt.Errorf("stat namespace %q: %w", b.Name(), err)
+	}
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(b)
+	return sa.Dev == sb.Dev && sa.Ino == sb.Ino, nil
+}
+
+// retryOnEINTR repeats a system call that a signal interrupted: Go's runtime
+// sends itself SIGURG all the time, and not every call restarts.
+func retryOnEINTR[T any](fn func() (T, error)) (T, error) {
+	for {
+		v, err := fn()
+		if !errors.Is(err, unix.EINTR) {
+			return v, err
+		}
+	}
+}
+
+// ignoringEINTR is retryOnEINTR for calls that return nothing but an error.
+func ignoringEINTR(fn func() error) error {
+	_, err := retryOnEINTR(func() (struct{}, error) { return struct{}{}, fn() })
+	return err
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idmap
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// holderRange is a mapping only the tests for left-over processes use.
+var holderRange = Contiguous(0x71230000, 65536)
+
+func TestNewUserns(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	m := Mapping{
+		UIDs: []Range{{0, 300000, 10}, {10, 400000, 20}},
+		GIDs: []Range{{0, 500000, 65536}},
+	}
+	ns := userns(t, m)
+	cmd := exec.CommandContext(t.Context(), "nsenter", "--user=/proc/self/fd/3",
+		"cat", "/proc/self/uid_map", "/proc/self/gid_map", "/proc/self/setgroups")
+	cmd.ExtraFiles = []*os.File{ns}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(strings.Fields(string(out)), " ")
+	if want := "0 300000 10 10 400000 20 0 500000 65536 allow"; got != want {
+		t.Errorf("namespace has %q, want %q", got, want)
+	}
+	if flags, err := unix.FcntlInt(ns.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("flags %#x, %v: not closed on exec", flags, err)
+	}
+	if _, err := NewUserns(Mapping{}); err == nil {
+		t.Error("empty mapping accepted")
+	}
+}
+
+// TestNewUsernsBesideReaper: a reaper in the same process, as every shim has,
+// neither takes the child away nor hears of it, and none is left.
+func TestNewUsernsBesideReaper(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	run(t, helper(t, Mapping{}, "reaper"))
+}
+
+func reaper([]string) error {
+	seen := make(chan string, 1)
+	sig := make(chan os.Signal, 1)
+	signal.Notify(sig, unix.SIGCHLD)
+	go func() {
+		for {
+			var ws unix.WaitStatus
+			if pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil); err == nil && pid > 0 {
+				select {
+				case seen <- fmt.Sprintf("reaper got child %d with %#x", pid, ws):
+				default:
+				}
+			}
+			time.Sleep(50 * time.Microsecond)
+		}
+	}()
+	for range 200 {
+		ns, err := NewUserns(holderRange)
+		if err != nil {
+			return err
+		}
+		if err := ns.Close(); err != nil {
+			return err
+		}
+	}
+	select {
+	case what := <-seen:
+		return errors.New(what)
+	case <-sig:
+		return errors.New("SIGCHLD arrived")
+	default:
+	}
+	return wantNoChildren()
+}
+
+func wantNoChildren() error {
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		children, err := os.ReadFile(task)
+		if err == nil && len(children) > 0 {
+			return fmt.Errorf("children left: %s", children)
+		}
+	}
+	return nil
+}
+
+// TestNewUsernsKilled: when the process is killed in the middle, the child goes
+// with it.
+func TestNewUsernsKilled(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	for range 20 {
+		cmd := helper(t, Mapping{}, "forever")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		stop(cmd)
+	}
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		left := processesWith(t, fmt.Sprint(holderRange.UIDs[0].Host+1))
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("left behind: %v", left)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func forever([]string) error {
+	m := Contiguous(holderRange.UIDs[0].Host+1, 1)
+	for i := 0; ; i++ {
+		ns, err := NewUserns(m)
+		if err != nil {
+			return err
+		}
+		if err := ns.Close(); err != nil {
+			return err
+		}
+		if i == 3 {
+			fmt.Println("running")
+		}
+	}
+}
+
+// processesWith returns the processes whose uid map contains the word.
+func processesWith(t *testing.T, word string) []string {
+	t.Helper()
+	maps, err := filepath.Glob("/proc/[0-9]*/uid_map")
+	if err != nil || len(maps) == 0 {
+		t.Fatalf("no processes in /proc: %v", err)
+	}
+	var found []string
+	for _, path := range maps {
+		// Nobody reaps orphans here: zombies of the killed parents are no leak.
+		status, err := os.ReadFile(filepath.Dir(path) + "/status")
+		if err != nil || strings.Contains(string(status), "State:\tZ") {
+			continue
+		}
+		content, err := os.ReadFile(path)
+		if err == nil && strings.Contains(" "+strings.Join(strings.Fields(string(content)), " ")+" ", " "+word+" ") {
+			found = append(found, path)
+		}
+	}
+	return found
+}
+
+func TestExplainClone(t *testing.T) {
+	t.Parallel()
+	for errno, want := range map[unix.Errno]string{
+		unix.ENOSPC: "max_user_namespaces",
+		unix.EUSERS: "max_user_namespaces",
+		unix.EINVAL: "CONFIG_USER_NS",
+		unix.EPERM:  "CAP_SYS_ADMIN",
+		unix.ENOMEM: "cannot allocate",
+	} {
+		err := explainClone(os.NewSyscallError("clone3", errno))
+		if !strings.Contains(err.Error(), want) || !errors.Is(err, errno) {
+			t.Errorf("%v gave %q", errno, err)
+		}
+	}
+}
+
+func TestUsernsOwner(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	cmd := helper(t, Contiguous(300000, 65536), "sit")
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
+	pid := start(t, cmd)
+	open := func(pid any, name string) *os.File {
+		f, err := os.Open(fmt.Sprintf("/proc/%v/ns/%s", pid, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { shut(t, f) })
+		return f
+	}
+	theirs, ours := open(pid, "user"), open("self", "user")
+	for _, tc := range []struct {
+		net  *os.File
+		want *os.File
+		not  *os.File
+	}{
+		{net: open(pid, "net"), want: theirs, not: ours},
+		{net: open("self", "net"), want: ours, not: theirs},
+	} {
+		got, err := UsernsOwner(tc.net)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer shut(t, got)
+		if same, err := SameNamespace(got, tc.want); err != nil || !same {
+			t.Errorf("owner of %s is not %s: %v", tc.net.Name(), tc.want.Name(), err)
+		}
+		if same, err := SameNamespace(got, tc.not); err != nil || same {
+			t.Errorf("owner of %s is %s, too: %v", tc.net.Name(), tc.not.Name(), err)
+		}
+		if flags, err := unix.FcntlInt(got.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("flags %#x, %v: not closed on exec", flags, err)
+		}
+	}
+	notNS, err := os.Open("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer shut(t, notNS)
+	if _, err := UsernsOwner(notNS); err == nil {
+		t.Error("a file that is no namespace has an owner")
+	}
+}
+
+// sit says that it runs and waits to be killed.
+func sit([]string) error {
+	fmt.Println("running")
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
+// stop kills a child and waits for it.
+func stop(cmd *exec.Cmd) {
+	cmd.Process.Kill() //nolint:errcheck // it may have ended
+	cmd.Wait()         //nolint:errcheck // it was killed
+}
+
+// start starts a helper, waits until it runs, and returns its pid.
+func start(t *testing.T, cmd *exec.Cmd) int {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(cmd) })
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("%v: %s", err, cmd.Stderr)
+	}
+	return cmd.Process.Pid
+}
+
+func BenchmarkNewUserns(b *testing.B) {
+	requireRoot(b)
+	m := Contiguous(300000, 65536)
+	for b.Loop() {
+		ns, err := NewUserns(m)
+		if err != nil {
+			b.Fatal(err)
+		}
+		shut(b, ns)
+	}
+}

@@ -30,6 +30,10 @@ func Mapped(mounts []*types.Mount) bool {
 // ids inside: an overlay with lower layers, upper and work directory idmapped,
 // or an idmapped clone of what is no overlay. dir is the rootfs for callers
 // that hand over a directory instead of mounts.
+//
+// It is nodev: through an id mapping, a device node in an image would belong to
+// the container's root, and only the device cgroup would stand before the disk.
+// The container's own nodes are mounts of their own.
 func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, method idmap.Method) error {
 	userns, err := s.Userns(m)
 	if err != nil {
@@ -57,6 +61,7 @@ func build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, tar
 		if !ok {
 			return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
 		}
+		o.Attrs |= unix.MOUNT_ATTR_NODEV
 		built, err := o.Build(userns, owner, method)
 		return built, refusal("rootfs", err)
 	case len(mounts) == 0:
@@ -75,7 +80,7 @@ func isBind(m *types.Mount) bool {
 }
 
 func bindRootfs(ctx context.Context, userns *os.File, source string, options []string) (*os.File, error) {
-	var attrs uint64
+	attrs := uint64(unix.MOUNT_ATTR_NODEV)
 	for _, o := range options {
 		attr, _ := attribute(o)
 		attrs |= attr

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// problems checks the values that are wrong in themselves or beside each other.
+// It is pure: that a path exists or a range is free is for others to find out.
+func (c Config) problems() []*Error {
+	var out []*Error
+	bad := func(key, format string, args ...any) {
+		out = append(out, &Error{Key: key, Reason: fmt.Sprintf(format, args...)})
+	}
+	enum := func(key, value string, valid bool) {
+		if valid {
+			return
+		}
+		k, _ := keyNamed(key)
+		bad(key, "%q is not one of %s", value, quotedList(k.Values))
+	}
+
+	enum("nesting", string(c.Nesting), c.Nesting.Valid())
+	enum("caps", string(c.Caps), c.Caps.Valid())
+	enum("seccomp", string(c.Seccomp), c.Seccomp.Valid())
+	enum("foreign_netns", string(c.ForeignNetns), c.ForeignNetns.Valid())
+	enum("rootfs.method", string(c.Rootfs.Method), c.Rootfs.Method.Valid())
+	if c.Rootfs.Fallback == FallbackChown {
+		bad("rootfs.fallback", "\"chown\" is not available in this version; set it to \"refuse\" or remove the line, "+
+			"and keep images on a file system that can be idmapped (isolatectl check lists them)")
+	} else {
+		enum("rootfs.fallback", string(c.Rootfs.Fallback), c.Rootfs.Fallback.Valid())
+	}
+	enum("lxcfs.mode", string(c.LXCFS.Mode), c.LXCFS.Mode.Valid())
+
+	if b := c.Runtime.Binary; strings.ContainsAny(b, "/\x00") && (!filepath.IsAbs(b) || strings.ContainsRune(b, 0)) {
+		bad("runtime.binary", "%q is neither an absolute path nor a plain name", b)
+	}
+	absolute := func(key, path string) {
+		if path != "" && (!filepath.IsAbs(path) || strings.ContainsRune(path, 0)) {
+			bad(key, "%q is not an absolute path", path)
+		}
+	}
+	absolute("runtime.root", c.Runtime.Root)
+	absolute("lxcfs.path", c.LXCFS.Path)
+	if ms := c.LXCFS.TimeoutMS; ms < 10 || ms > 60_000 {
+		bad("lxcfs.timeout_ms", "%d is not between 10 and 60000", ms)
+	}
+
+	out = append(out, c.IDs.problems()...)
+	for _, short := range c.Annotations.Allow {
+		if _, ok := keyAnnotated(short); !ok {
+			bad("annotations.allow", "%q is not a setting a container can choose%s", short, didYouMean(short, annotationNames()))
+		}
+	}
+	return out
+}
+
+// problems checks the pool against itself and the size against the pool.
+func (i IDs) problems() []*Error {
+	var out []*Error
+	bad := func(key, format string, args ...any) {
+		out = append(out, &Error{Key: key, Reason: fmt.Sprintf(format, args...)})
+	}
+	sizeOK := i.Size > 0 && i.Size%SizeUnit == 0
+	if !sizeOK {
+		bad("ids.size", "%d is not a multiple of %d", i.Size, SizeUnit)
+	}
+	fits := false
+	for n, r := range i.Pool {
+		switch {
+		case r.First > r.Last:
+			bad("ids.pool", "%q: the first id is larger than the last one", r)
+		case r.First < SizeUnit:
+			bad("ids.pool", "%q holds ids below %d, which belong to the host's own users", r, SizeUnit)
+		case r.Slots(SizeUnit) == 0:
+			bad("ids.pool", "%q holds no range of %d ids that starts at a multiple of %d", r, SizeUnit, SizeUnit)
+		}
+		for _, earlier := range i.Pool[:n] {
+			if r.First <= earlier.Last && earlier.First <= r.Last {
+				bad("ids.pool", "%q overlaps %q", r, earlier)
+			}
+		}
+		fits = fits || r.Slots(i.Size) > 0
+	}
+	if sizeOK && len(i.Pool) > 0 && len(out) == 0 && !fits {
+		bad("ids.size", "no range of ids.pool holds %d ids", i.Size)
+	}
+	return out
+}
+
+// quotedList is `"a", "b" or "c"`.
+func quotedList(values []string) string {
+	q := make([]string, len(values))
+	for i, v := range values {
+		q[i] = fmt.Sprintf("%q", v)
+	}
+	if len(q) < 2 {
+		return strings.Join(q, "")
+	}
+	return strings.Join(q[:len(q)-1], ", ") + " or " + q[len(q)-1]
+}
+
+// didYouMean is `; did you mean "x"?` for the nearest of the names, or a list of
+// all names if none is near.
+func didYouMean(written string, names []string) string {
+	best, distance := "", 0
+	for _, name := range names {
+		d := editDistance(strings.ToLower(written), name)
+		// The right word in the wrong table is the commonest slip.
+		if last := name[strings.LastIndexByte(name, '.')+1:]; last != name {
+			d = min(d, 1+editDistance(strings.ToLower(written[strings.LastIndexByte(written, '.')+1:]), last))
+		}
+		if best == "" || d < distance {
+			best, distance = name, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	if distance <= max(2, len(written)/3) {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	return "; known are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
+}
+
+// editDistance is the Levenshtein distance in bytes. Long words are not compared:
+// nothing of ours is near them.
+func editDistance(a, b string) int {
+	const long = 64
+	if len(a) > long || len(b) > long {
+		return max(len(a), len(b))
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

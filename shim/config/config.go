@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"slices"
+	"time"
+)
+
+// Config is the effective configuration of one container. Field comments are
+// short on purpose: the full text of each key is in the table of [Keys].
+type Config struct {
+	// Nesting tells whether containers get what running containers inside
+	// them takes.
+	Nesting Nesting `toml:"nesting"`
+	// Caps tells which capabilities a container's root has.
+	Caps Caps `toml:"caps"`
+	// Seccomp tells what happens to the caller's seccomp profile.
+	Seccomp Seccomp `toml:"seccomp"`
+	// ForeignNetns tells what happens when the container's network namespace
+	// belongs to another user namespace.
+	ForeignNetns ForeignNetns `toml:"foreign_netns"`
+
+	Runtime     Runtime     `toml:"runtime"`
+	IDs         IDs         `toml:"ids"`
+	Rootfs      Rootfs      `toml:"rootfs"`
+	Volumes     Volumes     `toml:"volumes"`
+	LXCFS       LXCFS       `toml:"lxcfs"`
+	Annotations Annotations `toml:"annotations"`
+}
+
+// Runtime selects and configures the OCI runtime.
+type Runtime struct {
+	// Binary is an absolute path, a name to find on PATH, or "".
+	Binary string `toml:"binary"`
+	// Root is the runtime's state directory (runc --root), or "".
+	Root string `toml:"root"`
+	// SystemdCgroup is runc's --systemd-cgroup.
+	SystemdCgroup bool `toml:"systemd_cgroup"`
+}
+
+// IDs says which host ids containers get.
+type IDs struct {
+	// Pool holds the ranges of host ids; empty means "find out".
+	Pool []IDRange `toml:"pool"`
+	// Size is the number of ids of one container, a multiple of [SizeUnit].
+	Size uint32 `toml:"size"`
+}
+
+// Rootfs says how root file systems are mapped.
+type Rootfs struct {
+	Method   RootfsMethod   `toml:"method"`
+	Fallback RootfsFallback `toml:"fallback"`
+}
+
+// Volumes says how bind mounts are mapped.
+type Volumes struct {
+	// RequireIDMap refuses a bind mount that cannot be idmapped.
+	RequireIDMap bool `toml:"require_idmap"`
+}
+
+// LXCFS says how a container gets the files of lxcfs.
+type LXCFS struct {
+	Mode LXCFSMode `toml:"mode"`
+	// Path is the mount point of lxcfs, or "" to look for it in mountinfo.
+	Path string `toml:"path"`
+	// TimeoutMS bounds the look at lxcfs, in milliseconds.
+	TimeoutMS uint32 `toml:"timeout_ms"`
+	// Nested gives the containers inside a container its limits as well.
+	Nested bool `toml:"nested"`
+}
+
+// Timeout is TimeoutMS as a duration.
+func (l LXCFS) Timeout() time.Duration {
+	return time.Duration(l.TimeoutMS) * time.Millisecond
+}
+
+// Annotations says what a container may ask for by itself.
+type Annotations struct {
+	// Allow holds short keys: "size" stands for io.containerd.isolate.size.
+	Allow []string `toml:"allow"`
+}
+
+// SizeUnit is the granularity of [IDs.Size] and of the pool: 16 bits of ids,
+// what an image may use and what the kubelet, subuid(5) and nspawn hand out.
+const SizeUnit = 65536
+
+// Default returns the configuration of a host without any file.
+func Default() Config {
+	return Config{
+		Nesting:      NestingFull,
+		Caps:         CapsFull,
+		Seccomp:      SeccompWiden,
+		ForeignNetns: ForeignNetnsDegrade,
+		IDs:          IDs{Size: SizeUnit},
+		Rootfs:       Rootfs{Method: RootfsAuto, Fallback: FallbackRefuse},
+		LXCFS:        LXCFS{Mode: LXCFSAuto, TimeoutMS: 500, Nested: true},
+	}
+}
+
+// clone returns a copy that shares no memory with c.
+func (c Config) clone() Config {
+	c.IDs.Pool = slices.Clone(c.IDs.Pool)
+	c.Annotations.Allow = slices.Clone(c.Annotations.Allow)
+	return c
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import "slices"
+
+// Key describes one setting.
+type Key struct {
+	// Name is the dotted TOML name, such as "lxcfs.mode".
+	Name string
+	// Type is the TOML type in words.
+	Type string
+	// Values lists what an enumeration allows; nil for other types.
+	Values []string
+	// Doc is one or more sentences for an administrator.
+	Doc string
+	// Annotation is the short name under which a container may set the key,
+	// or "" if no container ever can.
+	Annotation string
+
+	get func(Config) any
+	set func(c *Config, text string) error // for annotations
+}
+
+// Get returns the value of the key in c.
+func (k Key) Get(c Config) any { return k.get(c) }
+
+// Keys returns every setting, in the order of the configuration file.
+func Keys() []Key { return slices.Clone(keys) }
+
+// The TOML types in words, as error messages and isolatectl use them.
+const (
+	aString  = "string"
+	aBool    = "true or false"
+	anInt    = "integer"
+	aStrings = "list of strings"
+)
+
+var keys = []Key{
+	{
+		Name: "nesting", Type: aString, Values: texts(nestings), Annotation: "nesting",
+		Doc: "full: containers get what systemd, Docker and Kubernetes need to run inside them, all of it within their own user namespace. " +
+			"off: devices, masked paths and cgroups stay as the caller asked.",
+		get: func(c Config) any { return c.Nesting },
+		set: func(c *Config, s string) error { c.Nesting = Nesting(s); return nil },
+	},
+	{
+		Name: "caps", Type: aString, Values: texts(capsValues), Annotation: "caps",
+		Doc: "full: a root process gets every capability that means something inside a user namespace. " +
+			"honor: it gets what the caller asked for.",
+		get: func(c Config) any { return c.Caps },
+		set: func(c *Config, s string) error { c.Caps = Caps(s); return nil },
+	},
+	{
+		Name: "seccomp", Type: aString, Values: texts(seccomps), Annotation: "seccomp",
+		Doc: "widen: the caller's seccomp profile also allows what nesting needs. keep: the profile stays as it is.",
+		get: func(c Config) any { return c.Seccomp },
+		set: func(c *Config, s string) error { c.Seccomp = Seccomp(s); return nil },
+	},
+	{
+		Name: "foreign_netns", Type: aString, Values: texts(foreignNetnses), Annotation: "foreign_netns",
+		Doc: "What to do with a container whose network namespace belongs to another user namespace (host network, a pod without hostUsers: false). " +
+			"degrade: it runs without network administration and with a read-only /sys. refuse: it does not run.",
+		get: func(c Config) any { return c.ForeignNetns },
+		set: func(c *Config, s string) error { c.ForeignNetns = ForeignNetns(s); return nil },
+	},
+	{
+		Name: "runtime.binary", Type: aString,
+		Doc: "The OCI runtime: an absolute path, or a name to find on PATH. Empty: runc, then crun. A binary named in the request wins.",
+		get: func(c Config) any { return c.Runtime.Binary },
+	},
+	{
+		Name: "runtime.root", Type: aString,
+		Doc: "The directory in which the OCI runtime keeps its state, an absolute path. Empty: containerd's own choice, /run/containerd/runc.",
+		get: func(c Config) any { return c.Runtime.Root },
+	},
+	{
+		Name: "runtime.systemd_cgroup", Type: aBool,
+		Doc: "Let systemd create the cgroups (runc --systemd-cgroup). It must be what containerd and the kubelet are set to.",
+		get: func(c Config) any { return c.Runtime.SystemdCgroup },
+	},
+	{
+		Name: "ids.pool", Type: aStrings,
+		Doc: "Host ids that containers may get, as \"first-last\". " +
+			"Empty: the lines of user isolate in /etc/subuid and /etc/subgid, else 1879048192-2147352575.",
+		get: func(c Config) any { return slices.Clone(c.IDs.Pool) },
+	},
+	{
+		Name: "ids.size", Type: anInt, Annotation: "size",
+		Doc: "How many ids a container gets, a multiple of 65536. More are needed to nest containers that have user namespaces of 65536 ids themselves.",
+		get: func(c Config) any { return c.IDs.Size },
+		set: setSize,
+	},
+	{
+		Name: "rootfs.method", Type: aString, Values: texts(rootfsMethods),
+		Doc: "How the layers of an overlay are idmapped. auto: the first one that works. detached: by file descriptor (Linux 6.15). private: through a private mount namespace (Linux 5.19).",
+		get: func(c Config) any { return c.Rootfs.Method },
+	},
+	{
+		Name: "rootfs.fallback", Type: aString, Values: texts(rootfsFallbacks),
+		Doc: "What to do with a root file system that cannot be idmapped. refuse: the container does not start.",
+		get: func(c Config) any { return c.Rootfs.Fallback },
+	},
+	{
+		Name: "volumes.require_idmap", Type: aBool, Annotation: "require_idmap",
+		Doc: "Refuse a bind mount whose file system cannot be idmapped, instead of a plain bind and a warning.",
+		get: func(c Config) any { return c.Volumes.RequireIDMap },
+		set: setRequireIDMap,
+	},
+	{
+		Name: "lxcfs.mode", Type: aString, Values: texts(lxcfsModes), Annotation: "lxcfs",
+		Doc: "auto: use a running lxcfs, warn and go on without it if it is absent or does not answer. require: refuse the container then. off: do not look for it.",
+		get: func(c Config) any { return c.LXCFS.Mode },
+		set: func(c *Config, s string) error { c.LXCFS.Mode = LXCFSMode(s); return nil },
+	},
+	{
+		Name: "lxcfs.path", Type: aString,
+		Doc: "The mount point of lxcfs, an absolute path. Empty: the newest lxcfs mount in mountinfo.",
+		get: func(c Config) any { return c.LXCFS.Path },
+	},
+	{
+		Name: "lxcfs.timeout_ms", Type: anInt,
+		Doc: "How long lxcfs may take to answer, in milliseconds (10 to 60000), before it counts as hung.",
+		get: func(c Config) any { return c.LXCFS.TimeoutMS },
+	},
+	{
+		Name: "lxcfs.nested", Type: aBool,
+		Doc: "Give the containers inside a container its limits as well.",
+		get: func(c Config) any { return c.LXCFS.Nested },
+	},
+	{
+		Name: "annotations.allow", Type: aStrings,
+		Doc: "Settings that a container may choose by an annotation io.containerd.isolate.<name>: " +
+			"caps, foreign_netns, lxcfs, nesting, require_idmap, seccomp, size. Empty: none.",
+		get: func(c Config) any { return slices.Clone(c.Annotations.Allow) },
+	},
+}
+
+// keyNamed returns the entry of a dotted name.
+func keyNamed(name string) (Key, bool) {
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		return Key{}, false
+	}
+	return keys[i], true
+}

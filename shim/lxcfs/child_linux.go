@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lxcfs
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// childName is argv[0] of the disposable process.
+const childName = "isolate-lxcfs-look"
+
+// socketFD is where the child finds its end of the socket pair.
+const socketFD = 3
+
+// MaybeChild must be the first call of main in every program that uses this
+// package: if the process is the disposable child of a look, it does its work
+// and does not return.
+func MaybeChild() {
+	if len(os.Args) == 0 || os.Args[0] != childName {
+		return
+	}
+	os.Exit(child(os.Args[1:]))
+}
+
+// child looks at one mount: args are its mount point, its mount id and the time
+// after which nobody listens any more. The exit status is for a human.
+func child(args []string) int {
+	if len(args) != 3 {
+		return 2
+	}
+	id, err := strconv.Atoi(args[1])
+	limit, lerr := time.ParseDuration(args[2])
+	if err != nil || lerr != nil {
+		return 2
+	}
+	// The parent kills a late child; this is for a parent that is gone. A
+	// thread that waits in FUSE outlives even this.
+	time.AfterFunc(limit, func() { os.Exit(3) })
+	l := looker{socket: socketFD}
+	last := message{End: true}
+	if err := l.look(mount{Root: args[0], ID: id}); err != nil {
+		last.Failed = err.Error()
+		errors.As(err, &last.Errno)
+		last.Hidden = errors.Is(err, errHidden)
+	}
+	if err := l.send(last, -1); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// errHidden means that the path leads to another mount than the one looked for.
+var errHidden = errors.New("another file system is mounted over it")
+
+// looker lists a tree and sends what it finds.
+type looker struct {
+	socket int
+	root   int // descriptor of the mount's root
+	files  int
+}
+
+func (l *looker) look(m mount) error {
+	root, err := unix.Open(m.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open mount point: %w", err)
+	}
+	defer unix.Close(root) //nolint:errcheck // O_PATH
+	// DONT_SYNC: the mount's id is known without asking the server.
+	var st unix.Statx_t
+	if err := unix.Statx(root, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
+		return fmt.Errorf("stat mount point: %w", err)
+	}
+	if st.Mask&unix.STATX_MNT_ID != 0 && int(st.Mnt_id) != m.ID {
+		return errHidden
+	}
+	l.root = root
+	if err := l.walk("proc", 2); err != nil {
+		return err
+	}
+	// Older servers have no CPU view.
+	if err := l.file(cpuOnline); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
+}
+
+// walk visits the files below a directory; depth bounds how far down.
+func (l *looker) walk(dir string, depth int) error {
+	f, err := l.open(dir, unix.O_DIRECTORY)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	entries, err := f.ReadDir(4 * maxFiles)
+	f.Close() //nolint:errcheck // read-only
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("list %s: %w", dir, err)
+	}
+	slices.SortFunc(entries, func(a, b os.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		switch {
+		case e.IsDir() && depth > 1:
+			err = l.walk(name, depth-1)
+		case e.Type().IsRegular() && servable(name) && l.files < maxFiles:
+			err = l.file(name)
+		default:
+			err = nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// file sends one file, or says why not. Its error ends the look: the file does
+// not exist (which only matters for a name that was not listed), the server is
+// gone, or nobody listens.
+func (l *looker) file(name string) error {
+	f, err := l.open(name, 0)
+	if err == nil {
+		defer f.Close() //nolint:errcheck // read-only
+		_, err = f.Read(make([]byte, 64))
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+	}
+	var tree int
+	if err == nil {
+		tree, err = detach(f)
+	}
+	if err != nil {
+		var no syscall.Errno
+		if !errors.As(err, &no) || no == unix.ENOTCONN || no == unix.ECONNABORTED || no == unix.ENOENT {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		return l.send(message{Skip: name, Errno: no}, -1)
+	}
+	defer unix.Close(tree) //nolint:errcheck // O_PATH
+	l.files++
+	return l.send(message{File: name}, tree)
+}
+
+// open opens a file of the tree, and nothing that is mounted over it or a link
+// leads to. A FIFO or the like is not waited for.
+func (l *looker) open(name string, flags uint64) (*os.File, error) {
+	fd, err := unix.Openat2(l.root, name, &unix.OpenHow{
+		Flags:   flags | unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// detach clones the mount of an open file. The clone belongs to no peer group,
+// so that nothing done to lxcfs's own mount spreads to it, and cannot be used to
+// write or execute, as lxcfs has files for neither.
+func detach(f *os.File) (int, error) {
+	tree, err := unix.OpenTree(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("open_tree: %w", err)
+	}
+	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+		Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+		Propagation: unix.MS_PRIVATE,
+	})
+	if err != nil {
+		return -1, errors.Join(fmt.Errorf("mount_setattr: %w", err), unix.Close(tree))
+	}
+	return tree, nil
+}
+
+// send sends a message, with a descriptor if there is one.
+func (l *looker) send(m message, fd int) error {
+	data, err := m.encode()
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if fd >= 0 {
+		rights = unix.UnixRights(fd)
+	}
+	if err := unix.Sendmsg(l.socket, data, rights, nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lxcfs
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Why there is nothing to show. Match with errors.Is; the errors that wrap them
+// tell an administrator what to do.
+var (
+	// ErrOff means lxcfs.mode = "off".
+	ErrOff = errors.New("lxcfs is switched off")
+	// ErrAbsent means that no lxcfs is mounted, or not where it should be.
+	ErrAbsent = errors.New("lxcfs is not running")
+	// ErrDead means that the mount outlived its server.
+	ErrDead = errors.New("lxcfs has died")
+	// ErrHung means that the server did not answer in time.
+	ErrHung = errors.New("lxcfs does not answer")
+	// ErrRefused means that the server answers with permission errors only.
+	ErrRefused = errors.New("lxcfs refuses access")
+)
+
+// command is how lxcfs has to be started to be of full use: with load averages,
+// with the CPU quota and not only the cpuset, and with processes named by pidfd.
+const command = "lxcfs -l --enable-cfs --enable-pidfd"
+
+func absent(detail string) error {
+	return fmt.Errorf("%w: %s; install it and start it (%s /var/lib/lxcfs), or set lxcfs.mode = \"off\"", ErrAbsent, detail, command)
+}
+
+func dead(root string, cause error) error {
+	return fmt.Errorf("%w and left its mount on %q (%w); unmount that (umount -l %s) and start lxcfs again (%s)", ErrDead, root, cause, root, command)
+}
+
+func hung(root string, limit time.Duration) error {
+	return fmt.Errorf("%w on %q within %v; it is stopped or stuck: restart it, or raise lxcfs.timeout_ms if this host is only slow", ErrHung, root, limit)
+}
+
+func refused(root string, cause error) error {
+	return fmt.Errorf("%w on %q (%w); lxcfs 6 does so if it cannot read /proc/1/personality: run it in the host's pid namespace with all privileges (%s)", ErrRefused, root, cause, command)
+}

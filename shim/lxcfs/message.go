@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lxcfs
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"strings"
+	"syscall"
+)
+
+// cpuOnline is the one file served below /sys that programs ask for.
+const cpuOnline = "sys/devices/system/cpu/online"
+
+// Limits of what a child may report; lxcfs 6 serves 12 files.
+const (
+	maxFiles   = 64
+	maxMessage = 1024
+)
+
+// message is what the child sends, one to a datagram.
+type message struct {
+	// File is a served file, relative to the root; its mount comes along.
+	File string `json:"file,omitempty"`
+	// Skip is a file that cannot be used, because of Errno.
+	Skip string `json:"skip,omitempty"`
+	// Failed is what the child was doing when it had to give up.
+	Failed string        `json:"failed,omitempty"`
+	Errno  syscall.Errno `json:"errno,omitempty"`
+	// Hidden means that the mount is below another one.
+	Hidden bool `json:"hidden,omitempty"`
+	// End is set in the last message.
+	End bool `json:"end,omitempty"`
+}
+
+func (m message) encode() ([]byte, error) {
+	data, err := json.Marshal(m)
+	if err == nil && len(data) > maxMessage {
+		err = fmt.Errorf("message of %d bytes", len(data))
+	}
+	return data, err
+}
+
+// decode reads a message and checks its file name: the names come from a
+// directory listing of a FUSE server, and end up as paths in a container.
+func decode(data []byte) (message, error) {
+	var m message
+	if err := json.Unmarshal(data, &m); err != nil {
+		return message{}, fmt.Errorf("decode message: %w", err)
+	}
+	if m.File != "" && !servable(m.File) {
+		return message{}, fmt.Errorf("file name %q is not one of lxcfs", m.File)
+	}
+	return m, nil
+}
+
+// servable tells whether a file of lxcfs has its place in a container: those
+// below proc, and cpuOnline.
+func servable(name string) bool {
+	if name == cpuOnline {
+		return true
+	}
+	rest, ok := strings.CutPrefix(name, "proc/")
+	if !ok || rest == "" || len(name) > 128 || path.Clean(name) != name {
+		return false
+	}
+	return !strings.ContainsFunc(rest, func(r rune) bool { return r < '!' || r > '~' })
+}

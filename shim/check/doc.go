@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package check finds out whether this host can run isolated containers, and
+// what it lacks. It is `isolatectl check`.
+//
+// It tries instead of comparing versions: kernels of distributions have features
+// early or switched off. What the shim uses at run time (package idmap's probes,
+// the look at lxcfs, the search for a runtime, the id pool) is what is called
+// here, so the answer is the one containers will get.
+//
+// A finding is one [Line], with a way to mend it whenever something is amiss.
+// There are three results: all is well; containers run and something is missing
+// (say, lxcfs); containers cannot run.
+//
+// What does not belong here: changing anything on the host. The probes leave
+// nothing behind.
+package check

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package check
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/shim/config"
+)
+
+// volumeDirs are where bind mounts usually come from. Those that do not exist
+// are not looked at.
+var volumeDirs = []string{"/etc", "/run", "/var/lib/docker", "/var/lib/kubelet"}
+
+// fileSystems checks that images and volumes can be idmapped where they are.
+func fileSystems(r *Report, cfg config.Config, daemons []daemon) {
+	var roots []string
+	for _, d := range daemons {
+		if !slices.Contains(roots, d.Root) {
+			roots = append(roots, d.Root)
+		}
+	}
+	for _, root := range roots {
+		what := "images in " + root
+		dir := existing(root)
+		switch err := idmap.MappableAt(dir).Check(); {
+		case err == nil:
+			r.ok(what, "can be idmapped")
+			overlay(r, cfg, root, dir)
+		case errors.Is(err, idmap.ErrNotSupported):
+			r.bad(Failed, what, "move containerd's root to ext4, xfs, btrfs or another file system that can be idmapped (root in containerd's configuration)", "%v", err)
+		default:
+			r.bad(Failed, what, "run it with all of root's capabilities, outside of containers", "%v", err)
+		}
+	}
+	for _, dir := range volumeDirs {
+		if _, err := os.Stat(dir); err != nil || slices.Contains(roots, dir) {
+			continue
+		}
+		what := "volumes from " + dir
+		switch err := idmap.MappableAt(dir).Check(); {
+		case err == nil:
+			r.ok(what, "can be idmapped")
+		case cfg.Volumes.RequireIDMap:
+			r.bad(Degraded, what, "move them to another file system, or set volumes.require_idmap = false", "containers with a volume from there are refused: %v", err)
+		default:
+			r.bad(Degraded, what, "move them to a file system that can be idmapped, or make them world-accessible", "they are bound without a mapping, owned by nobody inside: %v", err)
+		}
+	}
+}
+
+// overlay checks the methods of building a root file system on one directory.
+func overlay(r *Report, cfg config.Config, root, dir string) {
+	what := "overlay in " + root
+	// The snapshotter's directory may be a mount of its own.
+	if s := filepath.Join(root, "io.containerd.snapshotter.v1.overlayfs"); existing(s) == s {
+		dir = s
+	}
+	var works []string
+	var errs []error
+	for _, m := range []idmap.Method{idmap.MethodDetached, idmap.MethodPrivate} {
+		if err := idmap.OverlayBy(m, dir).Check(); err != nil {
+			errs = append(errs, err)
+		} else {
+			works = append(works, m.String())
+		}
+	}
+	forced := string(cfg.Rootfs.Method)
+	switch {
+	case cfg.Rootfs.Method != config.RootfsAuto && !slices.Contains(works, forced):
+		r.bad(Failed, what, "set rootfs.method = \"auto\"", "rootfs.method = %q does not work here: %v", forced, errors.Join(errs...))
+	case len(works) == 0:
+		r.bad(Failed, what, "boot Linux 5.19 or later with overlayfs, and keep images on ext4, xfs or btrfs", "no method works: %v", errors.Join(errs...))
+	default:
+		beneath := "at once"
+		if idmap.MountBeneath("/tmp").Check() != nil {
+			beneath = "in two steps"
+		}
+		r.ok(what, "method %s; Docker's mounts are replaced %s", strings.Join(works, " and "), beneath)
+	}
+}
+
+// existing is the path or the nearest directory above it that exists.
+func existing(path string) string {
+	for path != "/" {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+	return path
+}
+
+// count is "1 range" or "5 ranges".
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -9,11 +9,7 @@ import (
 )
 
 // nestingCaps are the capabilities that mean something inside a user namespace
-// (capabilities(7)). Left out are those that only count in the initial one and
-// make systemd try what must fail: SYS_RAWIO (sys-kernel-debug.mount),
-// SYS_MODULE (systemd-modules-load), SYS_TIME (timesyncd), SYS_PACCT,
-// MAC_ADMIN, MAC_OVERRIDE, WAKE_ALARM, BLOCK_SUSPEND, and SYS_RESOURCE, which
-// grants nothing there.
+// (capabilities(7)), by which the seccomp profile is chosen.
 var nestingCaps = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
 	"CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW",
@@ -22,16 +18,25 @@ var nestingCaps = []string{
 	"CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
-// capabilities gives a root process every capability that means something in
-// its user namespace, and another process none but the same bounding set, so
-// that a setuid program inside works.
+// fullCaps are all capabilities. Those besides nestingCaps only count in the
+// initial user namespace; they are there because runtimes inside ask for them,
+// and fail if they do not get them: Docker before 23 gives every capability it
+// knows to its privileged containers ("unable to apply caps").
+var fullCaps = append([]string{
+	"CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_PACCT", "CAP_SYS_RESOURCE", "CAP_SYS_TIME",
+	"CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
+}, nestingCaps...)
+
+// capabilities gives a root process every capability, which is one in the
+// container's user namespace, and another process none but the same bounding
+// set, so that a setuid program inside works.
 func capabilities(proc *specs.Process, n *Nesting) {
 	if n.KeepCaps {
 		return
 	}
-	caps := &specs.LinuxCapabilities{Bounding: slices.Clone(nestingCaps)}
+	caps := &specs.LinuxCapabilities{Bounding: slices.Clone(fullCaps)}
 	if proc.User.UID == 0 {
-		caps.Effective, caps.Permitted = slices.Clone(nestingCaps), slices.Clone(nestingCaps)
+		caps.Effective, caps.Permitted = slices.Clone(fullCaps), slices.Clone(fullCaps)
 	}
 	proc.Capabilities = caps
 }

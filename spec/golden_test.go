@@ -46,7 +46,7 @@ func TestGolden(t *testing.T) {
 		{name: "nest-cri-user", nesting: nesting()},
 		{name: "nest-privileged-systemd", nesting: func() *Nesting {
 			n := nesting()
-			n.Systemd = true
+			n.Systemd, n.Units = true, "/stage/units"
 			n.Limits = map[string]uint64{"RLIMIT_NOFILE": 65536, "RLIMIT_NPROC": 1000}
 			n.Stores = map[string]string{"/var/lib/docker": "/stage/docker", "/var/lib/containerd": "/stage/containerd"}
 			return n

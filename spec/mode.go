@@ -16,14 +16,14 @@ import (
 type Mode string
 
 const (
-	// ModeOwn: the spec has no user namespace; isolate adds one with a range
+	// ModeOwn says that the spec has no user namespace; isolate adds one with a range
 	// of host ids that nobody else has.
 	ModeOwn Mode = "own"
-	// ModeAdopt: the caller mapped already (Kubernetes hostUsers: false,
+	// ModeAdopt says that the caller mapped already (Kubernetes hostUsers: false,
 	// ctr --uidmap, a hand-made bundle); its mapping is used and nothing is
 	// mapped twice.
 	ModeAdopt Mode = "adopt"
-	// ModeJoin: the container belongs to one that isolate mapped before, such
+	// ModeJoin says that the container belongs to one that isolate mapped before, such
 	// as a pod's sandbox; it shares its user namespace and range.
 	ModeJoin Mode = "join"
 )
@@ -32,10 +32,10 @@ const (
 type Network string
 
 const (
-	// NetworkOwned: the network namespace belongs to the container's user
+	// NetworkOwned says that the network namespace belongs to the container's user
 	// namespace; it may be administered and a sysfs may be mounted.
 	NetworkOwned Network = "owned"
-	// NetworkForeign: the network namespace is the host's, or belongs to
+	// NetworkForeign says that the network namespace is the host's, or belongs to
 	// another user namespace. The container uses it without administration,
 	// and sees /sys as a read-only bind, because the kernel mounts a sysfs only
 	// for the owner of the network namespace (sysfs_init_fs_context).

@@ -33,12 +33,11 @@ type Nesting struct {
 	Stores map[string]string
 	// Systemd is set if the init process is, or becomes, systemd.
 	Systemd bool
+	// Units is the host directory with MaskedUnits, if Systemd is set.
+	Units string
 	// Limits are the hard resource limits that the host can grant; a limit
 	// that is missing is not bounded.
 	Limits map[string]uint64
-	// Listener is the unix socket that serves pivot_root notifications; empty
-	// for none.
-	Listener string
 }
 
 // nest is the part of the pipeline that Nesting switches on, in order.

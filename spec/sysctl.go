@@ -4,11 +4,10 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
-
-	"maps"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 

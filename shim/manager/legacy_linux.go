@@ -60,7 +60,7 @@ func parseInvocation(args []string) (invocation, error) {
 func legacyStart(ctx context.Context, m shim.Shim, args []string, stdin *os.File, stdout io.Writer) (bool, error) {
 	inv, err := parseInvocation(args)
 	if err != nil || inv.action != "start" {
-		return false, nil // pkg/shim reports what is wrong with the flags
+		return false, nil //nolint:nilerr // pkg/shim reports what is wrong with the flags
 	}
 	input, err := io.ReadAll(io.LimitReader(stdin, maxOptions))
 	if err != nil {

@@ -4,7 +4,6 @@ package manager
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -27,7 +26,7 @@ import (
 //
 // The runtime is asked to delete only if it still has state for the container.
 // That saves one exec (3 ms) in the ordinary case. Whatever the record names is
-// undone, and the socket of a killed shim is removed, which upstream leaves.
+// undone, and the sockets of a killed shim are removed, which upstream leaves.
 func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
 	ns, err := namespaces.NamespaceRequired(ctx)
 	if err != nil {
@@ -41,21 +40,26 @@ func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
 	// another one's bundle; bundles are siblings.
 	bundle := filepath.Join(filepath.Dir(cwd), id)
 
-	status, err := m.stopRuntime(ctx, ns, id, bundle)
+	// What the runtime cannot delete is no reason to leave the rest behind.
+	status, stopErr := m.stopRuntime(ctx, ns, id, bundle)
+	cleanErr := cleanUp(ns, id)
+	removeStaleSockets(ctx, bundle, os.Args[1:])
+	return status, errors.Join(stopErr, cleanErr)
+}
+
+// cleanUp undoes what the record of a container names, if there is one.
+func cleanUp(ns, id string) error {
+	r, err := record.Load(ns, id)
+	if errors.Is(err, record.ErrNotFound) {
+		return nil
+	}
 	if err != nil {
-		return status, err
+		return err
 	}
-	switch r, err := record.Load(ns, id); {
-	case errors.Is(err, record.ErrNotFound):
-	case err != nil:
-		return status, err
-	default:
-		if err := r.Cleanup(); err != nil {
-			return status, fmt.Errorf("clean up container %q: %w", id, err)
-		}
+	if err := r.Cleanup(); err != nil {
+		return fmt.Errorf("clean up container %q: %w", id, err)
 	}
-	removeStaleSocket(ctx, bundle)
-	return status, nil
+	return nil
 }
 
 func (m manager) stopRuntime(ctx context.Context, ns, id, bundle string) (shim.StopStatus, error) {
@@ -78,33 +82,4 @@ func (m manager) stopRuntime(ctx context.Context, ns, id, bundle string) (shim.S
 		log.G(ctx).WithError(err).Warn("read exit status")
 	}
 	return shim.StopStatus{ExitedAt: time.Now(), ExitStatus: 128 + int(unix.SIGKILL)}, nil
-}
-
-// removeStaleSocket removes the socket that the bundle's shim served, unless
-// somebody answers there: the shim of a pod lives on after one of its
-// containers.
-func removeStaleSocket(ctx context.Context, bundle string) {
-	address := socketAddress(bundle)
-	if address == "" || shim.CanConnect(address) {
-		return
-	}
-	if err := shim.RemoveSocket(address); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.G(ctx).WithError(err).Warn("remove socket of dead shim")
-	}
-}
-
-// socketAddress reads where the bundle's shim was reached: containerd 2 writes
-// bootstrap.json, containerd 1.7 the file "address".
-func socketAddress(bundle string) string {
-	var bootstrap struct {
-		Address string `json:"address"`
-	}
-	if data, err := os.ReadFile(filepath.Join(bundle, "bootstrap.json")); err == nil && json.Unmarshal(data, &bootstrap) == nil {
-		return bootstrap.Address
-	}
-	address, err := shim.ReadAddress(filepath.Join(bundle, "address"))
-	if err != nil {
-		return ""
-	}
-	return address
 }

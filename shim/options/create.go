@@ -47,6 +47,7 @@ func fromCreate(in *anypb.Any) (Result, error) {
 		case protowire.BytesType:
 			value, _ := protowire.ConsumeBytes(data)
 			setCreateText(o, number, string(value))
+		default: // no field of ours
 		}
 		data = data[n:]
 	}
@@ -63,6 +64,7 @@ func setCreateNumber(o *runcoptions.Options, number protowire.Number, value uint
 		o.IoUid = uint32(value)
 	case createIOGID:
 		o.IoGid = uint32(value)
+	default:
 	}
 }
 
@@ -74,5 +76,6 @@ func setCreateText(o *runcoptions.Options, number protowire.Number, value string
 		o.CriuWorkPath = value
 	case createCriuImagePath:
 		o.CriuImagePath = value
+	default:
 	}
 }

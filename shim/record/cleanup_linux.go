@@ -3,6 +3,8 @@
 package record
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +24,17 @@ func (r *Record) StageDir() (string, error) {
 // a bundle: containerd unmounts it before it removes the bundle, and deletes
 // the contents of anything else mounted there.
 func (r *Record) RootfsDir() string { return filepath.Join(r.Bundle, "rootfs") }
+
+// ListenerPath is the socket for the container's seccomp notifications. Its name
+// is a hash, because names of sockets are short (unix(7): 107 bytes).
+func (r *Record) ListenerPath() string {
+	root := r.root
+	if root == "" {
+		root = Root
+	}
+	sum := sha256.Sum256([]byte(r.Namespace + "/" + r.ID))
+	return filepath.Join(root, ".notify", hex.EncodeToString(sum[:16]))
+}
 
 // DropStage unmounts the staging tmpfs and all that is mounted on it. The
 // container keeps its own copies. The unmount is lazy: it must not wait for
@@ -47,6 +60,10 @@ func (r *Record) Cleanup() error {
 	if r.Rootfs {
 		errs = append(errs, detach(r.RootfsDir()))
 	}
+	if err := os.Remove(r.ListenerPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, fmt.Errorf("remove listener: %w", err))
+	}
+	errs = append(errs, removeCgroups(r.Cgroups))
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -42,6 +42,9 @@ type Record struct {
 	Rootfs bool `json:"rootfs,omitempty"`
 	// Runtime is the OCI runtime that runs the container.
 	Runtime Runtime `json:"runtime"`
+	// Cgroups are the directories of the container's cgroups: one on cgroup v2,
+	// on v1 one in each hierarchy.
+	Cgroups []string `json:"cgroups,omitempty"`
 	// Init is the container's first process, once it exists.
 	Init *pool.Process `json:"init,omitempty"`
 	// Warnings are the degradations that were logged.
@@ -108,6 +111,11 @@ func (r *Record) valid() error {
 	}
 	if !filepath.IsAbs(r.Bundle) || filepath.Clean(r.Bundle) != r.Bundle {
 		return fmt.Errorf("record: bundle %q is not a clean absolute path", r.Bundle)
+	}
+	for _, c := range r.Cgroups {
+		if !filepath.IsAbs(c) || filepath.Clean(c) != c {
+			return fmt.Errorf("record: cgroup %q is not a clean absolute path", c)
+		}
 	}
 	return nil
 }
@@ -185,14 +193,27 @@ func (r *Record) Save() error {
 		err = os.MkdirAll(d, 0o711)
 	}
 	if err != nil {
-		return fmt.Errorf("create state directory: %w", err)
+		err = fmt.Errorf("create state directory: %w", err)
+	} else if err = replace(filepath.Join(d, file), data); err != nil {
+		err = fmt.Errorf("write record: %w", err)
 	}
-	tmp := filepath.Join(d, "."+file)
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("write record: %w", err)
+	if err != nil {
+		// Where there is no record there is nothing to clean up.
+		_ = os.Remove(d)
+		_ = os.Remove(filepath.Dir(d))
 	}
-	if err := os.Rename(tmp, filepath.Join(d, file)); err != nil {
-		return fmt.Errorf("write record: %w", err)
+	return err
+}
+
+// replace writes a file, in one step for readers.
+func replace(path string, data []byte) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	err := os.WriteFile(tmp, data, 0o600)
+	if err == nil {
+		err = os.Rename(tmp, path)
 	}
-	return nil
+	if err != nil {
+		_ = os.Remove(tmp)
+	}
+	return err
 }

@@ -73,6 +73,54 @@ func TestCleanupTwice(t *testing.T) {
 	}
 }
 
+// A full disk leaves nothing half written, and nothing where there was nothing.
+func TestSaveThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	r := sample(root)
+	d, err := r.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A directory in the record's place cannot be replaced by a file.
+	blocked := filepath.Join(d, file)
+	if err := os.MkdirAll(blocked, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Save(); err == nil {
+		t.Fatal("no error")
+	}
+	if left, err := os.ReadDir(d); err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Save(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A runtime that is killed while it creates a container leaves cgroups.
+func TestCleanupRemovesCgroups(t *testing.T) {
+	t.Parallel()
+	root, top := t.TempDir(), t.TempDir()
+	r := sample(root)
+	r.Cgroups = []string{filepath.Join(top, "a"), filepath.Join(top, "absent")}
+	if err := os.MkdirAll(filepath.Join(top, "a", "init", "deep"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Cleanup(); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(top); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
 // What is not ours, under a directory of ours, is reported and not deleted.
 func TestCleanupKeepsForeignFiles(t *testing.T) {
 	t.Parallel()
@@ -102,6 +150,8 @@ func TestParseRefuses(t *testing.T) {
 		"hidden name":     `{"version":1,"namespace":".ids","id":"i","bundle":"/b"}`,
 		"relative bundle": `{"version":1,"namespace":"n","id":"i","bundle":"b"}`,
 		"climbing bundle": `{"version":1,"namespace":"n","id":"i","bundle":"/b/../etc"}`,
+		"climbing cgroup": `{"version":1,"namespace":"n","id":"i","bundle":"/b","cgroups":["/sys/fs/cgroup/a/.."]}`,
+		"relative cgroup": `{"version":1,"namespace":"n","id":"i","bundle":"/b","cgroups":["a"]}`,
 	} {
 		if _, err := Parse([]byte(in)); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -68,29 +68,75 @@ func (s *Stage) Hidden(m idmap.Mapping) (string, error) {
 	return path, os.Chmod(path, 0)
 }
 
+// Units makes the directory of systemd units that are masked.
+func (s *Stage) Units(m idmap.Mapping) (string, error) {
+	owner, ok := m.Root()
+	if !ok {
+		return "", fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+	}
+	path, err := s.entry()
+	if err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return "", fmt.Errorf("make directory of units: %w", err)
+	}
+	for _, unit := range spec.MaskedUnits {
+		link := filepath.Join(path, unit)
+		if err := os.Symlink("/dev/null", link); err != nil {
+			return "", fmt.Errorf("mask unit: %w", err)
+		}
+		if err := os.Lchown(link, int(owner.UID), int(owner.GID)); err != nil {
+			return "", fmt.Errorf("mask unit: %w", err)
+		}
+	}
+	return path, own(path, owner.UID, owner.GID, 0o755)
+}
+
 // StandIn is a file that stands in for a sysctl, as a detached mount.
 type StandIn struct {
 	Name  string // below the container's root
 	Mount *os.File
 }
 
+// sysctl is a file below /proc/sys, and the programs for which alone it is
+// wanted; any if there are none.
+type sysctl struct {
+	name     string
+	programs []string
+}
+
 // sysctls are what kubelet, k3s and kube-proxy insist on writing although the
 // kernel gives them to the host alone (kubelet: "open
 // /proc/sys/kernel/panic: permission denied" is fatal).
-var sysctls = []string{
-	"vm/overcommit_memory", "vm/panic_on_oom", "vm/max_map_count",
-	"kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
-	"net/netfilter/nf_conntrack_max",
+//
+// Those below net are other files for each network namespace. A mount on one
+// shows in the mount table of a sandbox with a network of its own, but not at
+// its path, so that bwrap --unshare-all --ro-bind / / fails there.
+var sysctls = []sysctl{
+	{name: "vm/overcommit_memory"},
+	{name: "vm/panic_on_oom"},
+	{name: "vm/max_map_count"},
+	{name: "kernel/panic"},
+	{name: "kernel/panic_on_oops"},
+	{name: "kernel/keys/root_maxkeys"},
+	{name: "kernel/keys/root_maxbytes"},
+	{name: "net/netfilter/nf_conntrack_max", programs: []string{"kube-proxy", "k3s", "rke2", "k0s"}},
 }
 
 // Sysctls makes a small writable file with the host's value for every sysctl
 // that programs insist on writing. The container's root owns them; the host's
 // values stay as they are.
-func (s *Stage) Sysctls(m idmap.Mapping) (_ []StandIn, retErr error) {
+func (s *Stage) Sysctls(rootfs string, m idmap.Mapping) (_ []StandIn, retErr error) {
 	owner, ok := m.Root()
 	if !ok {
 		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
 	}
+	root, err := os.OpenFile(rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open rootfs: %w", err)
+	}
+	defer root.Close() //nolint:errcheck // O_PATH
 	var out []StandIn
 	defer func() {
 		if retErr != nil {
@@ -99,7 +145,11 @@ func (s *Stage) Sysctls(m idmap.Mapping) (_ []StandIn, retErr error) {
 			}
 		}
 	}()
-	for _, name := range sysctls {
+	for _, wanted := range sysctls {
+		name := wanted.name
+		if len(wanted.programs) > 0 && !hasProgram(root, wanted.programs) {
+			continue
+		}
 		value, err := os.ReadFile(filepath.Join("/proc/sys", name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without it; nothing will write it

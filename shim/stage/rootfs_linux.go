@@ -26,15 +26,34 @@ func Mapped(mounts []*types.Mount) bool {
 	})
 }
 
+// RootfsOptions say how a rootfs is mounted.
+type RootfsOptions struct {
+	Method idmap.Method
+	// NoDev keeps device nodes that are part of an image from being opened:
+	// through an id mapping they belong to the container's root, and only the
+	// device cgroup stands before the disk. The container's own nodes are mounts
+	// of their own.
+	//
+	// It is not for containers in which others run. The kernel locks the flag,
+	// and runc before 1.2 does not repeat locked flags when it makes a bind mount
+	// read-only: whatever an inner container gets of this rootfs to read, from
+	// docker run --init to the certificates of a control plane, would fail with
+	// "operation not permitted".
+	NoDev bool
+}
+
+func (o RootfsOptions) attrs() uint64 {
+	if o.NoDev {
+		return unix.MOUNT_ATTR_NODEV
+	}
+	return 0
+}
+
 // Rootfs mounts the container's rootfs at target, so that ids on disk are the
 // ids inside: an overlay with lower layers, upper and work directory idmapped,
 // or an idmapped clone of what is no overlay. dir is the rootfs for callers
 // that hand over a directory instead of mounts.
-//
-// It is nodev: through an id mapping, a device node in an image would belong to
-// the container's root, and only the device cgroup would stand before the disk.
-// The container's own nodes are mounts of their own.
-func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, method idmap.Method) error {
+func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, o RootfsOptions) error {
 	userns, err := s.Userns(m)
 	if err != nil {
 		return err
@@ -42,7 +61,7 @@ func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target s
 	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("create rootfs directory: %w", err)
 	}
-	built, err := build(ctx, userns, mounts, dir, target, m, method)
+	built, err := build(ctx, userns, mounts, dir, target, m, o)
 	if err != nil {
 		return err
 	}
@@ -50,7 +69,7 @@ func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target s
 	return idmap.Attach(built, -1, target)
 }
 
-func build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, target string, m idmap.Mapping, method idmap.Method) (*os.File, error) {
+func build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, target string, m idmap.Mapping, opts RootfsOptions) (*os.File, error) {
 	switch {
 	case len(mounts) == 1 && mounts[0].Type == "overlay":
 		o, err := idmap.ParseOverlay(mounts[0].Options)
@@ -61,17 +80,17 @@ func build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, tar
 		if !ok {
 			return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
 		}
-		o.Attrs |= unix.MOUNT_ATTR_NODEV
-		built, err := o.Build(userns, owner, method)
+		o.Attrs |= opts.attrs()
+		built, err := o.Build(userns, owner, opts.Method)
 		return built, refusal("rootfs", err)
 	case len(mounts) == 0:
-		return bindRootfs(ctx, userns, dir, nil)
+		return bindRootfs(ctx, userns, dir, nil, opts.attrs())
 	case len(mounts) == 1 && isBind(mounts[0]):
-		return bindRootfs(ctx, userns, mounts[0].Source, mounts[0].Options)
+		return bindRootfs(ctx, userns, mounts[0].Source, mounts[0].Options, opts.attrs())
 	default:
 		// A chain, or a file system of its own (erofs, ext4 image): mounted
 		// as containerd would, then cloned, and the original dropped.
-		return throughMount(ctx, userns, mounts, target)
+		return throughMount(ctx, userns, mounts, target, opts.attrs())
 	}
 }
 
@@ -79,8 +98,7 @@ func isBind(m *types.Mount) bool {
 	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 }
 
-func bindRootfs(ctx context.Context, userns *os.File, source string, options []string) (*os.File, error) {
-	attrs := uint64(unix.MOUNT_ATTR_NODEV)
+func bindRootfs(ctx context.Context, userns *os.File, source string, options []string, attrs uint64) (*os.File, error) {
 	for _, o := range options {
 		attr, _ := attribute(o)
 		attrs |= attr
@@ -120,7 +138,7 @@ func Upper(mounts []*types.Mount) string {
 	return o.Upper
 }
 
-func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string) (_ *os.File, retErr error) {
+func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string, attrs uint64) (_ *os.File, retErr error) {
 	all := plain(mounts)
 	if err := mount.All(all, target); err != nil {
 		return nil, fmt.Errorf("mount rootfs: %w", err)
@@ -130,7 +148,7 @@ func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, t
 			retErr = errors.Join(retErr, fmt.Errorf("unmount unmapped rootfs: %w", err))
 		}
 	}()
-	return bindRootfs(ctx, userns, target, nil)
+	return bindRootfs(ctx, userns, target, nil, attrs)
 }
 
 // refusal adds to an error that means "this kernel cannot" what to do about it.

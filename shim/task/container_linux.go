@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/notify"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/shim/stage"
@@ -28,9 +29,12 @@ type container struct {
 	sandbox *spec.Sandbox // in mode join: whom it joined
 	held    *pool.Lease   // nil if the caller mapped
 	record  *record.Record
-	views   string // how many files of lxcfs it got, for the log
+	cgroups []string // directories, one in each hierarchy
+	views   string   // how many files of lxcfs it got, for the log
 	// standIns are grafted over sysctls once the container exists.
 	standIns []stage.StandIn
+	// notifier shows the limits to containers inside; nil for none.
+	notifier *notify.Notifier
 }
 
 // asSandbox describes the container to one that joins it.
@@ -51,9 +55,12 @@ func sandbox(id string, mode spec.Mode, r *record.Record) *spec.Sandbox {
 
 // undo takes back everything: what the record names, then the range. It may be
 // called for a container at any stage of its making.
-func (c *container) undo(ctx context.Context) error {
+func (c *container) undo() error {
 	var errs []error
 	c.closeStandIns()
+	if c.notifier != nil {
+		errs = append(errs, c.notifier.Close())
+	}
 	if c.record != nil {
 		errs = append(errs, c.record.Cleanup())
 	}
@@ -133,7 +140,7 @@ func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAP
 	if c != nil {
 		// The record stays after an error, and `delete`, which containerd runs
 		// next, tries once more.
-		if err := c.undo(detached(ctx)); err != nil {
+		if err := c.undo(); err != nil {
 			log.G(ctx).WithError(err).Warn("isolate: delete")
 		}
 	}

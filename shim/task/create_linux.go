@@ -76,7 +76,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 
 	defer func() {
 		if retErr != nil {
-			retErr = errors.Join(retErr, c.undo(detached(ctx)))
+			retErr = errors.Join(retErr, c.undo())
 		}
 	}()
 	// lease
@@ -92,7 +92,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		return nil, err
 	}
 	// spec
-	if err := c.edit(ctx, r.Bundle, doc); err != nil {
+	if err := c.edit(ctx, r.Bundle, doc, cfg, bin, look); err != nil {
 		return nil, err
 	}
 	// runtime
@@ -135,7 +135,8 @@ func policy(cfg config.Config) spec.Policy {
 
 // lease settles whose ids the container has, and takes hold of its range.
 func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg config.Config, systemd bool) error {
-	owner := pool.Owner{Namespace: ns, ID: c.id, Cgroups: cgroupDirs(spec.CgroupPath(s, systemd))}
+	c.cgroups = cgroupDirs(spec.CgroupPath(s, systemd))
+	owner := pool.Owner{Namespace: ns, ID: c.id, Cgroups: c.cgroups}
 	switch c.plan.Mode {
 	case spec.ModeAdopt:
 		m, err := idmap.FromSpec(s.Linux.UIDMappings, s.Linux.GIDMappings)
@@ -179,6 +180,7 @@ func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, bin runtime.B
 		Mapping:   c.plan.Mapping,
 		Rootfs:    len(r.Rootfs) > 0 || c.mapsRootfs(r.Rootfs),
 		Runtime:   record.Runtime{Path: bin.Path, Version: bin.Version},
+		Cgroups:   c.cgroups,
 	}
 	if c.held != nil {
 		c.record.Lease = &record.Lease{First: c.held.First, Size: c.held.Size}
@@ -218,7 +220,9 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	if c.record.Rootfs {
 		c.plan.Rootfs = c.record.RootfsDir()
 		if c.mapsRootfs(r.Rootfs) {
-			err = st.Rootfs(ctx, r.Rootfs, rootfs, c.plan.Rootfs, c.plan.Mapping, methods[cfg.Rootfs.Method])
+			err = st.Rootfs(ctx, r.Rootfs, rootfs, c.plan.Rootfs, c.plan.Mapping, stage.RootfsOptions{
+				Method: methods[cfg.Rootfs.Method], NoDev: cfg.Nesting == config.NestingOff,
+			})
 		} else {
 			err = stage.PlainRootfs(r.Rootfs, c.plan.Rootfs)
 		}
@@ -279,12 +283,13 @@ func openBundle(bundle string, m idmap.Mapping) error {
 
 // edit applies the plan to the spec and replaces config.json in one step:
 // upstream reads it again later.
-func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document) error {
+func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document, cfg config.Config, bin runtime.Binary, look *lxcfs.Look) error {
 	warnings, err := spec.Apply(doc.Spec, &c.plan)
 	c.warn(ctx, append(c.plan.Warnings, warnings...)...)
 	if err != nil {
 		return err
 	}
+	c.listen(ctx, doc.Spec, cfg, bin, look)
 	data, err := doc.JSON()
 	if err != nil {
 		return err

@@ -108,11 +108,7 @@ func same(a, b *os.File) bool {
 }
 
 func openPool(cfg config.Config) (*pool.Pool, error) {
-	configured := make([]pool.Span, 0, len(cfg.IDs.Pool))
-	for _, r := range cfg.IDs.Pool {
-		configured = append(configured, pool.Span{First: idmap.HostID(r.First), Count: uint32(r.Last-r.First) + 1})
-	}
-	spans, _, err := pool.Resolve(configured, pool.FilesIn("/etc"))
+	spans, _, err := pool.Resolve(cfg.IDs.Spans(), pool.FilesIn("/etc"))
 	if err != nil {
 		return nil, err
 	}

@@ -31,13 +31,18 @@ func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs
 	if n.Systemd, err = stage.IsSystemd(rootfs, s.Process); err != nil {
 		return err
 	}
+	if n.Systemd {
+		if n.Units, err = st.Units(c.plan.Mapping); err != nil {
+			return err
+		}
+	}
 	if n.Hidden, err = st.Hidden(c.plan.Mapping); err != nil {
 		return err
 	}
 	if n.Devices, err = st.Devices(spec.Devices(s), c.plan.Mapping); err != nil {
 		return err
 	}
-	if c.standIns, err = st.Sysctls(c.plan.Mapping); err != nil {
+	if c.standIns, err = st.Sysctls(rootfs, c.plan.Mapping); err != nil {
 		return err
 	}
 	if upper := stage.Upper(r.Rootfs); upper != "" && c.mapsRootfs(r.Rootfs) && !s.Root.Readonly {

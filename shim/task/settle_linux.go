@@ -13,6 +13,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/cgroup"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
@@ -40,8 +41,11 @@ func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error
 	if err := c.view(ctx, pid, look); err != nil {
 		return err
 	}
-	if err := c.standIn(pid); err != nil {
-		return err
+	if c.plan.Nesting != nil {
+		c.delegate(ctx, pid)
+		if err := c.standIn(pid); err != nil {
+			return err
+		}
 	}
 	if err := c.record.DropStage(); err != nil {
 		return err
@@ -90,6 +94,17 @@ func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
 		c.warn(ctx, fmt.Sprintf("/proc and /sys show the host's resources in part: %v", err))
 	}
 	return nil
+}
+
+// delegate gives the container its own cgroups. Without them it runs, but
+// nothing inside can make sub-groups.
+func (c *container) delegate(ctx context.Context, pid int) {
+	owner, _ := c.plan.Mapping.Root()
+	report, err := cgroup.Delegate(pid, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd})
+	if err != nil {
+		c.warn(ctx, fmt.Sprintf("programs inside cannot make cgroups: %v", err))
+	}
+	log.G(ctx).WithField("cgroups", report.String()).Debug("isolate: delegated")
 }
 
 // standIn grafts the stand-ins over the sysctls. runc refuses them in a spec.

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// Options say how much is done.
+type Options struct {
+	// Leaf asks to move the processes of a pure v2 container to a leaf group and
+	// to enable all controllers. It is not for systemd, which does this itself
+	// and would start below the leaf.
+	Leaf bool
+}
+
+// Delegate makes owner, the container's root, the owner of the groups that the
+// container's first process is in: on v1 of the directory, cgroup.procs and
+// tasks, on v2 of the directory and of the files that the kernel lists in
+// /sys/kernel/cgroup/delegate; of nothing else and nothing below.
+//
+// It is meant for the time between the runtime's create and start, when pid is
+// the only process of the container and runs no program of its own yet. It may
+// be repeated, and run beside a runtime that does the same. After an error in
+// one hierarchy it goes on with the others; the report is valid in any case.
+func Delegate(pid int, owner idmap.Owner, o Options) (Report, error) {
+	r, err := delegate(pid, owner, o)
+	if err != nil {
+		err = fmt.Errorf("delegate cgroups of process %d: %w", pid, err)
+	}
+	return r, err
+}
+
+func delegate(pid int, owner idmap.Owner, o Options) (Report, error) {
+	var r Report
+	proc := fmt.Sprintf("/proc/%d/", pid)
+	users, err := namespace(proc + "ns/user")
+	if err != nil {
+		return r, err
+	}
+	if own, err := namespace("/proc/self/ns/user"); err != nil || own == users {
+		return r, errors.Join(errors.New("it has no user namespace of its own"), err)
+	}
+	content, err := os.ReadFile(proc + "cgroup")
+	if err != nil {
+		return r, err
+	}
+	memberships, err := ParseMemberships(string(content))
+	if err != nil {
+		return r, err
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
+	if err != nil {
+		return r, fmt.Errorf("list cgroup mounts: %w", err)
+	}
+	var errs []error
+	for _, m := range memberships {
+		where, reason := locate(m, mounts)
+		if reason == "" {
+			reason, err = r.one(pid, users, owner, o, m, where)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", where, err))
+			}
+		}
+		if reason != "" {
+			r.Skipped = append(r.Skipped, Skipped{m.String(), reason})
+		}
+	}
+	return r, errors.Join(errs...)
+}
+
+// one delegates the group in one hierarchy, or returns why it may not.
+func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Membership, where place) (string, error) {
+	g, err := open(where, m.Unified())
+	if err != nil {
+		return "", err
+	}
+	defer g.Close()
+	processes, reason, err := g.exclusive(pid, users, owner)
+	if reason != "" || err != nil {
+		return reason, err
+	}
+	if err := g.chown(owner); err != nil {
+		return "", err
+	}
+	r.Delegated = append(r.Delegated, where.String())
+	if !m.Unified() || !o.Leaf {
+		return "", nil
+	}
+	r.NoLeaf, err = whyNoLeaf(pid, m)
+	if err != nil || r.NoLeaf != "" {
+		return "", err
+	}
+	moved := false
+	moved, r.Controllers, err = g.leaf(processes, owner)
+	if moved {
+		r.Leaf = where.String() + "/" + leafName
+	} else if err == nil {
+		r.NoLeaf = "no controller is available"
+	}
+	return "", err
+}
+
+func whyNoLeaf(pid int, m Membership) (string, error) {
+	theirs, err := namespace(fmt.Sprintf("/proc/%d/ns/cgroup", pid))
+	if err != nil {
+		return "", err
+	}
+	ours, err := namespace("/proc/self/ns/cgroup")
+	if err != nil {
+		return "", err
+	}
+	// Roots are shown relative to the reader's cgroup namespace, as the path in
+	// m is (kernel/cgroup/cgroup.c: cgroup_show_path).
+	mounts, err := mountinfo.PidMountInfo(pid)
+	if err != nil {
+		return "", fmt.Errorf("list mounts of process %d: %w", pid, err)
+	}
+	return noLeaf(m, theirs == ours, mounts), nil
+}
+
+// namespace returns the identity of a namespace, as namespaces(7) writes it.
+func namespace(path string) (string, error) { return os.Readlink(path) }

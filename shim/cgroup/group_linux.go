@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// group is an open cgroup directory.
+type group struct {
+	*os.File
+	unified bool
+}
+
+// open opens the directory of a group: no link is followed and no mount
+// crossed, so it is in the hierarchy it was looked up in.
+func open(where place, unified bool) (*group, error) {
+	mount, err := os.OpenFile(where.mountpoint, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer mount.Close()
+	g := &group{unified: unified}
+	g.File, err = openBelow(mount, where.rel, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(g.Fd()), &st); err != nil {
+		return nil, errors.Join(os.NewSyscallError("fstatfs", err), g.Close())
+	}
+	want := int64(unix.CGROUP_SUPER_MAGIC)
+	if unified {
+		want = unix.CGROUP2_SUPER_MAGIC
+	}
+	if int64(st.Type) != want { //nolint:unconvert // narrower on some platforms
+		return nil, errors.Join(errors.New("something else is mounted there"), g.Close())
+	}
+	return g, nil
+}
+
+func openBelow(dir *os.File, rel string, flags int) (*os.File, error) {
+	how := &unix.OpenHow{
+		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW, //nolint:gosec // open(2) flags are positive
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
+	}
+	for {
+		fd, err := unix.Openat2(int(dir.Fd()), rel, how)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), dir.Name()+"/"+rel), nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename elsewhere
+		default:
+			return nil, &os.PathError{Op: "openat2", Path: dir.Name() + "/" + rel, Err: err}
+		}
+	}
+}
+
+// exclusive returns the processes of the group, or why the group is not the
+// container's alone: runtimes leave a process where it is in hierarchies they
+// do not manage, which is the shim's or the whole system's group.
+func (g *group) exclusive(pid int, users string, owner idmap.Owner) ([]int, string, error) {
+	processes, err := g.processes()
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil, "the group is threaded", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	// Also proves that the directory is in the hierarchy the path was of.
+	if !slices.Contains(processes, pid) {
+		return nil, "the process is not in the group that is found by its path", nil
+	}
+	for _, p := range processes {
+		if p == 0 { // outside of our pid namespace
+			return nil, "somebody else is in the same group", nil
+		}
+		theirs, err := namespace(fmt.Sprintf("/proc/%d/ns/user", p))
+		switch {
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ESRCH): // ended
+		case err != nil:
+			return nil, "", err
+		case theirs != users:
+			return nil, "somebody else is in the same group", nil
+		}
+	}
+	ours, err := g.owners(owner)
+	if err != nil {
+		return nil, "", err
+	}
+	if !ours {
+		return nil, "the group or one below it belongs to somebody else", nil
+	}
+	return processes, "", nil
+}
+
+// owners tells whether the directory belongs to us or to owner, and every
+// directory in it to owner.
+func (g *group) owners(owner idmap.Owner) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(g.Fd()), &st); err != nil {
+		return false, os.NewSyscallError("fstat", err)
+	}
+	if st.Uid != uint32(unix.Geteuid()) && st.Uid != uint32(owner.UID) { //nolint:gosec // ids are 32 bits
+		return false, nil
+	}
+	entries, err := g.ReadDir(-1)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		err := unix.Fstatat(int(g.Fd()), e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil && st.Uid != uint32(owner.UID) {
+			return false, nil
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return false, &os.PathError{Op: "fstatat", Path: e.Name(), Err: err}
+		}
+	}
+	return true, nil
+}
+
+func (g *group) chown(owner idmap.Owner) error {
+	names := filesV1
+	if g.unified {
+		content, err := os.ReadFile("/sys/kernel/cgroup/delegate")
+		if names = ParseDelegate(string(content)); err != nil {
+			names = fallbackV2
+		}
+	}
+	if err := unix.Fchown(int(g.Fd()), int(owner.UID), int(owner.GID)); err != nil {
+		return os.NewSyscallError("fchown", err)
+	}
+	for _, name := range names {
+		err := unix.Fchownat(int(g.Fd()), name, int(owner.UID), int(owner.GID), unix.AT_SYMLINK_NOFOLLOW)
+		// A group has the files of its controllers only, and some v1
+		// hierarchies have no tasks.
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return &os.PathError{Op: "fchownat", Path: name, Err: err}
+		}
+	}
+	return nil
+}
+
+func (g *group) processes() ([]int, error) {
+	content, err := g.read("cgroup.procs")
+	if err != nil {
+		return nil, err
+	}
+	var all []int
+	for line := range strings.FieldsSeq(content) {
+		pid, err := strconv.Atoi(line)
+		if err != nil {
+			return nil, fmt.Errorf("parse cgroup.procs: %w", err)
+		}
+		all = append(all, pid)
+	}
+	return all, nil
+}
+
+func (g *group) read(name string) (string, error) {
+	f, err := openBelow(g.File, name, unix.O_RDONLY)
+	if err != nil {
+		return "", err
+	}
+	content, err := io.ReadAll(f)
+	return string(bytes.TrimSpace(content)), errors.Join(err, f.Close())
+}
+
+// write writes in one write(2): the kernel takes each as one command.
+func (g *group) write(name, text string) error {
+	f, err := openBelow(g.File, name, unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/pkg/shim"
+	"github.com/containerd/log"
+)
+
+// removeStaleSockets removes the sockets that the bundle's shim served, unless
+// somebody answers there: the shim of a pod lives on after one of its
+// containers. args are those of this process.
+func removeStaleSockets(ctx context.Context, bundle string, args []string) {
+	address := socketAddress(bundle)
+	if address == "" || shim.CanConnect(address) {
+		return
+	}
+	for _, stale := range []string{address, debugAddress(ctx, bundle, address, args)} {
+		if stale == "" {
+			continue
+		}
+		if err := shim.RemoveSocket(stale); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			log.G(ctx).WithError(err).Warn("remove socket of dead shim")
+		}
+	}
+}
+
+// socketAddress reads where the bundle's shim was reached: containerd 2 writes
+// bootstrap.json, containerd 1.7 the file "address".
+func socketAddress(bundle string) string {
+	var bootstrap struct {
+		Address string `json:"address"`
+	}
+	if data, err := os.ReadFile(filepath.Join(bundle, "bootstrap.json")); err == nil && json.Unmarshal(data, &bootstrap) == nil {
+		return bootstrap.Address
+	}
+	address, err := shim.ReadAddress(filepath.Join(bundle, "address"))
+	if err != nil {
+		return ""
+	}
+	return address
+}
+
+// groupLabels are the annotations by which upstream puts containers into one
+// shim, whose sockets are then named after the group.
+var groupLabels = []string{"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"}
+
+// debugAddress is the second socket, for profiles, of a shim that a containerd
+// in debug mode has started. It is written down nowhere, so it is computed as
+// upstream does; "" unless the same computation yields the address of the first.
+func debugAddress(ctx context.Context, bundle, address string, args []string) string {
+	inv, err := parseInvocation(args)
+	if err != nil {
+		return ""
+	}
+	dir := filepath.Dir(strings.TrimPrefix(address, "unix://"))
+	for _, group := range groups(bundle) {
+		main, err := shim.CreateSocketAddress(ctx, dir, inv.address, group, false)
+		if err != nil || main != address {
+			continue
+		}
+		debug, err := shim.CreateSocketAddress(ctx, dir, inv.address, group, true)
+		if err != nil {
+			return ""
+		}
+		return debug
+	}
+	return ""
+}
+
+// groups are the names that a bundle's shim may have gone by.
+func groups(bundle string) []string {
+	names := []string{filepath.Base(bundle)}
+	var spec struct {
+		Annotations map[string]string `json:"annotations"`
+	}
+	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if err != nil || json.Unmarshal(data, &spec) != nil {
+		return names
+	}
+	for _, label := range groupLabels {
+		if name, ok := spec.Annotations[label]; ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}

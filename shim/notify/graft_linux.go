@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// result says what became of one notification, for the log.
+type result string
+
+// The ways it can end without an error.
+const (
+	nothing result = "no /proc there" // no inner container
+	covered result = "covered"        // the inner runtime has views of its own
+	grafted result = "grafted"
+)
+
+// errGone means that the caller of pivot_root ended meanwhile.
+var errGone = errors.New("the process is gone")
+
+// graft puts the views over the files of the /proc and /sys of the root that a
+// thread is about to change to.
+func (n *Notifier) graft(ctx context.Context, req notification, valid func() bool) (result, error) {
+	if req.pid == 0 {
+		return "", errors.New("the process is outside of this pid namespace")
+	}
+	t, err := open(req.pid)
+	if err != nil {
+		if !valid() {
+			return "", errGone
+		}
+		return "", err
+	}
+	defer t.close()
+	// The thread waits for the answer; if it still does, what was opened by its
+	// number was its own.
+	if !valid() {
+		return "", errGone
+	}
+	select {
+	case n.slots <- struct{}{}:
+	case <-ctx.Done():
+		return "", errors.New("too many of the container's processes hang")
+	}
+	inUse := true
+	defer func() {
+		if inUse {
+			<-n.slots
+		}
+	}()
+	var r result
+	for range 2 { // once more with views of a new server
+		var views []View
+		views, err = n.store.take(ctx)
+		if err != nil {
+			break
+		}
+		var stuck *child
+		r, stuck, err = t.graft(ctx, views, req.data.args[0])
+		closeViews(views)
+		if stuck != nil {
+			inUse = false
+			go func() { // Close does not wait for it
+				stuck.reap()
+				<-n.slots
+			}()
+		}
+		if errors.Is(err, errHung) {
+			n.store.hung()
+		}
+		if !errors.Is(err, errDead) {
+			break
+		}
+		n.store.drop()
+	}
+	return r, err
+}
+
+// thread is the caller of pivot_root, by descriptors.
+type thread struct {
+	cwd, root *os.File
+	mntns     *os.File
+	userns    *os.File // that owns mntns
+	memory    *os.File // nil if it may not be read
+}
+
+// open opens what belongs to a thread. None of it waits for a file system.
+func open(tid uint32) (_ *thread, retErr error) {
+	t := &thread{}
+	defer func() {
+		if retErr != nil {
+			t.close()
+		}
+	}()
+	proc := fmt.Sprintf("/proc/%d/", tid)
+	var err error
+	if t.cwd, err = openFile(proc+"cwd", unix.O_PATH|unix.O_DIRECTORY); err != nil {
+		return nil, err
+	}
+	if t.root, err = openFile(proc+"root", unix.O_PATH|unix.O_DIRECTORY); err != nil {
+		return nil, err
+	}
+	if t.mntns, err = openFile(proc+"ns/mnt", unix.O_RDONLY); err != nil {
+		return nil, err
+	}
+	if t.userns, err = idmap.UsernsOwner(t.mntns); err != nil {
+		return nil, err
+	}
+	// kernel.yama.ptrace_scope=3 forbids it. Then the working directory has to
+	// do, which is what nearly all runtimes pivot to.
+	t.memory, err = openFile(proc+"mem", unix.O_RDONLY)
+	if err != nil && !errors.Is(err, os.ErrPermission) {
+		return nil, err
+	}
+	return t, t.foreign()
+}
+
+// openFile is os.OpenFile without its fstat(2), which would ask a file system
+// that the container mounted.
+func openFile(name string, flags int) (*os.File, error) {
+	for {
+		fd, err := unix.Open(name, flags|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &os.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
+}
+
+// foreign makes sure that the mounts are those of a container: owned by a user
+// namespace other than the shim's.
+func (t *thread) foreign() error {
+	for name, theirs := range map[string]*os.File{"mnt": t.mntns, "user": t.userns} {
+		ours, err := os.Open("/proc/self/ns/" + name)
+		if err != nil {
+			return err
+		}
+		same, err := idmap.SameNamespace(ours, theirs)
+		if err := errors.Join(err, ours.Close()); err != nil {
+			return err
+		}
+		if same {
+			return fmt.Errorf("the process has no %s namespace of its own", name)
+		}
+	}
+	return nil
+}
+
+func (t *thread) close() {
+	for _, f := range []*os.File{t.cwd, t.root, t.mntns, t.userns, t.memory} {
+		if f != nil {
+			f.Close() //nolint:errcheck // nothing is written to it
+		}
+	}
+}
+
+var (
+	errDead = errors.New("the server of the views has died")
+	errHung = errors.New("the server of the views does not answer")
+)
+
+// graft has a child do the work. If that hangs, it is returned, killed, to be
+// reaped.
+func (t *thread) graft(ctx context.Context, views []View, address uint64) (result, *child, error) {
+	c, err := newChild(t, views, address)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := c.start(); err != nil {
+		c.release()
+		return "", nil, err
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(Limit)
+	}
+	ended := c.wait(deadline)
+	stage, errno, attached := c.outcome()
+	var stuck *child
+	if ended {
+		c.release()
+	} else {
+		stuck = c
+	}
+	switch {
+	case stage == stageServer && !ended:
+		return "", stuck, errHung
+	case !ended:
+		return "", stuck, fmt.Errorf("%s takes too long", stage)
+	case stage == stageServer:
+		return "", nil, fmt.Errorf("%w: %w", errDead, errno)
+	case stage == stageDone && attached > 0:
+		return grafted, nil, nil
+	case stage == stageDone && (errno == unix.EXDEV || errno == unix.ENOENT):
+		return covered, nil, nil
+	case stage == stageNothing:
+		return nothing, nil, nil
+	}
+	return "", nil, fmt.Errorf("%s: %w", stage, errno)
+}
+
+// split splits the name of a view into the file system it is on and the path on
+// that, and tells the magic number of the file system.
+func split(name string) (top, rest string, magic int64, ok bool) {
+	if path.Clean(name) != name {
+		return "", "", 0, false
+	}
+	for top, magic := range map[string]int64{"proc": unix.PROC_SUPER_MAGIC, "sys": unix.SYSFS_MAGIC} {
+		if len(name) > len(top)+1 && name[:len(top)+1] == top+"/" {
+			return top, name[len(top)+1:], magic, true
+		}
+	}
+	return "", "", 0, false
+}

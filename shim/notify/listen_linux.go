@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxPath is the longest name of a unix socket (unix(7)).
+	maxPath = 107
+	// maxMessage bounds a container process state. It holds the annotations,
+	// of which Kubernetes allows 256 KiB.
+	maxMessage = 4 << 20
+	// sendTimeout bounds how long a runtime may take to send one.
+	sendTimeout = 5 * time.Second
+)
+
+// Notifier answers the notifications of one container's processes.
+type Notifier struct {
+	listener *net.UnixListener
+	store    *store
+	budget   budget
+	warnings atomic.Int32
+	slots    chan struct{} // one for each process that grafts
+	ctx      context.Context
+	cancel   context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool
+	files   map[io.Closer]struct{} // connections and seccomp descriptors
+	serving sync.WaitGroup
+	answers sync.WaitGroup
+}
+
+// Listen makes the socket for linux.seccomp.listenerPath and serves what arrives
+// there: a seccomp descriptor for the init process and one for each process
+// executed later. It must be called before the runtime's create, which fails if
+// nobody listens. ctx serves for logging only.
+//
+// Runtimes connect before they enter the container, in the shim's mount
+// namespace and as the shim's user (runc 1.1 to 1.5: the parent process; crun 1.8
+// to 1.21: before it forks), so the socket is open to this user alone.
+func Listen(ctx context.Context, path string, views Views) (*Notifier, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("listen for seccomp notifications on %q: the path is longer than %d bytes", path, maxPath)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove old socket: %w", err)
+		}
+	}
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		// The mode of the socket before bind is that of its file, so at no
+		// time can others connect.
+		return errors.Join(c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }), err)
+	}}
+	l, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for seccomp notifications: %w", err)
+	}
+	listener, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("listen for seccomp notifications: got a %T", l), l.Close())
+	}
+	n := &Notifier{
+		listener: listener,
+		store:    newStore(views),
+		budget:   budget{burst: 200, second: 100},
+		slots:    make(chan struct{}, 4),
+		files:    map[io.Closer]struct{}{},
+	}
+	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	n.serving.Go(n.accept)
+	return n, nil
+}
+
+// Refresh forgets the views that are kept, which is to be done when their server
+// was replaced. It is not necessary: a server that is gone is noticed. But until
+// then the kept views hold its dead file system.
+func (n *Notifier) Refresh() { n.store.drop() }
+
+// Close stops everything: calls that wait are let go on, later ones fail with
+// ENOSYS in the container. It is to be called when the container is gone.
+func (n *Notifier) Close() error {
+	n.mu.Lock()
+	n.closed = true
+	n.mu.Unlock()
+	n.cancel()
+	err := n.listener.Close()
+	n.answers.Wait()
+	n.mu.Lock()
+	for f := range n.files {
+		f.Close() //nolint:errcheck // nothing is written to it
+	}
+	n.mu.Unlock()
+	n.serving.Wait()
+	n.store.close()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("close seccomp listener: %w", err)
+	}
+	return nil
+}
+
+// hold keeps f to be closed by Close; release takes it back and closes it. It
+// returns false if the Notifier is closed already.
+func (n *Notifier) hold(f io.Closer) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.closed {
+		n.files[f] = struct{}{}
+	}
+	return !n.closed
+}
+
+func (n *Notifier) release(f io.Closer) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.files, f)
+	f.Close() //nolint:errcheck // nothing is written to it
+}
+
+func (n *Notifier) accept() {
+	for {
+		conn, err := n.listener.AcceptUnix()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // out of descriptors, say
+			log.G(n.ctx).WithError(err).Warn("isolate: accept seccomp descriptor")
+			select {
+			case <-n.ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+			continue
+		}
+		n.serving.Go(func() { n.connection(conn) })
+	}
+}
+
+func (n *Notifier) connection(conn *net.UnixConn) {
+	if !n.hold(conn) {
+		conn.Close() //nolint:errcheck // nothing is written to it
+		return
+	}
+	f, m, err := receive(conn)
+	n.release(conn)
+	if err != nil {
+		log.G(n.ctx).WithError(err).Warn("isolate: receive seccomp descriptor; pivot_root will fail in this process of the container")
+		return
+	}
+	if !n.hold(f) {
+		f.Close() //nolint:errcheck // nothing is written to it
+		return
+	}
+	defer n.release(f)
+	log.G(n.ctx).WithField("container", m.Container).Debug("isolate: serving seccomp notifications")
+	if err := n.serve(f); err != nil {
+		log.G(n.ctx).WithError(err).Warn("isolate: seccomp notifications")
+	}
+}
+
+// receive reads a container process state and returns the seccomp descriptor
+// that came with it. It reads no further than needed: crun's parent process
+// keeps its end open for a while.
+func receive(conn *net.UnixConn) (_ *os.File, m message, retErr error) {
+	if err := conn.SetReadDeadline(time.Now().Add(sendTimeout)); err != nil {
+		return nil, m, err
+	}
+	var fds []int
+	defer func() {
+		for i, fd := range fds {
+			if retErr != nil || i != m.Index {
+				unix.Close(fd) //nolint:errcheck // nothing is written to it
+			}
+		}
+	}()
+	var data []byte
+	chunk, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*8))
+	for !json.Valid(data) {
+		if len(data) > maxMessage {
+			return nil, m, fmt.Errorf("container process state is longer than %d bytes", maxMessage)
+		}
+		count, oobCount, flags, _, err := conn.ReadMsgUnix(chunk, oob)
+		if err == nil && count == 0 && oobCount == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return nil, m, fmt.Errorf("read container process state: %w", err)
+		}
+		more, err := descriptors(oob[:oobCount])
+		fds = append(fds, more...)
+		if err == nil && flags&unix.MSG_CTRUNC != 0 {
+			err = errors.New("too many descriptors")
+		}
+		if err != nil {
+			return nil, m, fmt.Errorf("read container process state: %w", err)
+		}
+		data = append(data, chunk[:count]...)
+	}
+	m, err := parseMessage(data, len(fds))
+	if err != nil {
+		return nil, m, err
+	}
+	fd := fds[m.Index]
+	// Every other file could make an ioctl of ours mean something else.
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err == nil && name != "anon_inode:seccomp notify" {
+		err = fmt.Errorf("%s is no seccomp listener", name)
+	}
+	if err == nil {
+		// For the runtime's poller; no ioctl heeds it.
+		err = unix.SetNonblock(fd, true)
+	}
+	if err != nil {
+		return nil, m, fmt.Errorf("receive seccomp descriptor: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "seccomp notify"), m, nil
+}
+
+func descriptors(oob []byte) ([]int, error) {
+	if len(oob) == 0 {
+		return nil, nil
+	}
+	controls, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return nil, err
+	}
+	var fds []int
+	for _, c := range controls {
+		more, err := unix.ParseUnixRights(&c)
+		if err != nil {
+			continue // not descriptors
+		}
+		fds = slices.Concat(fds, more)
+	}
+	return fds, nil
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// fork returns in the parent only.
+//
+//go:nosplit
+//go:norace
+func (c *child) fork() (uintptr, syscall.Errno) {
+	// The address is taken here, where the stack cannot move.
+	c.args = cloneArgs{flags: unix.CLONE_PIDFD, pidFD: uint64(uintptr(unsafe.Pointer(&c.raw)))}
+	pid, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.args)), unsafe.Sizeof(c.args), 0)
+	if errno != 0 || pid != 0 {
+		return pid, errno
+	}
+	c.run()
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+	}
+}
+
+// run does the work of the child. Behind it is no Go runtime: it must not grow
+// the stack, allocate, or panic.
+//
+//go:nosplit
+//go:norace
+func (c *child) run() {
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0)
+	// The parent may have died before the line above.
+	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); ppid != c.parent {
+		return
+	}
+	for i := 0; i < c.gapN; i++ {
+		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, c.gaps[i][0], c.gaps[i][1], 0)
+	}
+	// A server that has died would leave the inner container with errors
+	// instead of files. It is asked before anything of the container can be in
+	// the way.
+	c.report.stage = stageServer
+	if !c.ok(syscall.RawSyscall6(unix.SYS_STATX, c.server, uintptr(unsafe.Pointer(&c.empty)),
+		unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&c.statx[0])), 0)) {
+		return
+	}
+	c.report.stage = stageArgument
+	c.argument()
+	c.report.stage = stageNamespace
+	if !c.enter() {
+		return
+	}
+	c.report.stage = stageRoot
+	root := c.openAt(notOpen, unsafe.Pointer(&c.path), &c.anyHow)
+	if root == notOpen {
+		return
+	}
+	// A caller that names its own root is no runtime.
+	if c.same(c.root, root) {
+		c.report.stage = stageNothing
+		return
+	}
+	c.report.stage = stageFiles
+	if !c.openTops(root) {
+		c.report.stage = stageNothing
+		return
+	}
+	c.report.errno = 0
+	c.attach()
+	c.report.stage = stageDone
+}
+
+// argument reads the path of the new root. Without access to the memory or if it
+// is no path it is the working directory: all runtimes known change to the new
+// root first and pass ".".
+//
+//go:nosplit
+//go:norace
+func (c *child) argument() {
+	if c.memory != notOpen {
+		n, _, errno := syscall.RawSyscall6(unix.SYS_PREAD64, c.memory, uintptr(unsafe.Pointer(&c.path)), uintptr(len(c.path)), c.address, 0, 0)
+		for i := uintptr(0); errno == 0 && i < n && i < uintptr(len(c.path)); i++ {
+			if c.path[i] == 0 && i > 0 {
+				return
+			}
+		}
+	}
+	c.path[0], c.path[1] = '.', 0
+}
+
+// enter enters the container: its user namespace, to be able to use its FUSE
+// mounts and unable to do more than its root, then its mounts, with the caller's
+// root and working directory.
+//
+//go:nosplit
+//go:norace
+func (c *child) enter() bool {
+	if !c.ok(syscall.RawSyscall(unix.SYS_SETNS, c.userns, unix.CLONE_NEWUSER, 0)) {
+		return false
+	}
+	// Fails where root is not mapped; the capabilities do not depend on it.
+	syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0)
+	syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0)
+	return c.ok(syscall.RawSyscall(unix.SYS_SETNS, c.mntns, unix.CLONE_NEWNS, 0)) &&
+		c.ok(syscall.RawSyscall(unix.SYS_FCHDIR, c.root, 0, 0)) &&
+		c.ok(syscall.RawSyscall(unix.SYS_CHROOT, uintptr(unsafe.Pointer(&c.dot)), 0, 0)) &&
+		c.ok(syscall.RawSyscall(unix.SYS_FCHDIR, c.cwd, 0, 0))
+}
+
+// openTops opens the proc and sys directories that really are such file systems.
+//
+//go:nosplit
+//go:norace
+func (c *child) openTops(root uintptr) (found bool) {
+	for i := 0; i < c.topN && i < len(c.tops); i++ {
+		fd := c.openAt(root, unsafe.Pointer(&c.tops[i].name), &c.topHow)
+		if fd == notOpen {
+			continue
+		}
+		_, _, errno := syscall.RawSyscall(unix.SYS_FSTATFS, fd, uintptr(unsafe.Pointer(&c.statfs)), 0)
+		if errno == 0 && int64(c.statfs.Type) == c.tops[i].magic { //nolint:unconvert // narrower on some platforms
+			c.tops[i].fd = fd
+			found = true
+		}
+	}
+	return found
+}
+
+// attach attaches what has a place: a file without anything mounted on it.
+//
+//go:nosplit
+//go:norace
+func (c *child) attach() {
+	for i := 0; i < c.graftN && i < len(c.grafts); i++ {
+		place := &c.grafts[i]
+		if uint(place.top) >= uint(len(c.tops)) || c.tops[place.top].fd == notOpen {
+			continue
+		}
+		fd := c.openAt(c.tops[place.top].fd, unsafe.Pointer(&place.name), &c.how)
+		if fd == notOpen {
+			continue
+		}
+		if c.ok(syscall.RawSyscall6(unix.SYS_MOVE_MOUNT, place.view, uintptr(unsafe.Pointer(&c.empty)),
+			fd, uintptr(unsafe.Pointer(&c.empty)), unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH, 0)) {
+			c.report.attached++
+		}
+	}
+}
+
+// same tells whether two directories are the same one of the same mount.
+//
+//go:nosplit
+//go:norace
+func (c *child) same(a, b uintptr) bool {
+	const want = unix.STATX_INO | unix.STATX_MNT_ID
+	for i, fd := range [2]uintptr{a, b} {
+		if !c.ok(syscall.RawSyscall6(unix.SYS_STATX, fd, uintptr(unsafe.Pointer(&c.empty)),
+			unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, want, uintptr(unsafe.Pointer(&c.statx[i])), 0)) {
+			return false
+		}
+	}
+	return c.statx[0].Mnt_id == c.statx[1].Mnt_id && c.statx[0].Ino == c.statx[1].Ino
+}
+
+// openAt is openat2(2), from the working directory for notOpen.
+//
+//go:nosplit
+//go:norace
+func (c *child) openAt(dir uintptr, name unsafe.Pointer, how *unix.OpenHow) uintptr {
+	if dir == notOpen {
+		dir = ^uintptr(99) // AT_FDCWD is -100
+	}
+	fd, _, errno := syscall.RawSyscall6(unix.SYS_OPENAT2, dir, uintptr(name), uintptr(unsafe.Pointer(how)), unsafe.Sizeof(*how), 0, 0)
+	if errno != 0 {
+		c.report.errno = int32(errno)
+		return notOpen
+	}
+	return fd
+}
+
+// ok tells whether a system call succeeded, and keeps its error.
+//
+//go:nosplit
+//go:norace
+func (c *child) ok(_, _ uintptr, errno syscall.Errno) bool {
+	if errno != 0 {
+		c.report.errno = int32(errno)
+	}
+	return errno == 0
+}

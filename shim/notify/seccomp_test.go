@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"errors"
+	"reflect"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+)
+
+func TestProfile(t *testing.T) {
+	t.Parallel()
+	const path = "/run/isolate/x/seccomp.sock"
+	rule := func(action specs.LinuxSeccompAction, names ...string) specs.LinuxSyscall {
+		return specs.LinuxSyscall{Names: names, Action: action}
+	}
+	notify := rule(specs.ActNotify, "pivot_root")
+	for _, c := range []struct {
+		name string
+		in   *specs.LinuxSeccomp
+		want *specs.LinuxSeccomp
+		err  error
+	}{
+		{
+			name: "none",
+			want: &specs.LinuxSeccomp{
+				DefaultAction: specs.ActAllow, Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32},
+				ListenerPath: path, Syscalls: []specs.LinuxSyscall{notify},
+			},
+		},
+		{
+			name: "allowed by name",
+			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{rule(specs.ActAllow, "mount", "pivot_root", "read")}},
+			want: &specs.LinuxSeccomp{
+				DefaultAction: specs.ActErrno, ListenerPath: path,
+				Syscalls: []specs.LinuxSyscall{rule(specs.ActAllow, "mount", "read"), notify},
+			},
+		},
+		{
+			name: "allowed twice, once alone",
+			in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
+				rule(specs.ActAllow, "pivot_root"), rule(specs.ActLog, "pivot_root", "read"),
+			}},
+			want: &specs.LinuxSeccomp{
+				DefaultAction: specs.ActErrno, ListenerPath: path,
+				Syscalls: []specs.LinuxSyscall{rule(specs.ActLog, "read"), notify},
+			},
+		},
+		{
+			name: "allowed by default",
+			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "kexec_load")}},
+			want: &specs.LinuxSeccomp{
+				DefaultAction: specs.ActAllow, ListenerPath: path,
+				Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "kexec_load"), notify},
+			},
+		},
+		{name: "denied by default", in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}, err: ErrDenied},
+		{
+			name: "denied by name",
+			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "pivot_root")}},
+			err:  ErrDenied,
+		},
+		{
+			name: "allowed for some arguments",
+			in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
+				{Names: []string{"pivot_root"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{}}},
+			}},
+			err: ErrDenied,
+		},
+		{name: "own listener", in: &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}, err: ErrTaken},
+		{
+			name: "own listener elsewhere",
+			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActNotify, "mknod")}},
+			err:  ErrTaken,
+		},
+		{name: "own listener by default", in: &specs.LinuxSeccomp{DefaultAction: specs.ActNotify}, err: ErrTaken},
+		{name: "metadata for a listener", in: &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerMetadata: "m"}, err: ErrTaken},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			before := clone(c.in)
+			got, err := Profile(c.in, path, "amd64")
+			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+				t.Fatalf("got error %v, want %v", err, c.err)
+			}
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got %+v, want %+v", got, c.want)
+			}
+			if !reflect.DeepEqual(c.in, before) {
+				t.Errorf("changed its argument to %+v", c.in)
+			}
+			if err != nil {
+				return
+			}
+			if again, err := Profile(got, path, "amd64"); err != nil || !reflect.DeepEqual(again, got) {
+				t.Errorf("again: %+v, %v", again, err)
+			}
+		})
+	}
+	if p, err := Profile(nil, path, "vax"); err == nil {
+		t.Errorf("made up %+v for an unknown architecture", p)
+	}
+}
+
+func clone(p *specs.LinuxSeccomp) *specs.LinuxSeccomp {
+	if p == nil {
+		return nil
+	}
+	out := *p
+	out.Syscalls = nil
+	for _, s := range p.Syscalls {
+		s.Names = append([]string(nil), s.Names...)
+		out.Syscalls = append(out.Syscalls, s)
+	}
+	return &out
+}
+
+func TestRuntime(t *testing.T) {
+	t.Parallel()
+	yes, no := true, false
+	all := func(enabled *bool, libseccomp string, actions ...string) *features.Features {
+		return &features.Features{
+			Linux:       &features.Linux{Seccomp: &features.Seccomp{Enabled: enabled, Actions: actions}},
+			Annotations: map[string]string{libseccompVersion: libseccomp},
+		}
+	}
+	for _, c := range []struct {
+		name string
+		in   *features.Features
+		want bool
+	}{
+		{"no features command", nil, true},
+		{"runc 1.5", all(&yes, "2.5.4", "SCMP_ACT_ALLOW", "SCMP_ACT_NOTIFY"), true},
+		{"crun 1.21", all(&yes, "2.6.0", "SCMP_ACT_NOTIFY"), true},
+		{"nothing said", &features.Features{}, true},
+		{"strange version", all(&yes, "two", "SCMP_ACT_NOTIFY"), true},
+		{"old library", all(&yes, "2.4.4", "SCMP_ACT_NOTIFY"), false},
+		{"without seccomp", all(&no, ""), false},
+		{"old runtime", all(nil, "2.5.4", "SCMP_ACT_ALLOW"), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			if err := Runtime(c.in); (err == nil) != c.want {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func FuzzParseMessage(f *testing.F) {
+	f.Add([]byte(`{"ociVersion":"1.0.2","fds":["seccompFd"],"pid":4,"state":{"id":"x","status":"creating"}}`), 1)
+	f.Add([]byte(`{"fds":["other","seccompFd"]}`), 2)
+	f.Fuzz(func(t *testing.T, data []byte, count int) {
+		m, err := parseMessage(data, count)
+		if err == nil && (m.Index < 0 || m.Index >= count) {
+			t.Errorf("index %d of %d", m.Index, count)
+		}
+	})
+}

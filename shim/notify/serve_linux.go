@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+)
+
+// Limit is how long a pivot_root may be delayed. It goes on after that, with or
+// without the views.
+const Limit = 200 * time.Millisecond
+
+// maxWarnings is how often a container's trouble is worth a warning.
+const maxWarnings = 10
+
+// notification is struct seccomp_notif of <linux/seccomp.h>. Its size is part
+// of the ioctl's number, so the kernel never writes more.
+type notification struct {
+	id    uint64
+	pid   uint32 // the thread, in our pid namespace; 0 if it is not there
+	flags uint32
+	data  struct {
+		nr                 int32
+		arch               uint32
+		instructionPointer uint64
+		args               [6]uint64
+	}
+}
+
+// response is struct seccomp_notif_resp.
+type response struct {
+	id    uint64
+	val   int64
+	err   int32
+	flags uint32
+}
+
+// serve answers notifications until no process is left that could send one, or
+// the Notifier is closed.
+func (n *Notifier) serve(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for {
+		var req notification
+		var state state
+		var ioctlErr error
+		err := raw.Read(func(fd uintptr) bool {
+			state, ioctlErr = next(int(fd), &req)
+			return state != idle
+		})
+		switch {
+		case errors.Is(err, os.ErrClosed), state == finished:
+			return nil
+		case err != nil:
+			return fmt.Errorf("wait for notification: %w", err)
+		case ioctlErr != nil:
+			return fmt.Errorf("receive notification: %w", ioctlErr)
+		}
+		n.answer(raw, req)
+	}
+}
+
+type state int
+
+const (
+	idle     state = iota // nothing to receive now
+	received              // req is filled
+	finished              // nobody has the filter any more
+)
+
+// next receives a notification without waiting for one. The ioctl waits, so it
+// is called only if poll(2) says that one is there; we are the only reader, and
+// if the caller dies in between it returns ENOENT.
+func next(fd int, req *notification) (state, error) {
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
+		count, err := unix.Poll(fds, 0)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return finished, os.NewSyscallError("poll", err)
+		case count == 0:
+			return idle, nil
+		case fds[0].Revents&unix.POLLIN == 0:
+			return finished, nil
+		}
+		*req = notification{} // the kernel insists
+		switch err := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(req)); {
+		case err == nil:
+			return received, nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT):
+		default:
+			return finished, os.NewSyscallError("ioctl SECCOMP_IOCTL_NOTIF_RECV", err)
+		}
+	}
+}
+
+// answer lets the call go on, as soon as the views are there or Limit is over.
+func (n *Notifier) answer(raw syscall.RawConn, req notification) {
+	proceed := sync.OnceFunc(func() {
+		resp := response{id: req.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+		var err error
+		if controlErr := raw.Control(func(fd uintptr) {
+			err = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&resp))
+		}); controlErr != nil {
+			err = controlErr
+		}
+		// ENOENT: the caller was killed, or a signal made it call again.
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, os.ErrClosed) {
+			log.G(n.ctx).WithError(err).Warn("isolate: answer seccomp notification")
+		}
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed || !n.budget.take(time.Now()) {
+		proceed()
+		return
+	}
+	n.answers.Go(func() {
+		started := time.Now()
+		timer := time.AfterFunc(Limit, proceed)
+		defer timer.Stop()
+		defer proceed()
+		ctx, cancel := context.WithTimeout(n.ctx, Limit)
+		defer cancel()
+		valid := func() bool {
+			ok := false
+			err := raw.Control(func(fd uintptr) {
+				ok = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&req.id)) == nil
+			})
+			return ok && err == nil
+		}
+		r, err := n.graft(ctx, req, valid)
+		l := log.G(ctx).WithFields(log.Fields{"result": r, "took": time.Since(started)})
+		switch {
+		case err == nil, errors.Is(err, errLater):
+			l.Debug("isolate: inner container")
+		case n.ctx.Err() != nil: // closing
+		case n.warnings.Add(1) > maxWarnings: // the container can make any number
+			l.WithError(err).Debug("isolate: an inner container sees the host's resources")
+		default:
+			l.WithError(err).Warn("isolate: an inner container sees the host's resources")
+		}
+	})
+}
+
+func ioctl(fd int, request uint, arg unsafe.Pointer) error {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(arg))
+		switch {
+		case errno == 0:
+			return nil
+		case errno == unix.EINTR && request != unix.SECCOMP_IOCTL_NOTIF_RECV:
+		default:
+			return errno
+		}
+	}
+}

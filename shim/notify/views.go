@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// View is a file that is put over one of /proc or /sys of an inner container.
+type View struct {
+	// Name is its place relative to the root: "proc/meminfo".
+	Name string
+	// Mount is the file as a detached mount. Attaching uses it up.
+	Mount *os.File
+}
+
+// Views gets fresh views. The receiver closes their mounts. It must return soon
+// after ctx is over.
+type Views func(ctx context.Context) ([]View, error)
+
+// retryAfter is how long a failure to get views is remembered, and how long a
+// try may take.
+const retryAfter = 5 * time.Second
+
+// errLater means that the last try to get views failed a moment ago.
+var errLater = errors.New("views could not be had a moment ago")
+
+// store keeps views ready, since getting them takes longer than all the rest.
+//
+// Linux 6.15 and later clone a detached mount, so one set is enough for all
+// inner containers. Before that a set can be used once, and the next one is
+// fetched when it was taken.
+type store struct {
+	fetch Views
+	clone func(*os.File) (*os.File, error)
+	ctx   context.Context // until close
+	stop  context.CancelFunc
+
+	mu       sync.Mutex
+	set      []View
+	flight   chan struct{} // closed when the fetch under way has ended
+	err      error
+	failed   time.Time
+	closed   bool
+	fetching sync.WaitGroup
+}
+
+func newStore(fetch Views) *store {
+	s := &store{fetch: fetch, clone: func(f *os.File) (*os.File, error) {
+		return idmap.CloneTree(int(f.Fd()), "", idmap.CloneOptions{})
+	}}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s
+}
+
+// take returns views to be used up and closed by the caller.
+func (s *store) take(ctx context.Context) ([]View, error) {
+	for {
+		s.mu.Lock()
+		switch {
+		case s.closed:
+			s.mu.Unlock()
+			return nil, os.ErrClosed
+		case len(s.set) > 0:
+			defer s.mu.Unlock()
+			return s.use()
+		case s.flight == nil && !s.failed.IsZero() && time.Since(s.failed) < retryAfter:
+			defer s.mu.Unlock()
+			return nil, fmt.Errorf("%w: %w", errLater, s.err)
+		}
+		flight := s.start()
+		s.mu.Unlock()
+		select {
+		case <-flight:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("get views: %w", ctx.Err())
+		}
+		s.mu.Lock()
+		if len(s.set) == 0 && s.err != nil {
+			defer s.mu.Unlock()
+			return nil, s.err
+		}
+		s.mu.Unlock()
+	}
+}
+
+// use returns clones of the set, or the set itself.
+func (s *store) use() ([]View, error) {
+	var views []View
+	for _, v := range s.set {
+		mount, err := s.clone(v.Mount)
+		if errors.Is(err, unix.EINVAL) {
+			closeViews(views)
+			views, s.set = s.set, nil
+			s.start()
+			return views, nil
+		}
+		if err != nil {
+			closeViews(views)
+			return nil, err
+		}
+		views = append(views, View{Name: v.Name, Mount: mount})
+	}
+	return views, nil
+}
+
+// start begins to fetch a set unless that is under way. It is called with the
+// lock held.
+func (s *store) start() <-chan struct{} {
+	if s.flight != nil {
+		return s.flight
+	}
+	flight := make(chan struct{})
+	s.flight = flight
+	s.fetching.Go(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, retryAfter)
+		defer cancel()
+		set, err := s.fetch(ctx)
+		if err == nil && len(set) == 0 {
+			err = errors.New("there are no views")
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.closed || err != nil {
+			closeViews(set)
+			set = nil
+		}
+		s.set, s.err, s.flight, s.failed = set, err, nil, time.Time{}
+		if err != nil {
+			s.failed = time.Now()
+		}
+		close(flight)
+	})
+	return flight
+}
+
+// drop forgets the set, because its server is gone, and failures.
+func (s *store) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	closeViews(s.set)
+	s.set, s.failed = nil, time.Time{}
+}
+
+// hung is drop for a server that does not answer: it is not asked again soon.
+func (s *store) hung() {
+	s.drop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err, s.failed = errors.New("their server does not answer"), time.Now()
+}
+
+// close waits for a fetch that is under way.
+func (s *store) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.stop()
+	s.mu.Unlock()
+	s.drop()
+	s.fetching.Wait()
+}
+
+func closeViews(views []View) {
+	for _, v := range views {
+		v.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	}
+}

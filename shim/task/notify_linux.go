@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/notify"
+	"github.com/isolate-shim/isolate/shim/runtime"
+)
+
+// listen makes the containers inside this one see its limits: pivot_root, which
+// an inner runtime calls once for each, is reported to the shim, which puts the
+// files of lxcfs over the inner /proc. Without lxcfs there is nothing to show,
+// and nothing is reported.
+//
+// Whatever stands in the way costs the inner view only, and is one warning.
+func (c *container) listen(ctx context.Context, s *specs.Spec, cfg config.Config, bin runtime.Binary, look *lxcfs.Look) {
+	if c.plan.Nesting == nil || c.plan.Nesting.KeepSeccomp || !cfg.LXCFS.Nested {
+		return
+	}
+	if _, err := look.Result(); err != nil {
+		return // reported by view
+	}
+	err := notify.Runtime(bin.Features)
+	if err == nil {
+		err = c.report(ctx, s, cfg)
+	}
+	if err != nil {
+		c.warn(ctx, fmt.Sprintf("containers inside see the host's resources: %v", err))
+	}
+}
+
+func (c *container) report(ctx context.Context, s *specs.Spec, cfg config.Config) error {
+	path := c.record.ListenerPath()
+	profile, err := notify.Profile(s.Linux.Seccomp, path, goruntime.GOARCH)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("create directory of listeners: %w", err)
+	}
+	views := func(ctx context.Context) ([]notify.View, error) { return innerViews(ctx, cfg.LXCFS) }
+	if c.notifier, err = notify.Listen(ctx, path, views); err != nil {
+		return err
+	}
+	s.Linux.Seccomp = profile
+	return nil
+}
+
+// innerViews looks at lxcfs anew: it may have been restarted since.
+func innerViews(ctx context.Context, cfg config.LXCFS) ([]notify.View, error) {
+	// The look is not closed: its files are the notifier's from here on, and its
+	// deadline ends the rest.
+	served, err := lxcfs.Start(ctx, cfg).Result()
+	if err != nil {
+		return nil, err
+	}
+	views := make([]notify.View, 0, len(served.Files))
+	for _, f := range served.Files {
+		views = append(views, notify.View{Name: f.Name, Mount: f.Mount})
+	}
+	return views, nil
+}

@@ -70,6 +70,19 @@ func allowsAll(r specs.LinuxDeviceCgroup) bool {
 	return r.Allow && (r.Type == "" || r.Type == "a") && any(r.Major) && any(r.Minor)
 }
 
+// unprivileged takes the devices of the host away from a container for which the
+// caller asked for privileged, whether others run in it or not: crun hands out
+// nodes of the host in a way that the container's root can open them.
+func unprivileged(s *specs.Spec, _ *Plan) ([]string, error) {
+	if !Privileged(s) {
+		return nil, nil
+	}
+	rules := slices.DeleteFunc(slices.Clone(s.Linux.Resources.Devices), allowsAll)
+	s.Linux.Resources.Devices = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, rules...)
+	s.Linux.Devices = nil // fifos too: /dev/initctl is the host's
+	return nil, nil
+}
+
 // devices puts the staged nodes in place of the host's and allows them in the
 // device cgroup.
 func devices(s *specs.Spec, p *Plan) {
@@ -77,22 +90,20 @@ func devices(s *specs.Spec, p *Plan) {
 		s.Linux.Resources = &specs.LinuxResources{}
 	}
 	rules := slices.Clone(s.Linux.Resources.Devices)
-	privileged := Privileged(s)
-	if privileged {
-		rules = slices.DeleteFunc(rules, allowsAll)
-		rules = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, rules...)
-	}
 	for _, d := range nestingDevices {
 		rule := specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: "rwm"}
 		if !slices.ContainsFunc(rules, func(r specs.LinuxDeviceCgroup) bool { return sameDevice(r, rule) }) {
 			rules = append(rules, rule)
 		}
 	}
+	if _, asked := p.Nesting.Devices["/dev/console"]; !asked {
+		rules = append(slices.DeleteFunc(rules, onConsole), console)
+	}
 	s.Linux.Resources.Devices = rules
 
 	s.Linux.Devices = slices.DeleteFunc(slices.Clone(s.Linux.Devices), func(d specs.LinuxDevice) bool {
 		_, staged := p.Nesting.Devices[d.Path]
-		return staged || privileged
+		return staged
 	})
 	if mountAt(s, "/dev") < 0 {
 		return
@@ -107,6 +118,18 @@ func devices(s *specs.Spec, p *Plan) {
 	if mountAt(s, "/dev/kmsg") < 0 {
 		setMount(s, specs.Mount{Destination: "/dev/kmsg", Type: "bind", Source: "/dev/null", Options: []string{"bind", "rw", "nosuid", "noexec"}})
 	}
+}
+
+// console keeps the machine's console away. Clients allow it for the container's
+// /dev/console, which is a terminal of the container's own or nothing at all; a
+// node with that number in an image or on a volume would open the machine's.
+var console = specs.LinuxDeviceCgroup{Allow: false, Type: "c", Major: number(5), Minor: number(1), Access: "rwm"}
+
+func number(n int64) *int64 { return &n }
+
+// onConsole recognises rules for the machine's console and nothing else.
+func onConsole(r specs.LinuxDeviceCgroup) bool {
+	return r.Type == "c" && r.Major != nil && r.Minor != nil && *r.Major == 5 && *r.Minor == 1
 }
 
 func sameDevice(a, b specs.LinuxDeviceCgroup) bool {

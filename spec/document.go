@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,6 +65,9 @@ func merge(raw, before []byte, v any) ([]byte, error) {
 	after, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode: %w", err)
+	}
+	if bytes.Equal(raw, before) {
+		return after, nil // the usual case: nothing in raw is unknown
 	}
 	patch, err := jsonpatch.CreateMergePatch(before, after)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -116,9 +117,16 @@ func apply(t *testing.T, doc *Document, f Facts, plan *Plan) ([]Volume, []string
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan.Staged = map[int]string{}
+	plan.Staged = map[int]StagedMount{}
 	for i, v := range volumes {
-		plan.Staged[v.Index] = filepath.Join("/stage", string(rune('0'+i)))
+		staged := StagedMount{Source: filepath.Join("/stage", string(rune('0'+i)))}
+		for _, f := range v.Flags {
+			if top := strings.TrimPrefix(f, "r"); cloneFlags[top] {
+				f = top
+			}
+			staged.Flags = append(staged.Flags, f)
+		}
+		plan.Staged[v.Index] = staged
 	}
 	warnings, err := Apply(doc.Spec, plan)
 	if err != nil {

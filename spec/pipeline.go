@@ -24,6 +24,7 @@ type step struct {
 //   - volumes: precondition: indexes of Plan.Staged are those of the caller's
 //     mounts, so it runs before anything adds or removes mounts.
 //   - sysfs and mounts: after volumes; they replace entries in place.
+//   - devices: before nesting, which adds those of the container's own.
 //   - nesting: after sysfs, and only if the plan says so.
 //   - sysctl, process: after namespaces.
 var pipeline = []step{
@@ -32,6 +33,7 @@ var pipeline = []step{
 	{"namespaces", namespaces},
 	{"volumes", volumes},
 	{"sysfs", sysfs},
+	{"devices", unprivileged},
 	{"nesting", nest},
 	{"mounts", mountOptions},
 	{"sysctl", sysctls},

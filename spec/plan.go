@@ -26,12 +26,21 @@ type Plan struct {
 	// Rootfs replaces root.path; empty leaves it.
 	Rootfs string
 	// Staged maps the index of a mount of the spec (as Volumes numbers them)
-	// to the host path of its staged clone.
-	Staged map[int]string
+	// to its staged clone.
+	Staged map[int]StagedMount
 	// OCIVersion is the ociVersion to write, for runtimes that refuse the
 	// caller's (crun 1.8.1 and containerd 2.4: "unknown version specified");
 	// empty leaves it.
 	OCIVersion string
 	// Nesting is nil for nesting = "off".
 	Nesting *Nesting
+}
+
+// StagedMount is a clone that the runtime is to use instead of a volume's source.
+type StagedMount struct {
+	// Source is its path on the host.
+	Source string
+	// Flags are the mount(8) options ro, nosuid, nodev and noexec that it has,
+	// by the spec's wish or because its source has them.
+	Flags []string
 }

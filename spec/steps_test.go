@@ -5,6 +5,7 @@ package spec
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -134,13 +135,13 @@ func FuzzDocument(f *testing.F) {
 		if err != nil {
 			return
 		}
-		plan := &Plan{Decision: d, Mapping: idmap.Contiguous(300000, 65536), Staged: map[int]string{}}
+		plan := &Plan{Decision: d, Mapping: idmap.Contiguous(300000, 65536), Staged: map[int]StagedMount{}}
 		volumes, err := Volumes(doc.Spec, d, plan.Mapping, "/bundle")
 		if err != nil {
 			return
 		}
 		for _, v := range volumes {
-			plan.Staged[v.Index] = "/stage"
+			plan.Staged[v.Index] = StagedMount{Source: "/stage"}
 		}
 		if _, err := Apply(doc.Spec, plan); err != nil {
 			return
@@ -153,4 +154,21 @@ func FuzzDocument(f *testing.F) {
 			t.Fatalf("result is no spec: %v\n%s", err, out)
 		}
 	})
+}
+
+// TestVolumeFlagsOfTheClone: runc 1.1 could not mount a volume whose source is
+// nosuid, since the spec did not say so, and crun made it a setuid one.
+func TestVolumeFlagsOfTheClone(t *testing.T) {
+	t.Parallel()
+	s := &specs.Spec{Mounts: []specs.Mount{{
+		Destination: "/data", Type: "bind", Source: "/run/data",
+		Options: []string{"rbind", "rro", "suid", "rslave", "noatime"},
+	}}}
+	p := &Plan{Staged: map[int]StagedMount{0: {Source: "/stage/0", Flags: []string{"ro", "nosuid"}}}}
+	if _, err := volumes(s, p); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := s.Mounts[0].Options, []string{"rbind", "rslave", "ro", "nosuid"}; !slices.Equal(got, want) {
+		t.Errorf("options %q, want %q", got, want)
+	}
 }

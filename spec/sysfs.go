@@ -3,8 +3,6 @@
 package spec
 
 import (
-	"slices"
-
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -27,10 +25,10 @@ func sysfs(s *specs.Spec, p *Plan) ([]string, error) {
 	if p.Network != NetworkForeign {
 		return nil, nil
 	}
-	for i, source := range p.Staged {
+	for i, staged := range p.Staged {
 		if m := &s.Mounts[i]; isSysfs(*m) {
-			options := slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "rw" || o == "ro" })
-			*m = specs.Mount{Destination: m.Destination, Type: "bind", Source: source, Options: append(options, "bind", "ro")}
+			options := append([]string{"bind"}, staged.Flags...)
+			*m = specs.Mount{Destination: m.Destination, Type: "bind", Source: staged.Source, Options: options}
 		}
 	}
 	return nil, nil

@@ -137,18 +137,31 @@ var cloneFlags = func() map[string]bool {
 	return flags
 }()
 
+// clearingFlags are the options that take flags away.
+var clearingFlags = func() map[string]bool {
+	flags := map[string]bool{}
+	for _, f := range []string{"rw", "suid", "dev", "exec", "atime", "diratime", "norelatime", "nostrictatime", "symfollow"} {
+		flags[f], flags["r"+f] = true, true
+	}
+	return flags
+}()
+
 // volumes points the spec at the staged clones. The mapping is done, so the
-// spec must not ask for it again; flags stay in the options, where they are
-// already true of the source.
+// spec must not ask for it again. The flags become those of the clone, no fewer
+// and no more: runc 1.1 fails to set other ones on a mount with locked flags,
+// and crun takes away those that the spec does not name.
 func volumes(s *specs.Spec, p *Plan) ([]string, error) {
-	for i, source := range p.Staged {
+	for i, staged := range p.Staged {
 		m := &s.Mounts[i]
 		if isSysfs(*m) {
 			continue // replaced by the sysfs step
 		}
-		m.Source = source
+		m.Source = staged.Source
 		m.UIDMappings, m.GIDMappings = nil, nil
-		m.Options = slices.DeleteFunc(slices.Clone(m.Options), isIdmapOption)
+		m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool {
+			return isIdmapOption(o) || cloneFlags[o] || clearingFlags[o]
+		})
+		m.Options = append(m.Options, staged.Flags...)
 	}
 	return nil, nil
 }

@@ -59,6 +59,10 @@ func Open(dir string, spans []Span) (*Pool, error) {
 	if err := check(spans); err != nil {
 		return nil, fmt.Errorf("open id pool %q: %w", dir, err)
 	}
+	// The directory above is shared with what containers' roots pass through.
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return nil, fmt.Errorf("open id pool: %w", err)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open id pool: %w", err)
 	}

@@ -450,3 +450,22 @@ func TestShare(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOpenKeepsTheWayOpen: crun 1.8 looks volumes up as the container's root,
+// below the directory that the pool made for itself alone.
+func TestOpenKeepsTheWayOpen(t *testing.T) {
+	t.Parallel()
+	parent := filepath.Join(t.TempDir(), "isolate")
+	if _, err := Open(filepath.Join(parent, ".ids"), []Span{{First: 1879048192, Count: SlotSize}}); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{parent: 0o711, filepath.Join(parent, ".ids"): 0o700} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o, want %o", path, got, want)
+		}
+	}
+}

@@ -18,6 +18,8 @@ type Options struct {
 	// to enable all controllers. It is not for systemd, which does this itself
 	// and would start below the leaf.
 	Leaf bool
+	// Console leaves the machine's console to the container, which asked for it.
+	Console bool
 }
 
 // Delegate makes owner, the container's root, the owner of the groups that the
@@ -88,6 +90,12 @@ func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Memb
 	}
 	if err := g.chown(owner); err != nil {
 		return "", err
+	}
+	if m.has("devices") && !o.Console {
+		// crun adds a rule that allows it behind those of the spec.
+		if err := g.write("devices.deny", "c 5:1 rwm"); err != nil {
+			return "", fmt.Errorf("deny the machine's console: %w", err)
+		}
 	}
 	r.Delegated = append(r.Delegated, where.String())
 	if !m.Unified() || !o.Leaf {

@@ -24,6 +24,8 @@ type Membership struct {
 // Unified tells that this is the v2 hierarchy.
 func (m Membership) Unified() bool { return len(m.Controllers) == 0 }
 
+func (m Membership) has(controller string) bool { return slices.Contains(m.Controllers, controller) }
+
 // String names the hierarchy as /proc/PID/cgroup does, and v2 "unified".
 func (m Membership) String() string {
 	if m.Unified() {

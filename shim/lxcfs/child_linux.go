@@ -127,11 +127,21 @@ func (l *looker) walk(dir string, depth int) error {
 // file sends one file, or says why not. Its error ends the look: the file does
 // not exist (which only matters for a name that was not listed), the server is
 // gone, or nobody listens.
+//
+// Until one file could be read, each is read a little: a server can be mounted
+// and dead, or answer and refuse. One that lets one file be read lets all be
+// read, and reading takes lxcfs most of the time of a look.
 func (l *looker) file(name string) error {
-	f, err := l.open(name, 0)
+	flags := uint64(unix.O_PATH)
+	if l.files == 0 {
+		flags = 0
+	}
+	f, err := l.open(name, flags)
 	if err == nil {
 		defer f.Close() //nolint:errcheck // read-only
-		_, err = f.Read(make([]byte, 64))
+		if l.files == 0 {
+			_, err = f.Read(make([]byte, 64))
+		}
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
@@ -155,8 +165,11 @@ func (l *looker) file(name string) error {
 // open opens a file of the tree, and nothing that is mounted over it or a link
 // leads to. A FIFO or the like is not waited for.
 func (l *looker) open(name string, flags uint64) (*os.File, error) {
+	if flags&unix.O_PATH == 0 {
+		flags |= unix.O_RDONLY | unix.O_NONBLOCK
+	}
 	fd, err := unix.Openat2(l.root, name, &unix.OpenHow{
-		Flags:   flags | unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC,
+		Flags:   flags | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	})
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 type Served struct {
 	// Root is its mount point.
 	Root string
-	// Files are usable; each could be read a moment ago.
+	// Files are those that it serves; one of them could be read a moment ago.
 	Files []File
 	// Skipped are files that exist and cannot be used, and why.
 	Skipped map[string]error

@@ -83,12 +83,29 @@ func legacyStart(ctx context.Context, m shim.Shim, args []string, stdin *os.File
 	if err != nil {
 		return true, err
 	}
+	// containerd 1.7 finds the shim again, after a restart of its own, by what
+	// the shim wrote into the bundle, which is the working directory.
+	if err := writeAddress(result.Address); err != nil {
+		return true, err
+	}
 	answer := struct {
 		Version  int    `json:"version"`
 		Address  string `json:"address"`
 		Protocol string `json:"protocol"`
 	}{2, result.Address, result.Protocol}
 	return true, json.NewEncoder(stdout).Encode(answer)
+}
+
+// writeAddress writes the file in one step: containerd may be killed at any time.
+func writeAddress(address string) error {
+	const file, tmp = "address", ".address"
+	if err := os.WriteFile(tmp, []byte(address), 0o644); err != nil {
+		return fmt.Errorf("write address: %w", err)
+	}
+	if err := os.Rename(tmp, file); err != nil {
+		return fmt.Errorf("write address: %w", err)
+	}
+	return nil
 }
 
 // bootstraps reports whether the input is a bootstrap request. Options of an

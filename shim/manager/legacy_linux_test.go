@@ -132,6 +132,7 @@ func stdin(t *testing.T, input []byte) *os.File {
 var startArgs = []string{"-namespace", "moby", "-address", "/c.sock", "-publish-binary", "/bin/containerd", "-id", "a", "start"}
 
 func TestLegacyStart(t *testing.T) {
+	t.Chdir(t.TempDir()) // the bundle
 	t.Setenv("TTRPC_ADDRESS", "/c.sock.ttrpc")
 	m, out := &starter{}, bytes.Buffer{}
 	done, err := legacyStart(t.Context(), m, startArgs, stdin(t, nil), &out)
@@ -157,10 +158,13 @@ func TestLegacyStart(t *testing.T) {
 	if !proto.Equal(m.params, want) || m.namespace != "moby" {
 		t.Errorf("started with %v in %q", m.params, m.namespace)
 	}
+	if got, err := os.ReadFile("address"); err != nil || string(got) != "unix:///s" {
+		t.Errorf("containerd 1.7 will find %q, %v after a restart", got, err)
+	}
 }
 
 func TestLegacyStartPassesDebug(t *testing.T) {
-	t.Parallel()
+	t.Chdir(t.TempDir())
 	m := &starter{}
 	done, err := legacyStart(t.Context(), m, append([]string{"-debug"}, startArgs...), stdin(t, []byte("options")), io.Discard)
 	if err != nil || !done || m.params.LogLevel != bootapi.LogLevel_LOG_LEVEL_DEBUG {

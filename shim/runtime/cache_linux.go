@@ -79,6 +79,10 @@ func read(dir string, id identity) (Binary, bool) {
 
 // write replaces the cached answers in one step: shims read while others write.
 func write(dir string, id identity, b Binary) (retErr error) {
+	// The directory above is shared with what containers' roots pass through.
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}

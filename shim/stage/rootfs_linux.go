@@ -138,6 +138,24 @@ func Upper(mounts []*types.Mount) string {
 	return o.Upper
 }
 
+// Seal makes an overlay that Rootfs has mounted read-only for good, once the
+// runtime has made its mount points in it: the file system itself, since the
+// container's root may change the flags of its mounts.
+func Seal(target string) (retErr error) {
+	fd, err := unix.Fspick(unix.AT_FDCWD, target, unix.FSPICK_CLOEXEC|unix.FSPICK_NO_AUTOMOUNT)
+	if err != nil {
+		return fmt.Errorf("make rootfs read-only: %w", err)
+	}
+	defer func() { retErr = errors.Join(retErr, unix.Close(fd)) }()
+	if err := unix.FsconfigSetFlag(fd, "ro"); err != nil {
+		return fmt.Errorf("make rootfs read-only: %w", err)
+	}
+	if err := unix.FsconfigReconfigure(fd); err != nil {
+		return fmt.Errorf("make rootfs read-only: %w", err)
+	}
+	return nil
+}
+
 func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string, attrs uint64) (_ *os.File, retErr error) {
 	all := plain(mounts)
 	if err := mount.All(all, target); err != nil {

@@ -18,8 +18,7 @@ type Stage struct {
 	next    int
 	mounted bool
 	userns  []usernsOf
-	// lockable are the volumes with flags that must not be taken away.
-	lockable []string
+	volumes []string // paths, in the order of staging
 }
 
 type usernsOf struct {

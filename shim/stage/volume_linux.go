@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
@@ -48,31 +50,51 @@ func (s *Stage) Volume(ctx context.Context, v spec.Volume, requireIdmap bool) (p
 	if err != nil {
 		return "", nil, fmt.Errorf("volume %s: %w", v.Destination, err)
 	}
-	if len(v.Flags) > 0 {
-		s.lockable = append(s.lockable, path)
-	}
+	s.volumes = append(s.volumes, path)
 	return path, warnings, nil
 }
 
 // Lock makes the flags of the volumes that were staged so far final, for a
 // runtime that hands the container a mount of the host's mount namespace
-// instead of a copy; see idmap.LockedClones.
+// instead of a copy; see idmap.LockedClones. It makes their submounts
+// inseparable too, without which crun 1.8 leaves them out.
 func (s *Stage) Lock() error {
-	if len(s.lockable) == 0 {
+	if len(s.volumes) == 0 {
 		return nil
 	}
-	clones, err := idmap.LockedClones(s.lockable)
+	clones, err := idmap.LockedClones(s.volumes)
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for i, clone := range clones {
-		path := s.lockable[i]
+		path := s.volumes[i]
 		errs = append(errs, unix.Unmount(path, unix.MNT_DETACH), idmap.Attach(clone, -1, path), clone.Close())
 	}
-	s.lockable = nil
 	return errors.Join(errs...)
 }
+
+// Flags returns the flags of each staged volume by its path, as mount(8) has
+// them: those that were asked for and those of its source. They are read from
+// mountinfo, because statfs(2) waits for a dead file system.
+func (s *Stage) Flags() (map[string][]string, error) {
+	if len(s.volumes) == 0 {
+		return nil, nil
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(s.dir))
+	if err != nil {
+		return nil, fmt.Errorf("flags of volumes: %w", err)
+	}
+	flags := map[string][]string{}
+	for _, m := range mounts {
+		flags[m.Mountpoint] = slices.DeleteFunc(strings.Split(m.Options, ","), func(o string) bool { return !lasting[o] })
+	}
+	return flags, nil
+}
+
+// lasting are the flags that a runtime could lose. Those of access times stay
+// as they are unless a runtime names them (path_mount in fs/namespace.c).
+var lasting = map[string]bool{"ro": true, "nosuid": true, "nodev": true, "noexec": true}
 
 func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unmapped, error) {
 	// Never shared: crun gives the container this very mount, and what the

@@ -31,8 +31,12 @@ type container struct {
 	record  *record.Record
 	cgroups []string // directories, one in each hierarchy
 	views   string   // how many files of lxcfs it got, for the log
+	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
+	sealed bool
 	// standIns are grafted over sysctls once the container exists.
 	standIns []stage.StandIn
+	// delegated is closed when the cgroups are handed over; nil if they are not.
+	delegated chan struct{}
 	// notifier shows the limits to containers inside; nil for none.
 	notifier *notify.Notifier
 }
@@ -58,6 +62,7 @@ func sandbox(id string, mode spec.Mode, r *record.Record) *spec.Sandbox {
 func (c *container) undo() error {
 	var errs []error
 	c.closeStandIns()
+	c.awaitDelegation()
 	if c.notifier != nil {
 		errs = append(errs, c.notifier.Close())
 	}
@@ -112,6 +117,14 @@ func (s *Service) discard(ctx context.Context, id string) {
 			log.G(ctx).WithError(err).Warn("isolate: discard unfinished container")
 		}
 	}
+}
+
+// Start starts a process; the container's first one when its cgroups are its.
+func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.StartResponse, error) {
+	if c := s.container(r.ID); c != nil && r.ExecID == "" {
+		c.awaitDelegation()
+	}
+	return s.TTRPCTaskService.Start(ctx, r)
 }
 
 // Kill sends a signal. To systemd as the container's init, the signal by which

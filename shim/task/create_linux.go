@@ -211,6 +211,9 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	if err != nil {
 		return err
 	}
+	if err := openTo(filepath.Dir(dir), c.plan.Mapping); err != nil {
+		return err
+	}
 	st := stage.New(dir)
 	defer st.Close() //nolint:errcheck // user namespaces, only held
 	rootfs := s.Root.Path
@@ -220,6 +223,7 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	if c.record.Rootfs {
 		c.plan.Rootfs = c.record.RootfsDir()
 		if c.mapsRootfs(r.Rootfs) {
+			c.sealed = s.Root.Readonly && stage.Upper(r.Rootfs) != ""
 			err = st.Rootfs(ctx, r.Rootfs, rootfs, c.plan.Rootfs, c.plan.Mapping, stage.RootfsOptions{
 				Method: methods[cfg.Rootfs.Method], NoDev: cfg.Nesting == config.NestingOff,
 			})
@@ -231,10 +235,10 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 		}
 		rootfs = c.plan.Rootfs
 	}
-	if err := openBundle(r.Bundle, c.plan.Mapping); err != nil {
+	if err := openTo(r.Bundle, c.plan.Mapping); err != nil {
 		return err
 	}
-	c.plan.Staged = map[int]string{}
+	paths := map[int]string{}
 	volumes, err := spec.Volumes(s, c.plan.Decision, c.plan.Mapping, r.Bundle)
 	if err != nil {
 		return err
@@ -245,12 +249,20 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 			return err
 		}
 		c.warn(ctx, warnings...)
-		c.plan.Staged[v.Index] = path
+		paths[v.Index] = path
 	}
 	if bin.Name != runtime.Runc {
 		if err := st.Lock(); err != nil {
 			return err
 		}
+	}
+	flags, err := st.Flags()
+	if err != nil {
+		return err
+	}
+	c.plan.Staged = map[int]spec.StagedMount{}
+	for i, path := range paths {
+		c.plan.Staged[i] = spec.StagedMount{Source: path, Flags: flags[path]}
 	}
 	if cfg.Nesting == config.NestingOff {
 		return nil
@@ -265,18 +277,20 @@ var methods = map[config.RootfsMethod]idmap.Method{
 	config.RootfsPrivate:  idmap.MethodPrivate,
 }
 
-// openBundle lets the container's root pass through the bundle to its rootfs,
-// as containerd does for clients that mapped (core/runtime/v2/bundle_linux.go).
-func openBundle(bundle string, m idmap.Mapping) error {
+// openTo lets the container's root, and nobody else, pass through a directory:
+// the bundle, as containerd does for clients that mapped
+// (core/runtime/v2/bundle_linux.go), and that of the staged mounts, which crun
+// 1.8 looks up from inside.
+func openTo(dir string, m idmap.Mapping) error {
 	gid, ok := m.RootGID()
 	if !ok {
 		return fmt.Errorf("the container's id mapping has no group 0: %w", spec.ErrRefused)
 	}
-	if err := os.Chown(bundle, -1, int(gid)); err != nil {
-		return fmt.Errorf("open bundle to the container's root: %w", err)
+	if err := os.Chown(dir, -1, int(gid)); err != nil {
+		return fmt.Errorf("open directory to the container's root: %w", err)
 	}
-	if err := os.Chmod(bundle, 0o710); err != nil {
-		return fmt.Errorf("open bundle to the container's root: %w", err)
+	if err := os.Chmod(dir, 0o710); err != nil {
+		return fmt.Errorf("open directory to the container's root: %w", err)
 	}
 	return nil
 }

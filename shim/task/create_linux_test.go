@@ -142,21 +142,21 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-func TestOpenBundle(t *testing.T) {
+func TestOpenTo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := openBundle(dir, idmap.Mapping{}); !errors.Is(err, spec.ErrRefused) {
+	if err := openTo(dir, idmap.Mapping{}); !errors.Is(err, spec.ErrRefused) {
 		t.Errorf("mapping without group 0: %v", err)
 	}
 	gid := idmap.HostID(os.Getgid())
-	if err := openBundle(dir, idmap.Contiguous(gid, 1)); err != nil {
+	if err := openTo(dir, idmap.Contiguous(gid, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o710 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if err := openBundle(filepath.Join(dir, "absent"), idmap.Contiguous(gid, 1)); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("absent bundle: %v", err)
+	if err := openTo(filepath.Join(dir, "absent"), idmap.Contiguous(gid, 1)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("absent directory: %v", err)
 	}
 }
 

@@ -30,7 +30,10 @@ func (c *container) listen(ctx context.Context, s *specs.Spec, cfg config.Config
 	if _, err := look.Result(); err != nil {
 		return // reported by view
 	}
-	err := notify.Runtime(bin.Features)
+	err := notify.Probe()
+	if err == nil {
+		err = notify.Runtime(bin.Features)
+	}
 	if err == nil {
 		err = c.report(ctx, s, cfg)
 	}

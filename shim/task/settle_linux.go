@@ -15,6 +15,7 @@ import (
 	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/shim/cgroup"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/stage"
 )
 
 // settle finishes a container between the runtime's create and start: the
@@ -42,8 +43,13 @@ func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error
 		return err
 	}
 	if c.plan.Nesting != nil {
-		c.delegate(ctx, pid)
+		c.delegate(detached(ctx), pid)
 		if err := c.standIn(pid); err != nil {
+			return err
+		}
+	}
+	if c.sealed {
+		if err := stage.Seal(c.record.RootfsDir()); err != nil {
 			return err
 		}
 	}
@@ -96,15 +102,29 @@ func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
 	return nil
 }
 
-// delegate gives the container its own cgroups. Without them it runs, but
-// nothing inside can make sub-groups.
+// delegate gives the container its own cgroups, while containerd goes from
+// create to start: moving a process between cgroups of version 2 can wait tens
+// of ms for the kernel (cgroup_threadgroup_rwsem). Without its cgroups the
+// container runs, but nothing inside can make sub-groups.
 func (c *container) delegate(ctx context.Context, pid int) {
 	owner, _ := c.plan.Mapping.Root()
-	report, err := cgroup.Delegate(pid, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd})
-	if err != nil {
-		c.warn(ctx, fmt.Sprintf("programs inside cannot make cgroups: %v", err))
+	c.delegated = make(chan struct{})
+	go func() {
+		defer close(c.delegated)
+		_, console := c.plan.Nesting.Devices["/dev/console"]
+		report, err := cgroup.Delegate(pid, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd, Console: console})
+		if err != nil {
+			log.G(ctx).Warnf("isolate: programs inside cannot make cgroups: %v", err)
+		}
+		log.G(ctx).WithField("cgroups", report.String()).Debug("isolate: delegated")
+	}()
+}
+
+// awaitDelegation returns when delegate has done its work.
+func (c *container) awaitDelegation() {
+	if c.delegated != nil {
+		<-c.delegated
 	}
-	log.G(ctx).WithField("cgroups", report.String()).Debug("isolate: delegated")
 }
 
 // standIn grafts the stand-ins over the sysctls. runc refuses them in a spec.

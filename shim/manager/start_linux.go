@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+)
+
+// Start starts the shim, in a session keyring of its own.
+//
+// crun gives one to the first process of a container but not to what is executed
+// in it later, and containers may use keyctl(2), which runtimes inside need. With
+// containerd's session keyring (keyrings(7)), or that of the administrator who
+// started it, such a program could read, change and revoke the keys in there.
+func (m manager) Start(ctx context.Context, params *bootapi.BootstrapParams) (*bootapi.BootstrapResult, error) {
+	// Keyrings are those of a thread, and the shim is forked by this one.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := newSession(); err != nil {
+		log.G(ctx).Warnf("isolate: programs executed in containers may reach the keys of containerd's session: %v", err)
+	}
+	return m.Shim.Start(ctx, params)
+}
+
+// newSession puts the thread, and what it forks, into an empty session keyring.
+func newSession() error {
+	const anonymous = 0
+	_, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, anonymous, 0, 0, 0)
+	if err != nil && !errors.Is(err, unix.ENOSYS) { // a kernel without keys
+		return fmt.Errorf("join a new session keyring: %w", err)
+	}
+	return nil
+}

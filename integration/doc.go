@@ -12,6 +12,7 @@
 //	rig     one set of namespaces with a containerd, an lxcfs, and a count of
 //	        everything that could be left behind
 //
-// The tests themselves are in this directory. What can be proved without a
+// The tests themselves are in this directory; the command inside is what they
+// run in a container where a shell is not enough. What can be proved without a
 // real containerd belongs beside the code it proves, not here.
 package integration

@@ -42,6 +42,7 @@ var debianRecipes = map[Name]debian{
 	Crun18:     {suite: apt.Bookworm, packages: []string{"crun"}, programs: []string{"usr/bin/crun"}, relink: true},
 	Lxcfs6:     {suite: apt.Trixie, packages: []string{"lxcfs"}, programs: []string{"usr/bin/lxcfs"}, relink: true},
 	Lxcfs5:     {suite: apt.Bookworm, packages: []string{"lxcfs"}, programs: []string{"usr/bin/lxcfs"}, relink: true},
+	Criu:       {suite: apt.Trixie, packages: []string{"criu"}, programs: []string{"usr/sbin/criu"}, relink: true},
 	patchelf:   {suite: apt.Bookworm, packages: []string{"patchelf"}, programs: []string{"usr/bin/patchelf"}},
 	libseccomp: {suite: apt.Bookworm, packages: []string{"libseccomp-dev"}},
 }

@@ -31,11 +31,15 @@ const (
 
 	Lxcfs6 Name = "lxcfs-6" // Debian trixie
 	Lxcfs5 Name = "lxcfs-5" // Debian bookworm
+
+	// Criu is that of Debian trixie; bookworm's 3.17 does not know the vDSO of
+	// Linux 6.18.
+	Criu Name = "criu-4"
 )
 
 // Default lists the peers that the tests need.
 var Default = []Name{
-	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22,
+	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22, Criu,
 }
 
 // Peer is a directory of programs.

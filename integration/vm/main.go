@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -26,17 +27,18 @@ const (
 // Main is command vmrun: it runs what its arguments say and returns the exit
 // code.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	complaints := log.New(stderr, "vmrun: ", 0)
 	c, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return exitUsage
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "vmrun:", err)
+		complaints.Print(err)
 		return exitUsage
 	}
 	c.Env, c.Stdout, c.Stderr = os.Environ(), stdout, stderr
 	if c.Dir, err = os.Getwd(); err != nil {
-		fmt.Fprintln(stderr, "vmrun:", err)
+		complaints.Print(err)
 		return exitDied
 	}
 	// What go test sends to a test that takes too long is SIGQUIT.
@@ -48,7 +50,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return code
 	}
-	fmt.Fprintln(stderr, "vmrun:", err)
+	complaints.Print(err)
 	if errors.Is(err, ErrTimeout) {
 		return exitTimeout
 	}
@@ -69,7 +71,7 @@ func parse(args []string, stderr io.Writer) (Config, error) {
 	flags := flag.NewFlagSet("vmrun", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: vmrun [flags] -- command [argument...]")
+		log.New(stderr, "", 0).Print("usage: vmrun [flags] -- command [argument...]")
 		flags.PrintDefaults()
 	}
 	var c Config

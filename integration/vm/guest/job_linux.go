@@ -76,7 +76,9 @@ func execute(job wire.Job, link *link) (int, error) {
 	command.WaitDelay = outputGrace
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := command.Start(); err != nil {
-		fmt.Fprintln(command.Stderr, "vm:", err)
+		if err := link.send(wire.KindStderr, fmt.Appendln(nil, "vm:", err)); err != nil {
+			return 0, err
+		}
 		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
 			return exitNotFound, nil
 		}

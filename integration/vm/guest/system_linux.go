@@ -135,7 +135,7 @@ func loopbackUp() error {
 	if err != nil {
 		return err
 	}
-	defer syscall.Close(socket)
+	defer func() { _ = syscall.Close(socket) }()
 	request := struct {
 		name  [syscall.IFNAMSIZ]byte
 		flags uint16

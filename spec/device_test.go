@@ -54,8 +54,10 @@ func TestPrivilegedWithoutNesting(t *testing.T) {
 	t.Parallel()
 	null := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: number(1), Minor: number(3), Access: "rwm"}
 	all := []specs.LinuxDevice{
-		{Path: "/dev/vda", Type: "b", Major: 254}, {Path: "/dev/tty0", Type: "c", Major: 4},
-		{Path: "/dev/raw", Type: "u", Major: 162}, {Path: "/dev/initctl", Type: "p"},
+		{Path: "/dev/vda", Type: "b", Major: 254},
+		{Path: "/dev/tty0", Type: "c", Major: 4},
+		{Path: "/dev/raw", Type: "u", Major: 162},
+		{Path: "/dev/initctl", Type: "p"},
 	}
 	for _, everything := range []specs.LinuxDeviceCgroup{
 		{Allow: true, Access: "rwm"},

@@ -59,7 +59,7 @@ func sandbox(id string, mode spec.Mode, r *record.Record) *spec.Sandbox {
 
 // undo takes back everything: what the record names, then the range. It may be
 // called for a container at any stage of its making.
-func (c *container) undo() error {
+func (c *container) undo(ctx context.Context) error {
 	var errs []error
 	c.closeStandIns()
 	c.awaitDelegation()
@@ -70,7 +70,14 @@ func (c *container) undo() error {
 		errs = append(errs, c.record.Cleanup())
 	}
 	if c.held != nil {
-		errs = append(errs, c.held.Release())
+		err := c.held.Release()
+		if errors.Is(err, pool.ErrInUse) {
+			// A runtime that failed may have left a process, which containerd's
+			// `delete` ends. Then the range is free.
+			log.G(ctx).WithError(err).WithField("id", c.id).Warn("isolate: ids stay reserved for now")
+			err = nil
+		}
+		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("clean up container %q: %w", c.id, err)
@@ -153,7 +160,7 @@ func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAP
 	if c != nil {
 		// The record stays after an error, and `delete`, which containerd runs
 		// next, tries once more.
-		if err := c.undo(); err != nil {
+		if err := c.undo(detached(ctx)); err != nil {
 			log.G(ctx).WithError(err).Warn("isolate: delete")
 		}
 	}

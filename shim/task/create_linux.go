@@ -76,7 +76,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 
 	defer func() {
 		if retErr != nil {
-			retErr = errors.Join(retErr, c.undo())
+			retErr = errors.Join(retErr, c.undo(detached(ctx)))
 		}
 	}()
 	// lease

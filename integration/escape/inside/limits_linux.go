@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const cgroups = "/sys/fs/cgroup"
+
+// limits tries to get more than the container was given. The test gives it 128
+// MiB, one CPU of a set, and a quota.
+func limits(f facts) {
+	entries, err := os.ReadDir(cgroups)
+	must(err)
+	tried := 0
+	for _, e := range entries {
+		if e.IsDir() {
+			tried += group(filepath.Join(cgroups, e.Name()), "")
+		}
+	}
+	say("limits/tried", strconv.Itoa(tried), "")
+	freshCgroups()
+	subgroups(f)
+	resources()
+}
+
+// group opens each file of a cgroup for writing, and reports those that open.
+func group(dir, label string) int {
+	entries, err := os.ReadDir(dir)
+	must(err)
+	tried := 0
+	name := filepath.Base(dir)
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		tried++
+		path := filepath.Join(dir, e.Name())
+		if open(path, unix.O_WRONLY) == nil {
+			say(fmt.Sprintf("cgroup:%s%s/%s", label, name, e.Name()), allowed, "")
+		}
+		if os.Chmod(path, 0o666) == nil && !delegated(e.Name()) {
+			say(fmt.Sprintf("cgroup-chmod:%s%s/%s", label, name, e.Name()), allowed, "")
+		}
+	}
+	return tried
+}
+
+// delegated are the files that belong to the container, with their modes.
+func delegated(name string) bool { return name == "cgroup.procs" || name == "tasks" }
+
+// freshCgroups mounts hierarchies anew.
+func freshCgroups() {
+	for _, kind := range []string{"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "name=systemd", "none,name=escape", "release_agent"} {
+		dir := filepath.Join(scratch, "cgroup", kind)
+		must(os.MkdirAll(dir, 0o700))
+		options := kind
+		if kind == "release_agent" {
+			options = "memory,release_agent=/escape"
+		}
+		err := unix.Mount("none", dir, "cgroup", 0, options)
+		report("cgroup-mount:"+kind, err)
+		if err != nil {
+			continue
+		}
+		group(dir, "fresh:")
+		others := directories(dir)
+		say("cgroup-others:"+kind, strconv.Itoa(len(others)), strings.Join(others, " "))
+		try("cgroup-agent:"+kind, func() error {
+			return os.WriteFile(filepath.Join(dir, "release_agent"), []byte("/escape"), 0)
+		})
+	}
+	dir := filepath.Join(scratch, "cgroup", "2")
+	must(os.MkdirAll(dir, 0o700))
+	try("cgroup2-mount", func() error { return unix.Mount("none", dir, "cgroup2", 0, "") })
+	group(dir, "fresh:")
+	try("cgroup2-mkdir", func() error { return os.Mkdir(filepath.Join(dir, "escape"), 0o700) })
+}
+
+func directories(dir string) []string {
+	var names []string
+	entries, err := os.ReadDir(dir)
+	must(err)
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+// subgroups gives groups of its own making more than the container has.
+func subgroups(f facts) {
+	sub := func(controller, file, value string) error {
+		dir := filepath.Join(cgroups, controller, "escape")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, file), []byte(value), 0)
+	}
+	try("subgroup:devices.allow", func() error { return sub("devices", "devices.allow", "a *:* rwm") })
+	try("subgroup:devices.allow-disk", func() error {
+		return sub("devices", "devices.allow", fmt.Sprintf("b %d:%d rw", f.Block[0], f.Block[1]))
+	})
+	try("subgroup:cpuset.cpus", func() error { return sub("cpuset", "cpuset.cpus", "0-1") })
+	try("subgroup:cpu.cfs_quota_us", func() error { return sub("cpu", "cpu.cfs_quota_us", "1000000") })
+	try("subgroup:cpu.rt_runtime_us", func() error { return sub("cpu", "cpu.rt_runtime_us", "900000") })
+	try("subgroup:host-process", func() error { return sub("memory", "cgroup.procs", strconv.Itoa(f.Pid)) })
+	try("subgroup:memory.limit_in_bytes", func() error { return sub("memory", "memory.limit_in_bytes", "-1") })
+
+	// The limit above holds all the same.
+	command := exec.CommandContext(context.Background(), "/proc/self/exe", "child", "hog")
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	err := command.Run()
+	if err == nil {
+		err = fmt.Errorf("got it")
+	}
+	say("subgroup:memory", err.Error(), "")
+	for _, controller := range []string{"devices", "cpuset", "cpu", "memory"} {
+		dir := filepath.Join(cgroups, controller, "escape")
+		for range 100 { // until the dead have left
+			if err = os.Remove(dir); err == nil {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		must(err)
+	}
+}
+
+// hog takes more memory than the container has.
+func hog() {
+	must(os.WriteFile(cgroups+"/memory/escape/cgroup.procs", []byte("0"), 0))
+	memory, err := unix.Mmap(-1, 0, 192<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	must(err)
+	for i := 0; i < len(memory); i += 4096 {
+		memory[i] = 1
+	}
+}
+
+// resources raises what is not counted by cgroups.
+func resources() {
+	for name, resource := range map[string]int{"nofile": unix.RLIMIT_NOFILE, "memlock": unix.RLIMIT_MEMLOCK, "nproc": unix.RLIMIT_NPROC, "rtprio": unix.RLIMIT_RTPRIO, "nice": unix.RLIMIT_NICE} {
+		try("rlimit:"+name, func() error {
+			var l unix.Rlimit
+			must(unix.Getrlimit(resource, &l))
+			if l.Max == unix.RLIM_INFINITY {
+				return fmt.Errorf("unlimited")
+			}
+			l.Max++
+			return unix.Prlimit(1, resource, &l, nil)
+		})
+	}
+	try("oom_score_adj", func() error {
+		return os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
+	})
+	try("nice", func() error { return unix.Setpriority(unix.PRIO_PROCESS, 0, -5) })
+	try("realtime", func() error {
+		return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+	})
+	const ioprioRT = 1 << 13
+	try("ioprio", func() error { return call(unix.SYS_IOPRIO_SET, 1, 0, ioprioRT) })
+	try("mlock", func() error {
+		memory, err := unix.Mmap(-1, 0, 80<<20, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		must(err)
+		return unix.Mlock(memory)
+	})
+}

@@ -133,7 +133,7 @@ func interpreter(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer file.Close()
+	defer file.Close() //nolint:errcheck // only read
 	for _, segment := range file.Progs {
 		if segment.Type != elf.PT_INTERP {
 			continue

@@ -167,8 +167,7 @@ func first() (int, error) {
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
-			// No children are left.
-			return code, nil
+			return code, nil //nolint:nilerr // no children are left
 		case pid == command.Process.Pid:
 			code = status.ExitStatus()
 			if status.Signaled() {

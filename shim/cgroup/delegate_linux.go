@@ -105,8 +105,8 @@ func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Memb
 	if err != nil || r.NoLeaf != "" {
 		return "", err
 	}
-	moved := false
-	moved, r.Controllers, err = g.leaf(processes, owner)
+	moved, controllers, err := g.leaf(processes, owner)
+	r.Controllers = controllers
 	if moved {
 		r.Leaf = where.String() + "/" + leafName
 	} else if err == nil {
@@ -126,7 +126,12 @@ func whyNoLeaf(pid int, m Membership) (string, error) {
 	}
 	// Roots are shown relative to the reader's cgroup namespace, as the path in
 	// m is (kernel/cgroup/cgroup.c: cgroup_show_path).
-	mounts, err := mountinfo.PidMountInfo(pid)
+	file, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	mounts, err := mountinfo.GetMountsFromReader(file, nil)
 	if err != nil {
 		return "", fmt.Errorf("list mounts of process %d: %w", pid, err)
 	}

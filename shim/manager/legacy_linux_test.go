@@ -33,12 +33,14 @@ func TestParseInvocation(t *testing.T) {
 		{
 			"start of 2.x",
 			[]string{"-namespace", "k8s.io", "-address", "/c.sock", "-publish-binary", "/bin/containerd", "-id", "a", "-debug", "start"},
-			invocation{namespace: "k8s.io", id: "a", address: "/c.sock", action: "start", debug: true}, false,
+			invocation{namespace: "k8s.io", id: "a", address: "/c.sock", action: "start", debug: true},
+			false,
 		},
 		{
 			"delete with a bundle",
 			[]string{"-namespace", "default", "-address", "/c.sock", "-publish-binary", "", "-id", "a", "-bundle", "/b", "delete"},
-			invocation{namespace: "default", id: "a", address: "/c.sock", action: "delete"}, false,
+			invocation{namespace: "default", id: "a", address: "/c.sock", action: "delete"},
+			false,
 		},
 		{"serve", []string{"-namespace", "default", "-id", "a", "-address", "/c.sock"}, invocation{namespace: "default", id: "a", address: "/c.sock"}, false},
 		{"sockets", []string{"--socket=/s", "--debug-socket", "/d", "-id=a", "start"}, invocation{id: "a", action: "start"}, false},

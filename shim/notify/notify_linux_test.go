@@ -158,7 +158,11 @@ func send(t testing.TB, n *Notifier, state string, fds ...int) {
 	}
 	defer conn.Close()
 	half := len(state) / 2 // the kernel may split it anywhere
-	if _, _, err := conn.(*net.UnixConn).WriteMsgUnix([]byte(state[:half]), unix.UnixRights(fds...), nil); err != nil {
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		t.Fatalf("connection is a %T", conn)
+	}
+	if _, _, err := unixConn.WriteMsgUnix([]byte(state[:half]), unix.UnixRights(fds...), nil); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(10 * time.Millisecond)

@@ -59,7 +59,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		return nil, fmt.Errorf("%w: %w", err, spec.ErrRefused)
 	}
 	look := startLook(ctx, cfg) // beside the steps up to settle
-	defer look.Close()
+	defer look.Close()          //nolint:errcheck // mounts, only held
 
 	// plan
 	c := &container{id: r.ID}

@@ -9,6 +9,8 @@ BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags no_grpc -l
 LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
 FUZZTIME ?= 10s
+PAIRS    ?= 20
+REPORT    = $(CURDIR)/bin/report
 
 .PHONY: help build test test-unit integration lint fuzz bench demo install uninstall clean
 
@@ -25,7 +27,9 @@ test-unit: ## run the tests of single packages
 
 integration: ## run the tests that drive real containerd, runc, crun and lxcfs (needs root)
 	$(GO) run ./integration/cmd/peers
-	$(GO) test -count=1 -timeout 40m ./integration/...
+	@mkdir -p bin && rm -f $(REPORT)
+	ISOLATE_REPORT=$(REPORT) $(GO) test -count=1 -p 1 -timeout 40m ./integration/...
+	@cat $(REPORT)
 
 lint: ## check style and correctness
 	$(GO) vet ./...
@@ -35,7 +39,7 @@ fuzz: ## fuzz every parser for FUZZTIME each
 	$(GO) run ./integration/cmd/fuzzall -time $(FUZZTIME)
 
 bench: ## measure isolate beside io.containerd.runc.v2, in one run (needs root)
-	$(GO) run ./integration/cmd/bench
+	$(GO) run ./integration/cmd/bench -pairs $(PAIRS)
 
 demo: ## run an ordinary image under isolate with real containerd, from nothing (needs root)
 	$(GO) run ./integration/cmd/demo

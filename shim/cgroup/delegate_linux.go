@@ -65,7 +65,9 @@ func delegate(pid int, owner idmap.Owner, o Options) (Report, error) {
 	for _, m := range memberships {
 		where, reason := locate(m, mounts)
 		if reason == "" {
-			reason, err = r.one(pid, users, owner, o, m, where)
+			options := o
+			options.Console = o.Console || !hasDevices(m, memberships)
+			reason, err = r.one(pid, users, owner, options, m, where)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", where, err))
 			}
@@ -91,19 +93,19 @@ func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Memb
 	if err := g.chown(owner); err != nil {
 		return "", err
 	}
-	if m.has("devices") && !o.Console {
-		// crun adds a rule that allows it behind those of the spec.
-		if err := g.write("devices.deny", "c 5:1 rwm"); err != nil {
-			return "", fmt.Errorf("deny the machine's console: %w", err)
+	r.Delegated = append(r.Delegated, where.String())
+	var denied error // the rest is done all the same
+	if !o.Console {
+		if denied = g.denyConsole(); denied != nil {
+			denied = fmt.Errorf("deny the machine's console: %w", denied)
 		}
 	}
-	r.Delegated = append(r.Delegated, where.String())
 	if !m.Unified() || !o.Leaf {
-		return "", nil
+		return "", denied
 	}
 	r.NoLeaf, err = whyNoLeaf(pid, m)
 	if err != nil || r.NoLeaf != "" {
-		return "", err
+		return "", errors.Join(denied, err)
 	}
 	moved, controllers, err := g.leaf(processes, owner)
 	r.Controllers = controllers
@@ -112,7 +114,7 @@ func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Memb
 	} else if err == nil {
 		r.NoLeaf = "no controller is available"
 	}
-	return "", err
+	return "", errors.Join(denied, err)
 }
 
 func whyNoLeaf(pid int, m Membership) (string, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/isolate-shim/isolate/integration/cache"
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
+	_ "github.com/isolate-shim/isolate/integration/rig" // the project's own programs
 )
 
 func main() {

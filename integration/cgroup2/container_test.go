@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroup2
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/integration/rig"
+)
+
+const (
+	shimName = "io.containerd.isolate.v1"
+	root     = "/sys/fs/cgroup"
+)
+
+// node is a containerd with the shim under test and an image in which there are
+// device nodes.
+type node struct {
+	*rig.Node
+	image   string
+	systemd bool
+}
+
+func startNode(t *testing.T, runtime peer.Name) node {
+	t.Helper()
+	n := node{Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime}), systemd: rig.IsBare()}
+	// One range of ids only, so that all containers leave the same lock.
+	configure(t, fmt.Sprintf("[ids]\npool = [\"1900019712-1900085247\"]\n[runtime]\nsystemd_cgroup = %t\n", n.systemd))
+	n.image = n.MustImport(t, image.Inner)
+	layers, err := filepath.Glob(filepath.Join(n.Root, "io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs"))
+	if err != nil || len(layers) == 0 {
+		t.Fatalf("no layers: %v", err)
+	}
+	makeNodes(t, filepath.Join(layers[0], "nodes"))
+	return n
+}
+
+// configure sets the shim's configuration until the test ends.
+func configure(t *testing.T, toml string) {
+	t.Helper()
+	const file = "/etc/isolate/config.toml"
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(file); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// run returns the arguments of ctr run for a container.
+func (n node) run(id string, flags []string, args ...string) []string {
+	argv := []string{"run", "--runtime", shimName}
+	if n.systemd {
+		argv = append(argv, "--cgroup", "system.slice:isolate:"+id)
+	}
+	return slices.Concat(argv, flags, []string{n.image, id}, args)
+}
+
+// container is a running container.
+type container struct {
+	node
+	id  string
+	pid int
+	// dir is its group on the host, owner the host's id of its root.
+	dir   string
+	owner uint32
+}
+
+func (n node) start(t *testing.T, id string, flags []string, args ...string) *container {
+	t.Helper()
+	c := &container{node: n, id: id}
+	t.Cleanup(func() { c.remove(t) })
+	n.Ctr(t.Context(), n.run(id, append(flags, "--detach"), args...)...).Must(t)
+	for line := range strings.Lines(n.Ctr(t.Context(), "tasks", "ls").Must(t)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == id {
+			c.pid = number(t, fields[1])
+		}
+	}
+	proc := filepath.Join("/proc", strconv.Itoa(c.pid))
+	group, ok := strings.CutPrefix(read(t, proc, "cgroup"), "0::/")
+	if !ok {
+		t.Fatalf("groups of process %d are %q", c.pid, group)
+	}
+	c.dir = filepath.Dir(filepath.Join(root, group)) // its init is in a leaf
+	ids := strings.Fields(read(t, proc, "uid_map"))
+	if len(ids) < 3 || ids[0] != "0" || ids[1] == "0" {
+		t.Fatalf("ids of process %d are %q", c.pid, ids)
+	}
+	c.owner = uint32(number(t, ids[1])) //nolint:gosec // the kernel says so
+	return c
+}
+
+var execs int
+
+// exec runs a script in the container and returns the values that it prints,
+// one a line after its name.
+func (c *container) exec(t *testing.T, script string) map[string]string {
+	t.Helper()
+	execs++
+	r := c.Ctr(t.Context(), "tasks", "exec", "--exec-id", fmt.Sprintf("e%d", execs), c.id, "sh", "-c", script)
+	values := map[string]string{}
+	for line := range strings.Lines(r.Must(t)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		values[name] = value
+	}
+	if values["end"] != "reached" {
+		t.Fatalf("script has not come to its end:\n%s%s", r.Stdout, r.Stderr)
+	}
+	return values
+}
+
+// remove may be called twice.
+func (c *container) remove(t *testing.T) {
+	t.Helper()
+	ctx := context.Background() // that of the test may have ended
+	if _, err := os.Stat(filepath.Join(c.State, "io.containerd.runtime.v2.task/default", c.id)); err == nil {
+		if err := c.Ctr(ctx, "tasks", "rm", "--force", c.id).Err(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := c.Ctr(ctx, "containers", "rm", c.id).Err(); err != nil && !strings.Contains(err.Error(), "not found") {
+		t.Error(err)
+	}
+}
+
+func read(t *testing.T, dir, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func number(t *testing.T, text string) int {
+	t.Helper()
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func equal(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
+		t.Errorf("%s: got %s, want %s", what, g, w)
+	}
+}
+
+// await waits until a condition holds.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// deviceNodes are what makeNodes makes. Only null may be opened.
+var deviceNodes = map[string]struct {
+	kind         uint32
+	major, minor uint32
+}{
+	"console": {unix.S_IFCHR, 5, 1}, "tty0": {unix.S_IFCHR, 4, 0}, "kmsg": {unix.S_IFCHR, 1, 11}, "mem": {unix.S_IFCHR, 1, 1},
+	"disk": {unix.S_IFBLK, 254, 0}, "null": {unix.S_IFCHR, 1, 3},
+}
+
+// makeNodes makes a directory of device nodes that everybody may open.
+func makeNodes(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, n := range deviceNodes {
+		path := filepath.Join(dir, name)
+		if err := unix.Mknod(path, n.kind, int(unix.Mkdev(n.major, n.minor))); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/integration/rig"
+)
+
+// oneRange is a configuration with ids for one container at a time: a container
+// runs only if the one before it has given its range back.
+const oneRange = "[ids]\npool = [\"1879048192-1879113727\"]\n"
+
+// hostConfig writes the host's configuration until the test ends.
+func hostConfig(t testing.TB, text string) {
+	t.Helper()
+	const file = "/etc/isolate/config.toml"
+	before, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		restore := func() error { return os.WriteFile(file, before, 0o644) }
+		if before == nil {
+			restore = func() error { return os.RemoveAll(filepath.Dir(file)) }
+		}
+		if err := restore(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// host is a containerd that starts the shim under test, and an image. Tests share
+// one of each version, and leave nothing on it.
+type host struct {
+	*rig.Node
+	ref string
+}
+
+var hosts = map[peer.Name]host{}
+
+// hostOf returns the containerd of a version. A first container has run when it
+// returns, so that what is made once is there before anybody counts.
+func hostOf(t testing.TB, containerd peer.Name) host {
+	t.Helper()
+	h, ok := hosts[containerd]
+	if !ok {
+		node, err := rig.StartContainerd(context.WithoutCancel(t.Context()), rig.Config{Isolate: true, Containerd: containerd})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h = host{Node: node, ref: node.MustImport(t, image.Demo)}
+		hosts[containerd] = h
+	}
+	mark := h.mark(t)
+	t.Cleanup(func() {
+		h.clear(t)
+		if t.Failed() {
+			t.Logf("end of %s:\n%s", h.Log, h.since(t, max(mark, h.mark(t)-logEnd)))
+		}
+	})
+	if got := h.run(t, "first", nil, "echo", "runs").Must(t); got != "runs" {
+		t.Fatalf("first container printed %q", got)
+	}
+	return h
+}
+
+// logEnd is how much of a log a failed test shows, in bytes.
+const logEnd = 10_000
+
+// clear removes what a test that failed has left, so that it stays the only one.
+func (h host) clear(t testing.TB) {
+	ctx := context.WithoutCancel(t.Context())
+	for id := range strings.FieldsSeq(h.Ctr(ctx, "containers", "ls", "-q").Stdout) {
+		if !t.Failed() {
+			t.Errorf("container %q is left", id)
+		}
+		h.Ctr(ctx, "tasks", "rm", "--force", id)
+		h.Ctr(ctx, "containers", "rm", id)
+	}
+}
+
+// run runs a container to its end.
+func (h host) run(t testing.TB, id string, flags []string, argv ...string) rig.Result {
+	t.Helper()
+	return h.Ctr(t.Context(), slices.Concat([]string{"run", "--rm", "--runtime", shimName}, flags, []string{h.ref, id}, argv)...)
+}
+
+// start starts a container that stays.
+func (h host) start(t testing.TB, id string, flags ...string) {
+	t.Helper()
+	h.Ctr(t.Context(), slices.Concat([]string{"run", "-d", "--null-io", "--runtime", shimName}, flags, []string{h.ref, id, "sleep", "86400"})...).Must(t)
+}
+
+// exec runs a command in a container. ctr's pipes are the test's: it leaves them
+// behind when the container goes away.
+func (h host) exec(t testing.TB, id string, argv ...string) rig.Result {
+	t.Helper()
+	return h.Ctr(t.Context(), slices.Concat([]string{
+		"tasks", "exec", "--fifo-dir", t.TempDir(), "--exec-id", "e" + strconv.FormatInt(time.Now().UnixNano(), 36), id,
+	}, argv)...)
+}
+
+// remove removes a container and its task, if it has one.
+func (h host) remove(t testing.TB, id string) {
+	t.Helper()
+	if r := h.Ctr(t.Context(), "tasks", "rm", "--force", id); r.Err() != nil && !strings.Contains(r.Stderr, "not found") {
+		t.Error(r.Err())
+	}
+	if err := h.Ctr(t.Context(), "containers", "rm", id).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// shimOf finds the process that serves a container.
+func shimOf(t testing.TB, id string) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if err != nil {
+			continue // it has ended
+		}
+		args := strings.Split(string(line), "\x00")
+		at := slices.Index(args, "-id")
+		if filepath.Base(args[0]) == "containerd-shim-isolate-v1" && at > 0 && args[at+1] == id && !slices.Contains(args, "start") && !slices.Contains(args, "delete") {
+			return pid
+		}
+	}
+	return 0
+}
+
+// killShim ends a container's shim without warning.
+func killShim(t testing.TB, id string) {
+	t.Helper()
+	pid := shimOf(t, id)
+	if pid == 0 {
+		t.Fatalf("container %q has no shim", id)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not in 30 s", what)
+		}
+	}
+}
+
+// mark is the present length of the log.
+func (h host) mark(t testing.TB) int {
+	t.Helper()
+	info, err := os.Stat(h.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(info.Size())
+}
+
+// since is what was logged since a mark.
+func (h host) since(t testing.TB, mark int) string {
+	t.Helper()
+	text, err := os.ReadFile(h.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text[mark:])
+}
+
+// logged returns the shim's warnings since a mark.
+func (h host) logged(t testing.TB, mark int) (warnings []string) {
+	t.Helper()
+	for line := range strings.Lines(h.since(t, mark)) {
+		if strings.Contains(line, "level=warning") && strings.Contains(line, `msg="isolate: `) {
+			warnings = append(warnings, line)
+		}
+	}
+	return warnings
+}
+
+// TestCleanup ends a container in every way there is. Nothing of it may be left,
+// and its ids, the only ones, must do for the next.
+func TestCleanup(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	hostConfig(t, oneRange)
+	rig.LxcfsFor(t, peer.Lxcfs6, "")
+	h := hostOf(t, peer.Containerd24)
+	volume := t.TempDir()
+	flags := []string{
+		"--memory-limit", "268435456", "--mount", "type=bind,src=" + volume + ",dst=/volume,options=rbind:ro",
+		"--mount", "type=tmpfs,src=tmpfs,dst=/scratch",
+	}
+	down := func(t *testing.T) {
+		if err := h.Kill(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	up := func(t *testing.T) {
+		if err := h.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alive := func(t *testing.T) {
+		if got := h.exec(t, "a", "echo", "here").Must(t); got != "here" {
+			t.Errorf("exec printed %q", got)
+		}
+	}
+	initOf := func(t *testing.T) int {
+		_, pids, _ := strings.Cut(h.Ctr(t.Context(), "tasks", "ps", "a").Must(t), "\n")
+		pid, err := strconv.Atoi(strings.Fields(pids)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	for _, c := range []struct {
+		name string
+		end  func(t *testing.T)
+	}{
+		{"delete", func(*testing.T) {}},
+		{"init killed", func(t *testing.T) {
+			if err := unix.Kill(initOf(t), unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"shim killed", func(t *testing.T) { killShim(t, "a") }},
+		{"shim killed during exec", func(t *testing.T) {
+			go h.exec(t, "a", "sleep", "43200")
+			eventually(t, "exec", func() bool { return strings.Contains(h.Ctr(t.Context(), "tasks", "ps", "a").Stdout, "exec_id") })
+			killShim(t, "a")
+		}},
+		{"shim and init killed", func(t *testing.T) {
+			pid := initOf(t)
+			killShim(t, "a")
+			_ = unix.Kill(pid, unix.SIGKILL) // it may have died with the shim
+		}},
+		{"containerd stopped and started", func(t *testing.T) {
+			if err := h.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			alive(t)
+		}},
+		{"containerd killed and started", func(t *testing.T) { down(t); up(t); alive(t) }},
+		{"containerd started, then shim killed", func(t *testing.T) { down(t); up(t); killShim(t, "a") }},
+		{"shim killed while containerd was down", func(t *testing.T) { down(t); killShim(t, "a"); up(t) }},
+		{"all killed while containerd was down", func(t *testing.T) {
+			pid := initOf(t)
+			down(t)
+			killShim(t, "a")
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			up(t)
+		}},
+		{"init ended while containerd was down", func(t *testing.T) {
+			pid := initOf(t)
+			down(t)
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			up(t)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := rig.MustSnapshot(t)
+			h.start(t, "a", flags...)
+			if len(before.Diff(rig.MustSnapshot(t))) == 0 {
+				t.Error("a running container is not seen")
+			}
+			c.end(t)
+			h.remove(t, "a")
+			rig.MustMatch(t, before)
+			h.run(t, "next", nil, "true").Must(t)
+			rig.MustMatch(t, before)
+		})
+	}
+}
+
+// TestCleanupOfShimKilledAnyTime kills the shim at moments spread over the life
+// of a container.
+func TestCleanupOfShimKilledAnyTime(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	hostConfig(t, oneRange)
+	rig.LxcfsFor(t, peer.Lxcfs6, "")
+	h := hostOf(t, peer.Containerd24)
+	volume := t.TempDir()
+	before := rig.MustSnapshot(t)
+	killed, failed := 0, 0
+	for delay := range 20 {
+		mark := h.mark(t)
+		done := make(chan rig.Result, 1)
+		go func() {
+			done <- h.run(t, "a", []string{"--null-io", "--mount", "type=bind,src=" + volume + ",dst=/volume,options=rbind:ro"}, "true")
+		}()
+		// Of a shim that dies before containerd has reached it, containerd does
+		// not call delete, and the shim's sockets stay, as with any shim.
+		eventually(t, "connection", func() bool { return strings.Contains(h.since(t, mark), "activating mount") || len(done) > 0 })
+		pid := shimOf(t, "a")
+		time.Sleep(time.Duration(delay) * 8 * time.Millisecond)
+		if pid != 0 && unix.Kill(pid, unix.SIGKILL) == nil {
+			killed++
+		}
+		if (<-done).Err() != nil {
+			failed++
+			// What became of the container is containerd's to know.
+			h.Ctr(t.Context(), "tasks", "rm", "--force", "a")
+			h.Ctr(t.Context(), "containers", "rm", "a")
+			h.Ctr(t.Context(), "snapshots", "rm", "a")
+		}
+		rig.MustMatch(t, before)
+		if t.Failed() {
+			t.Fatalf("after %d ms", delay*8)
+		}
+	}
+	t.Logf("killed %d shims, %d of them before their container had ended", killed, failed)
+	if failed == 0 {
+		t.Error("no kill had an effect")
+	}
+	h.run(t, "next", nil, "true").Must(t)
+	rig.MustMatch(t, before)
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package nested tests that system software runs inside isolated containers as
+// it does on a machine: Docker, containerd, podman, buildah, systemd, sshd.
+//
+// It is apart from package integration because it takes large images and some
+// minutes. Each test runs the real programs of Debian inside what an ordinary
+// "ctr run" makes, and looks at what they did, not at how they were set up.
+package nested

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// hasDevices tells whether device rules are in this hierarchy: where v1 has a
+// controller for them, or else on v2, which has programs instead.
+func hasDevices(m Membership, all []Membership) bool {
+	return m.has("devices") || m.Unified() && !slices.ContainsFunc(all, func(m Membership) bool { return m.has("devices") })
+}
+
+// denyConsole keeps the machine's console, c 5:1, away: a node with that number
+// in an image or on a volume would open it. The spec's rules say so too, but
+// crun adds one that allows it behind them.
+//
+// On v2 this is a program beside that of the runtime. A device is opened only
+// if all programs of a group and of those above it allow it (BPF_F_ALLOW_MULTI,
+// kernel/bpf/cgroup.c), so ours takes something away and can give nothing.
+// It goes with the group.
+func (g *group) denyConsole() error {
+	if !g.unified {
+		return g.write("devices.deny", "c 5:1 rwm")
+	}
+	device := func(allow bool, kind string, major, minor int64) specs.LinuxDeviceCgroup {
+		return specs.LinuxDeviceCgroup{Allow: allow, Type: kind, Major: &major, Minor: &minor, Access: "rwm"}
+	}
+	instructions, license, err := cgroup2.DeviceFilter([]specs.LinuxDeviceCgroup{
+		device(true, "a", -1, -1), device(false, "c", 5, 1),
+	})
+	if err != nil {
+		return err
+	}
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.CGroupDevice, Instructions: instructions, License: license})
+	if err != nil {
+		return fmt.Errorf("load device filter: %w", err)
+	}
+	err = link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target: int(g.Fd()), Program: program, Attach: ebpf.AttachCGroupDevice, Flags: unix.BPF_F_ALLOW_MULTI,
+	})
+	if err != nil {
+		err = fmt.Errorf("attach device filter: %w", err)
+	}
+	return errors.Join(err, program.Close())
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/containerd/containerd/v2/pkg/shim"
+	"golang.org/x/sys/unix"
+)
+
+// The descriptors on which upstream's manager passes a shim its sockets: that of
+// the task API, and in debug mode that of profiles (manager_linux.go, Start).
+const (
+	apiSocket   = 3
+	debugSocket = 4
+)
+
+// removeSockets removes the sockets that this shim serves, when it ends in good
+// order. Upstream looks for sockets named after the shim's first container, but
+// those of a group of containers are named after the group; and `delete`, which
+// containerd runs next, may come while this process still answers.
+func removeSockets(context.Context) error {
+	var errs []error
+	for _, path := range socketPaths(apiSocket, debugSocket) {
+		if err := shim.RemoveSocket("unix://" + path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// socketPaths returns the paths of those descriptors on which this process
+// listens.
+func socketPaths(descriptors ...int) []string {
+	var paths []string
+	for _, fd := range descriptors {
+		if listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listening == 0 {
+			continue // of another kind, or not there
+		}
+		name, err := unix.Getsockname(fd)
+		if u, ok := name.(*unix.SockaddrUnix); err == nil && ok && filepath.IsAbs(u.Name) {
+			paths = append(paths, u.Name)
+		}
+	}
+	return paths
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// TestSocketPaths: the sockets of a group's shim stayed when `delete` was faster
+// than the end of the shim.
+func TestSocketPaths(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listening, err := listener.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connected, err := connection.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, c := range []interface{ Close() error }{listener, listening, connection, connected, null} {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	got := socketPaths(int(connected.Fd()), int(null.Fd()), int(listening.Fd()), 1<<20)
+	if want := []string{path}; !slices.Equal(got, want) {
+		t.Errorf("paths %q, want %q", got, want)
+	}
+}

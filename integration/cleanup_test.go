@@ -5,6 +5,7 @@ package integration
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -110,6 +111,27 @@ func (h host) run(t testing.TB, id string, flags []string, argv ...string) rig.R
 func (h host) start(t testing.TB, id string, flags ...string) {
 	t.Helper()
 	h.Ctr(t.Context(), slices.Concat([]string{"run", "-d", "--null-io", "--runtime", shimName}, flags, []string{h.ref, id, "sleep", "86400"})...).Must(t)
+	// Until it is executed, the command line is the runtime's.
+	eventually(t, "program of the container", func() bool {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", h.init(t, id)))
+		return err == nil && string(line) == "sleep\x0086400\x00"
+	})
+}
+
+// init is the first process of a container.
+func (h host) init(t testing.TB, id string) int {
+	t.Helper()
+	for line := range strings.Lines(h.Ctr(t.Context(), "tasks", "ls").Must(t)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == id {
+			pid, err := strconv.Atoi(f[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid
+		}
+	}
+	t.Fatalf("container %q has no task", id)
+	return 0
 }
 
 // exec runs a command in a container. ctr's pipes are the test's: it leaves them
@@ -237,21 +259,13 @@ func TestCleanup(t *testing.T) {
 			t.Errorf("exec printed %q", got)
 		}
 	}
-	initOf := func(t *testing.T) int {
-		_, pids, _ := strings.Cut(h.Ctr(t.Context(), "tasks", "ps", "a").Must(t), "\n")
-		pid, err := strconv.Atoi(strings.Fields(pids)[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return pid
-	}
 	for _, c := range []struct {
 		name string
 		end  func(t *testing.T)
 	}{
 		{"delete", func(*testing.T) {}},
 		{"init killed", func(t *testing.T) {
-			if err := unix.Kill(initOf(t), unix.SIGKILL); err != nil {
+			if err := unix.Kill(h.init(t, "a"), unix.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -262,7 +276,7 @@ func TestCleanup(t *testing.T) {
 			killShim(t, "a")
 		}},
 		{"shim and init killed", func(t *testing.T) {
-			pid := initOf(t)
+			pid := h.init(t, "a")
 			killShim(t, "a")
 			_ = unix.Kill(pid, unix.SIGKILL) // it may have died with the shim
 		}},
@@ -276,7 +290,7 @@ func TestCleanup(t *testing.T) {
 		{"containerd started, then shim killed", func(t *testing.T) { down(t); up(t); killShim(t, "a") }},
 		{"shim killed while containerd was down", func(t *testing.T) { down(t); killShim(t, "a"); up(t) }},
 		{"all killed while containerd was down", func(t *testing.T) {
-			pid := initOf(t)
+			pid := h.init(t, "a")
 			down(t)
 			killShim(t, "a")
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
@@ -285,7 +299,7 @@ func TestCleanup(t *testing.T) {
 			up(t)
 		}},
 		{"init ended while containerd was down", func(t *testing.T) {
-			pid := initOf(t)
+			pid := h.init(t, "a")
 			down(t)
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 				t.Fatal(err)

@@ -97,7 +97,10 @@ func devices(s *specs.Spec, p *Plan) {
 		}
 	}
 	if _, asked := p.Nesting.Devices["/dev/console"]; !asked {
-		rules = append(slices.DeleteFunc(rules, onConsole), console)
+		rules = slices.DeleteFunc(rules, onConsole)
+		if CgroupPath(s, false) != "" { // else it is the systemd driver
+			rules = append(rules, console)
+		}
 	}
 	s.Linux.Resources.Devices = rules
 
@@ -123,6 +126,8 @@ func devices(s *specs.Spec, p *Plan) {
 // console keeps the machine's console away. Clients allow it for the container's
 // /dev/console, which is a terminal of the container's own or nothing at all; a
 // node with that number in an image or on a volume would open the machine's.
+// With the systemd driver crun refuses a spec with such a rule ("systemd does
+// not support deny rules for devices"); package cgroup denies it in any case.
 var console = specs.LinuxDeviceCgroup{Allow: false, Type: "c", Major: number(5), Minor: number(1), Access: "rwm"}
 
 func number(n int64) *int64 { return &n }

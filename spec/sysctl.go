@@ -22,6 +22,7 @@ const pingGroupRange = "net.ipv4.ping_group_range"
 // sysctls of a network namespace are only writable for its owner.
 func sysctls(s *specs.Spec, p *Plan) ([]string, error) {
 	var warnings []string
+	allowPing(s, p)
 	if v, ok := s.Linux.Sysctl[pingGroupRange]; ok {
 		fixed, err := clampGroups(v, p.Mapping)
 		if err != nil {
@@ -38,6 +39,20 @@ func sysctls(s *specs.Spec, p *Plan) ([]string, error) {
 		}
 	}
 	return warnings, nil
+}
+
+// allowPing lets every group of a container with a network namespace of its own
+// use ping sockets, unless the caller has a say. The usual setting of
+// distributions, "0 2147483647", fails inside a user namespace, and ping with it.
+func allowPing(s *specs.Spec, p *Plan) {
+	n := Namespace(s, specs.NetworkNamespace)
+	if _, ok := s.Linux.Sysctl[pingGroupRange]; ok || p.Nesting == nil || n == nil || n.Path != "" {
+		return
+	}
+	if s.Linux.Sysctl == nil {
+		s.Linux.Sysctl = map[string]string{}
+	}
+	s.Linux.Sysctl[pingGroupRange] = "0 2147483647"
 }
 
 // clampGroups cuts the end of a "first last" group range to the groups that are

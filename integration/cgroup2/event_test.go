@@ -3,30 +3,59 @@
 package cgroup2
 
 import (
+	"context"
 	"testing"
 
 	eventsapi "github.com/containerd/containerd/api/services/events/v1"
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 )
 
-// events returns the topics of containerd's events, until the test ends.
-func events(t *testing.T, n node) <-chan string {
+// call returns a connection to containerd, until the test ends, and a context to
+// use it with.
+func (n node) call(t *testing.T) (*grpc.ClientConn, context.Context) {
 	t.Helper()
 	connection, err := grpc.NewClient("unix://"+n.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "containerd-namespace", "default")
+	t.Cleanup(func() {
+		if err := connection.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return connection, metadata.AppendToOutgoingContext(t.Context(), "containerd-namespace", "default")
+}
+
+// update sets the limit that there is already.
+func update(t *testing.T, c *container) {
+	t.Helper()
+	limit := int64(memoryLimit)
+	resources, err := typeurl.MarshalAnyToProto(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, ctx := c.call(t)
+	if _, err := tasks.NewTasksClient(connection).Update(ctx, &tasks.UpdateTaskRequest{ContainerID: c.id, Resources: resources}); err != nil {
+		t.Error(err)
+	}
+}
+
+// events returns the topics of containerd's events, until the test ends.
+func events(t *testing.T, n node) <-chan string {
+	t.Helper()
+	connection, ctx := n.call(t)
 	stream, err := eventsapi.NewEventsClient(connection).Subscribe(ctx, &eventsapi.SubscribeRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	topics := make(chan string, 100)
 	go func() {
-		defer connection.Close()
 		for {
 			envelope, err := stream.Recv()
 			if err != nil {

@@ -26,9 +26,9 @@ import (
 	"github.com/containerd/containerd/v2/pkg/shim"
 )
 
-// invocation is the part of the shim's command line that start needs.
+// invocation is the part of the shim's command line that start and delete need.
 type invocation struct {
-	namespace, id, address, action string
+	namespace, id, address, bundle, action string
 	debug                          bool
 }
 
@@ -41,8 +41,9 @@ func parseInvocation(args []string) (invocation, error) {
 	fs.StringVar(&inv.namespace, "namespace", "", "")
 	fs.StringVar(&inv.id, "id", "", "")
 	fs.StringVar(&inv.address, "address", "", "")
+	fs.StringVar(&inv.bundle, "bundle", "", "")
 	fs.BoolVar(&inv.debug, "debug", false, "")
-	for _, ignored := range []string{"socket", "debug-socket", "bundle", "publish-binary"} {
+	for _, ignored := range []string{"socket", "debug-socket", "publish-binary"} {
 		fs.String(ignored, "", "")
 	}
 	for _, ignored := range []string{"v", "version", "info"} {

@@ -39,7 +39,7 @@ func TestParseInvocation(t *testing.T) {
 		{
 			"delete with a bundle",
 			[]string{"-namespace", "default", "-address", "/c.sock", "-publish-binary", "", "-id", "a", "-bundle", "/b", "delete"},
-			invocation{namespace: "default", id: "a", address: "/c.sock", action: "delete"},
+			invocation{namespace: "default", id: "a", address: "/c.sock", bundle: "/b", action: "delete"},
 			false,
 		},
 		{"serve", []string{"-namespace", "default", "-id", "a", "-address", "/c.sock"}, invocation{namespace: "default", id: "a", address: "/c.sock"}, false},

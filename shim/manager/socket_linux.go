@@ -15,19 +15,23 @@ import (
 	"github.com/containerd/log"
 )
 
-// removeStaleSockets removes the sockets that the bundle's shim served, unless
-// somebody answers there: the shim of a pod lives on after one of its
-// containers. args are those of this process.
-func removeStaleSockets(ctx context.Context, bundle string, args []string) {
+// staleSockets lists the sockets that the bundle's shim served: none if somebody
+// answers there, because the shim of a pod lives on after one of its containers.
+// args are those of this process.
+func staleSockets(ctx context.Context, bundle string, args []string) []string {
 	address := socketAddress(bundle)
 	if address == "" || shim.CanConnect(address) {
-		return
+		return nil
 	}
-	for _, stale := range []string{address, debugAddress(ctx, bundle, address, args)} {
-		if stale == "" {
-			continue
-		}
-		if err := shim.RemoveSocket(stale); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if debug := debugAddress(ctx, bundle, address, args); debug != "" {
+		return []string{address, debug}
+	}
+	return []string{address}
+}
+
+func removeSockets(ctx context.Context, addresses []string) {
+	for _, a := range addresses {
+		if err := shim.RemoveSocket(a); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			log.G(ctx).WithError(err).Warn("remove socket of dead shim")
 		}
 	}

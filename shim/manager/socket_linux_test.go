@@ -98,7 +98,7 @@ func TestSocketsOfKilledShimAreRemoved(t *testing.T) {
 			own := []string{stale(t, address(c.group, false)), stale(t, address(c.group, true))}
 			other := stale(t, address("other", true))
 
-			removeStaleSockets(ctx, bundle, []string{"-namespace", "test", "-address", "/c.sock", "-id", "a", "delete"})
+			removeSockets(ctx, staleSockets(ctx, bundle, []string{"-namespace", "test", "-address", "/c.sock", "-id", "a", "delete"}))
 			for _, path := range own {
 				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("%s: %v", path, err)
@@ -125,7 +125,7 @@ func TestSocketOfLivingShimStays(t *testing.T) {
 	}
 	defer l.Close()
 	write(t, dir, map[string]string{"address": "unix://" + path})
-	removeStaleSockets(t.Context(), dir, nil)
+	removeSockets(t.Context(), staleSockets(t.Context(), dir, nil))
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
 	}

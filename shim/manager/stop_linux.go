@@ -32,36 +32,48 @@ func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
 	if err != nil {
 		return shim.StopStatus{}, err
 	}
-	cwd, err := os.Getwd()
+	bundle, err := bundleOf(os.Args[1:], id)
 	if err != nil {
-		return shim.StopStatus{}, fmt.Errorf("bundle directory: %w", err)
+		return shim.StopStatus{}, err
 	}
-	// For containers of a pod, containerd may run this in the directory of
-	// another one's bundle; bundles are siblings.
-	bundle := filepath.Join(filepath.Dir(cwd), id)
-
-	// What the runtime cannot delete is no reason to leave the rest behind.
-	status, stopErr := m.stopRuntime(ctx, ns, id, bundle)
-	cleanErr := cleanUp(ns, id)
-	removeStaleSockets(ctx, bundle, os.Args[1:])
-	return status, errors.Join(stopErr, cleanErr)
+	// First of all: after a failed create, containerd removes the bundle meanwhile.
+	sockets := staleSockets(ctx, bundle, os.Args[1:])
+	status, err := m.stop(ctx, ns, id, bundle)
+	removeSockets(ctx, sockets)
+	return status, err
 }
 
-// cleanUp undoes what the record of a container names, if there is one.
-func cleanUp(ns, id string) error {
+// bundleOf is the bundle of a container. For those of a pod, containerd may name
+// another one's, or start this in its directory; bundles are siblings.
+func bundleOf(args []string, id string) (string, error) {
+	inv, err := parseInvocation(args)
+	if err != nil || inv.bundle == "" {
+		if inv.bundle, err = os.Getwd(); err != nil {
+			return "", fmt.Errorf("bundle directory: %w", err)
+		}
+	}
+	return filepath.Join(filepath.Dir(inv.bundle), id), nil
+}
+
+// stop undoes what the record of a container names; without one, what the runtime
+// still has. What the runtime cannot delete is no reason to leave the rest behind.
+func (m manager) stop(ctx context.Context, ns, id, bundle string) (shim.StopStatus, error) {
 	r, err := record.Load(ns, id)
 	if errors.Is(err, record.ErrNotFound) {
-		return nil
+		return m.stopRuntime(ctx, ns, id, bundle)
 	}
 	if err != nil {
-		return err
+		status, stopErr := m.stopRuntime(ctx, ns, id, bundle)
+		return status, errors.Join(stopErr, err)
 	}
-	if err := r.Cleanup(); err != nil {
-		return fmt.Errorf("clean up container %q: %w", id, err)
+	if err := errors.Join(r.StopRuntime(ctx), r.Cleanup()); err != nil {
+		return exitOf(ctx, bundle), fmt.Errorf("clean up container %q: %w", id, err)
 	}
-	return nil
+	return exitOf(ctx, bundle), nil
 }
 
+// stopRuntime makes the runtime delete the container, as upstream does, if it has
+// state of it.
 func (m manager) stopRuntime(ctx context.Context, ns, id, bundle string) (shim.StopStatus, error) {
 	root := process.RuncRoot
 	opts, err := runc.ReadOptions(bundle)
@@ -74,12 +86,17 @@ func (m manager) stopRuntime(ctx context.Context, ns, id, bundle string) (shim.S
 	if _, err := os.Lstat(filepath.Join(root, ns, id)); err == nil {
 		return m.Shim.Stop(ctx, id)
 	}
+	return exitOf(ctx, bundle), nil
+}
+
+// exitOf is how the container ended, as far as its shim wrote that down.
+func exitOf(ctx context.Context, bundle string) shim.StopStatus {
 	exit, err := runc.ReadExitStatus(bundle)
 	if err == nil {
-		return shim.StopStatus{ExitedAt: exit.Timestamp, ExitStatus: exit.Status, Pid: exit.Pid}, nil
+		return shim.StopStatus{ExitedAt: exit.Timestamp, ExitStatus: exit.Status, Pid: exit.Pid}
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		log.G(ctx).WithError(err).Warn("read exit status")
 	}
-	return shim.StopStatus{ExitedAt: time.Now(), ExitStatus: 128 + int(unix.SIGKILL)}, nil
+	return shim.StopStatus{ExitedAt: time.Now(), ExitStatus: 128 + int(unix.SIGKILL)}
 }

@@ -74,3 +74,31 @@ func TestStopReportsUnreadableOptions(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+func TestBundleOf(t *testing.T) {
+	cwd := t.TempDir()
+	t.Chdir(cwd)
+	for _, c := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"named", []string{"-id", "a", "-bundle", "/state/default/a", "delete"}, "/state/default/a"},
+		{"another one's of the pod", []string{"-id", "a", "-bundle", "/state/default/pod", "delete"}, "/state/default/a"},
+		{"directory", []string{"-id", "a", "delete"}, filepath.Join(filepath.Dir(cwd), "a")},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := bundleOf(c.args, "a")
+			if err != nil || got != c.want {
+				t.Errorf("got %q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+	// containerd removes the bundle of a failed create while `delete` runs.
+	if err := os.Remove(cwd); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := bundleOf([]string{"-bundle", "/state/default/a", "delete"}, "a"); err != nil || got != "/state/default/a" {
+		t.Errorf("without a working directory: %q, %v", got, err)
+	}
+}

@@ -63,6 +63,9 @@ type Lease struct {
 type Runtime struct {
 	Path    string `json:"path"`
 	Version string `json:"version,omitempty"`
+	// Root is the directory in which it keeps its state, that of each namespace
+	// in one of its own.
+	Root string `json:"root,omitempty"`
 }
 
 // ErrNotFound says that there is no record: nothing was done, or everything is

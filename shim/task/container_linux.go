@@ -67,13 +67,13 @@ func (c *container) undo(ctx context.Context) error {
 		errs = append(errs, c.notifier.Close())
 	}
 	if c.record != nil {
-		errs = append(errs, c.record.Cleanup())
+		// A runtime that failed may have left a container.
+		errs = append(errs, c.record.StopRuntime(ctx), c.record.Cleanup())
 	}
 	if c.held != nil {
 		err := c.held.Release()
 		if errors.Is(err, pool.ErrInUse) {
-			// A runtime that failed may have left a process, which containerd's
-			// `delete` ends. Then the range is free.
+			// It is free when the last process with it has ended.
 			log.G(ctx).WithError(err).WithField("id", c.id).Warn("isolate: ids stay reserved for now")
 			err = nil
 		}

@@ -11,6 +11,7 @@ import (
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/process"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -84,7 +85,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		return nil, err
 	}
 	// record
-	if err := c.write(ns, r, bin); err != nil {
+	if err := c.write(ns, r, settings, bin); err != nil {
 		return nil, err
 	}
 	// stage
@@ -170,7 +171,11 @@ func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg con
 }
 
 // write writes the record, before the first mount.
-func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, bin runtime.Binary) error {
+func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, settings options.Settings, bin runtime.Binary) error {
+	root := settings.Runc.GetRoot()
+	if root == "" {
+		root = process.RuncRoot
+	}
 	c.record = &record.Record{
 		Version:   record.Version,
 		Namespace: ns,
@@ -179,7 +184,7 @@ func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, bin runtime.B
 		Mode:      string(c.plan.Mode),
 		Mapping:   c.plan.Mapping,
 		Rootfs:    len(r.Rootfs) > 0 || c.mapsRootfs(r.Rootfs),
-		Runtime:   record.Runtime{Path: bin.Path, Version: bin.Version},
+		Runtime:   record.Runtime{Path: bin.Path, Version: bin.Version, Root: root},
 		Cgroups:   c.cgroups,
 	}
 	if c.held != nil {

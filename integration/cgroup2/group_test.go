@@ -66,6 +66,11 @@ func TestGroups(t *testing.T) {
 				t.Errorf("%s is still there: %v", c.dir, err)
 			}
 			rig.MustMatch(t, before)
+			for line := range strings.Lines(read(t, "", n.Log)) {
+				if strings.Contains(line, "level=warning") && strings.Contains(line, "isolate:") {
+					t.Errorf("the shim warns: %s", line)
+				}
+			}
 		})
 	}
 }

@@ -29,7 +29,7 @@ import (
 // invocation is the part of the shim's command line that start and delete need.
 type invocation struct {
 	namespace, id, address, bundle, action string
-	debug                          bool
+	debug                                  bool
 }
 
 // parseInvocation reads the flags that containerd has passed to shims since

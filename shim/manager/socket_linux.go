@@ -20,6 +20,9 @@ import (
 // args are those of this process.
 func staleSockets(ctx context.Context, bundle string, args []string) []string {
 	address := socketAddress(bundle)
+	if address == "" {
+		address = usualAddress(ctx, bundle, args)
+	}
 	if address == "" || shim.CanConnect(address) {
 		return nil
 	}
@@ -47,6 +50,21 @@ func socketAddress(bundle string) string {
 		return bootstrap.Address
 	}
 	address, err := shim.ReadAddress(filepath.Join(bundle, "address"))
+	if err != nil {
+		return ""
+	}
+	return address
+}
+
+// usualAddress is where the shim of a container is reached that is in no group, on
+// a host that configures no directory for sockets. It is all there is to go by
+// when containerd has removed the bundle already, after a create that failed.
+func usualAddress(ctx context.Context, bundle string, args []string) string {
+	inv, err := parseInvocation(args)
+	if err != nil {
+		return ""
+	}
+	address, err := shim.SocketAddress(ctx, inv.address, filepath.Base(bundle), false)
 	if err != nil {
 		return ""
 	}

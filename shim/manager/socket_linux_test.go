@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -128,6 +129,25 @@ func TestSocketOfLivingShimStays(t *testing.T) {
 	removeSockets(t.Context(), staleSockets(t.Context(), dir, nil))
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestSocketsOfRemovedBundle covers a race: after a create that failed, containerd
+// removes the bundle while `delete` runs.
+func TestSocketsOfRemovedBundle(t *testing.T) {
+	t.Parallel()
+	ctx := namespaces.WithNamespace(t.Context(), "test")
+	var want []string
+	for _, debug := range []bool{false, true} {
+		a, err := shim.SocketAddress(ctx, "/c.sock", "a", debug)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, a)
+	}
+	got := staleSockets(ctx, "/nowhere/test/a", []string{"-address", "/c.sock", "-bundle", "/nowhere/test/a", "delete"})
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -66,10 +66,14 @@ func (m manager) stop(ctx context.Context, ns, id, bundle string) (shim.StopStat
 		status, stopErr := m.stopRuntime(ctx, ns, id, bundle)
 		return status, errors.Join(stopErr, err)
 	}
-	if err := errors.Join(r.StopRuntime(ctx), r.Cleanup()); err != nil {
-		return exitOf(ctx, bundle), fmt.Errorf("clean up container %q: %w", id, err)
+	if err = errors.Join(r.StopRuntime(ctx), r.Cleanup()); err != nil {
+		err = fmt.Errorf("clean up container %q: %w", id, err)
 	}
-	return exitOf(ctx, bundle), nil
+	status := exitOf(ctx, bundle)
+	if status.Pid == 0 && r.Init != nil {
+		status.Pid = r.Init.PID
+	}
+	return status, err
 }
 
 // stopRuntime makes the runtime delete the container, as upstream does, if it has

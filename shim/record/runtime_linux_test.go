@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestStopRuntime(t *testing.T) {
+	t.Parallel()
+	const deletes = "#!/bin/sh\n[ \"$*\" = \"--root $2 delete --force c1\" ] && rmdir $2/c1\n"
+	for _, c := range []struct {
+		name    string
+		program string
+		state   bool
+		err     string
+	}{
+		{"deletes", deletes, true, ""},
+		{"deletes and fails", deletes + "exit 1\n", true, ""},
+		{"nothing to delete", "#!/bin/sh\necho called\nexit 1\n", false, ""},
+		{"fails", "#!/bin/sh\necho cannot >&2\nexit 1\n", true, "cannot"},
+		{"does nothing", "#!/bin/sh\n", true, "still there"},
+		{"cannot be executed", "", true, "permission denied"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			r := sample(dir)
+			r.Runtime = Runtime{Path: filepath.Join(dir, "runtime"), Root: filepath.Join(dir, "root")}
+			mode := os.FileMode(0o700)
+			if c.program == "" {
+				mode = 0o600
+			}
+			if err := os.WriteFile(r.Runtime.Path, []byte(c.program), mode); err != nil {
+				t.Fatal(err)
+			}
+			state := filepath.Join(r.Runtime.Root, r.Namespace, r.ID)
+			if c.state {
+				if err := os.MkdirAll(state, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := r.StopRuntime(t.Context())
+			if c.err == "" {
+				if _, stat := os.Lstat(state); err != nil || !errors.Is(stat, fs.ErrNotExist) {
+					t.Errorf("%v; state: %v", err, stat)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.err) || !strings.Contains(err.Error(), r.Runtime.Path) {
+				t.Errorf("got %v, want %q", err, c.err)
+			}
+		})
+	}
+}

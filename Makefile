@@ -8,11 +8,14 @@ LDFLAGS   = -s -w -X github.com/isolate-shim/isolate/shim/version.Version=$(VERS
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags no_grpc -ldflags '$(LDFLAGS)'
 LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
+INTEGR    = $(shell $(GO) list ./integration/... | grep -v /integration/cgroup2)
+KERNEL   ?= 6.12
+VMTEST    = ISOLATE_NO_SKIP=1 $(GO) test -count=1 -timeout 15m -exec "$(CURDIR)/bin/vmrun --kernel $(KERNEL) --cgroup v2 --timeout 840 --init
 FUZZTIME ?= 10s
 PAIRS    ?= 20
 REPORT    = $(CURDIR)/bin/report
 
-.PHONY: help build test test-unit integration lint fuzz bench demo install uninstall clean
+.PHONY: help build test test-unit integration test-vm lint fuzz bench demo install uninstall clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +31,14 @@ test-unit: ## run the tests of single packages
 integration: ## run the tests that drive real containerd, runc, crun and lxcfs (needs root)
 	$(GO) run ./integration/cmd/peers
 	@mkdir -p bin && rm -f $(REPORT)
-	ISOLATE_REPORT=$(REPORT) $(GO) test -count=1 -p 1 -timeout 40m ./integration/...
+	ISOLATE_REPORT=$(REPORT) $(GO) test -count=1 -p 1 -timeout 40m $(INTEGR)
 	@cat $(REPORT)
+
+test-vm: ## test cgroup v2 under KERNEL in a virtual machine, with both cgroup drivers (needs root)
+	$(GO) build -buildvcs=false -o bin/ ./integration/cmd/vmrun
+	$(GO) run ./integration/cmd/peers containerd-2.4 runc-1.5 crun-1.21 lxcfs-6 image-inner isolate-programs
+	$(VMTEST) none --" ./integration/cgroup2
+	ISOLATE_TEST_ON_MACHINE=1 $(VMTEST) systemd --" ./integration/cgroup2
 
 lint: ## check style and correctness
 	$(GO) vet ./...

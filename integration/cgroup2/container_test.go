@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
@@ -37,7 +35,16 @@ func startNode(t *testing.T, runtime peer.Name) node {
 	t.Helper()
 	n := node{Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime}), systemd: rig.IsBare()}
 	// One range of ids only, so that all containers leave the same lock.
-	configure(t, fmt.Sprintf("[ids]\npool = [\"1900019712-1900085247\"]\n[runtime]\nsystemd_cgroup = %t\n", n.systemd))
+	// lxcfs gets the time that it needs under emulation.
+	configure(t, fmt.Sprintf(`
+[ids]
+pool = ["1900019712-1900085247"]
+[runtime]
+systemd_cgroup = %t
+[lxcfs]
+mode = "require"
+timeout_ms = 10000
+`, n.systemd))
 	n.image = n.MustImport(t, image.Inner)
 	layers, err := filepath.Glob(filepath.Join(n.Root, "io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs"))
 	if err != nil || len(layers) == 0 {
@@ -171,32 +178,6 @@ func await(t *testing.T, what string, holds func() bool) {
 	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
-// deviceNodes are what makeNodes makes. Only null may be opened.
-var deviceNodes = map[string]struct {
-	kind         uint32
-	major, minor uint32
-}{
-	"console": {unix.S_IFCHR, 5, 1}, "tty0": {unix.S_IFCHR, 4, 0}, "kmsg": {unix.S_IFCHR, 1, 11}, "mem": {unix.S_IFCHR, 1, 1},
-	"disk": {unix.S_IFBLK, 254, 0}, "null": {unix.S_IFCHR, 1, 3},
-}
-
-// makeNodes makes a directory of device nodes that everybody may open.
-func makeNodes(t *testing.T, dir string) {
-	t.Helper()
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for name, n := range deviceNodes {
-		path := filepath.Join(dir, name)
-		if err := unix.Mknod(path, n.kind, int(unix.Mkdev(n.major, n.minor))); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(path, 0o666); err != nil {
-			t.Fatal(err)
 		}
 	}
 }

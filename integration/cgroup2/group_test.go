@@ -28,11 +28,12 @@ const (
 func TestGroups(t *testing.T) {
 	for _, runtime := range []peer.Name{peer.Runc15, peer.Crun121} {
 		t.Run(string(runtime), func(t *testing.T) {
-			rig.Require(t, rig.Root, rig.FUSE, rig.CgroupV2)
+			rig.Require(t, rig.CgroupV2, rig.Root, rig.FUSE, rig.Command("ldd"), rig.Command("free"))
 			rig.LxcfsFor(t, peer.Lxcfs6, "")
 			n := startNode(t, runtime)
 			volume := t.TempDir()
 			makeNodes(t, filepath.Join(volume, "nodes"))
+			copyFree(t, volume)
 
 			// The first one leaves what is known of the runtime, and empty directories.
 			first := n.start(t, "first", nil, "sleep", "1000")
@@ -231,13 +232,14 @@ echo end reached`)
 func outerLimits(t *testing.T, c *container) {
 	got := c.exec(t, `
 grep MemTotal: /proc/meminfo
-echo free $(free -k | awk '/^Mem:/ { print $2 }')
+echo free $(`+runFree+` -k | awk '/^Mem:/ { print $2 }')
 mkdir /sys/fs/cgroup/big && echo max > /sys/fs/cgroup/big/memory.max
 sh -c 'echo $$ > /sys/fs/cgroup/big/cgroup.procs; dd if=/dev/zero of=/dev/null bs=256M count=1; echo status $?' 2>/dev/null
 rmdir /sys/fs/cgroup/big
 timeout 1 sh -c 'while :; do :; done'
 echo end reached`)
 	equal(t, "MemTotal", strings.Join(strings.Fields(got["MemTotal:"]), " "), fmt.Sprintf("%d kB", memoryLimit>>10))
+	equal(t, "free", got["free"], memoryLimit>>10)
 	equal(t, "beyond the limit", got["status"], 137)
 	if text := read(t, c.dir, "memory.events"); strings.Contains(text, "oom_kill 0") {
 		t.Errorf("memory.events: %s", text)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 const stageBare = "bare"
@@ -33,10 +31,6 @@ func IsBare() bool { return os.Getenv(stageEnv) == stageBare }
 func bare(m *testing.M) (code int, err error) {
 	if os.Geteuid() != 0 {
 		return 1, errors.New("integration tests need root")
-	}
-	// As inside of a rig, where mounts begin shared too.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
-		return 1, fmt.Errorf("share mounts: %w", err)
 	}
 	work, err := makeWork()
 	if err != nil {

@@ -23,6 +23,9 @@
 // executed later are put by runc (since 1.0) and by crun into init's group when
 // the container's own refuses them with EBUSY.
 //
+// The machine's console is denied to the group as well, because crun allows it to
+// every container: on v1 by a rule, on v2 by a program beside the runtime's.
+//
 // Not here: creating cgroups and limits (the OCI runtime), removing them (the
 // runtime; shim/record when the runtime is gone).
 package cgroup

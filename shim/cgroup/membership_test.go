@@ -156,3 +156,27 @@ func mounts(t *testing.T, table string) []*mountinfo.Info {
 	}
 	return all
 }
+
+func TestHasDevices(t *testing.T) {
+	t.Parallel()
+	for content, want := range map[string]string{
+		"0::/a\n": "unified",
+		"4:devices:/a\n3:cpu,cpuacct:/a\n0::/a\n": "devices",
+		"3:cpu,cpuacct:/a\n0::/\n":                "unified",
+		"3:cpu,cpuacct:/a\n1:name=systemd:/\n":    "",
+	} {
+		all, err := ParseMemberships(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, m := range all {
+			if hasDevices(m, all) {
+				got += m.String()
+			}
+		}
+		if got != want {
+			t.Errorf("%q: device rules are in %q, want %q", content, got, want)
+		}
+	}
+}

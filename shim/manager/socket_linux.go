@@ -15,15 +15,14 @@ import (
 	"github.com/containerd/log"
 )
 
-// staleSockets lists the sockets that the bundle's shim served: none if somebody
-// answers there, because the shim of a pod lives on after one of its containers.
-// args are those of this process.
-func staleSockets(ctx context.Context, bundle string, args []string) []string {
+// sockets lists the addresses that the bundle's shim served: the one containerd
+// knows first. args are those of this process.
+func sockets(ctx context.Context, bundle string, args []string) []string {
 	address := socketAddress(bundle)
 	if address == "" {
 		address = usualAddress(ctx, bundle, args)
 	}
-	if address == "" || shim.CanConnect(address) {
+	if address == "" {
 		return nil
 	}
 	if debug := debugAddress(ctx, bundle, address, args); debug != "" {
@@ -32,7 +31,12 @@ func staleSockets(ctx context.Context, bundle string, args []string) []string {
 	return []string{address}
 }
 
-func removeSockets(ctx context.Context, addresses []string) {
+// removeStale removes the sockets of a shim, unless it answers: that of a pod
+// lives on after one of its containers.
+func removeStale(ctx context.Context, addresses []string) {
+	if len(addresses) == 0 || shim.CanConnect(addresses[0]) {
+		return
+	}
 	for _, a := range addresses {
 		if err := shim.RemoveSocket(a); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			log.G(ctx).WithError(err).Warn("remove socket of dead shim")

@@ -99,7 +99,7 @@ func TestSocketsOfKilledShimAreRemoved(t *testing.T) {
 			own := []string{stale(t, address(c.group, false)), stale(t, address(c.group, true))}
 			other := stale(t, address("other", true))
 
-			removeSockets(ctx, staleSockets(ctx, bundle, []string{"-namespace", "test", "-address", "/c.sock", "-id", "a", "delete"}))
+			removeStale(ctx, sockets(ctx, bundle, []string{"-namespace", "test", "-address", "/c.sock", "-id", "a", "delete"}))
 			for _, path := range own {
 				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("%s: %v", path, err)
@@ -126,7 +126,7 @@ func TestSocketOfLivingShimStays(t *testing.T) {
 	}
 	defer l.Close()
 	write(t, dir, map[string]string{"address": "unix://" + path})
-	removeSockets(t.Context(), staleSockets(t.Context(), dir, nil))
+	removeStale(t.Context(), sockets(t.Context(), dir, nil))
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
 	}
@@ -145,7 +145,7 @@ func TestSocketsOfRemovedBundle(t *testing.T) {
 		}
 		want = append(want, a)
 	}
-	got := staleSockets(ctx, "/nowhere/test/a", []string{"-address", "/c.sock", "-bundle", "/nowhere/test/a", "delete"})
+	got := sockets(ctx, "/nowhere/test/a", []string{"-address", "/c.sock", "-bundle", "/nowhere/test/a", "delete"})
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -36,10 +36,11 @@ func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
 	if err != nil {
 		return shim.StopStatus{}, err
 	}
-	// First of all: after a failed create, containerd removes the bundle meanwhile.
-	sockets := staleSockets(ctx, bundle, os.Args[1:])
+	// Read now, since after a failed create containerd removes the bundle meanwhile;
+	// used last, since a shim that was killed takes a moment to be gone.
+	addresses := sockets(ctx, bundle, os.Args[1:])
 	status, err := m.stop(ctx, ns, id, bundle)
-	removeSockets(ctx, sockets)
+	removeStale(ctx, addresses)
 	return status, err
 }
 

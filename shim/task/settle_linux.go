@@ -114,7 +114,7 @@ func (c *container) delegate(ctx context.Context, pid int) {
 		_, console := c.plan.Nesting.Devices["/dev/console"]
 		report, err := cgroup.Delegate(pid, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd, Console: console})
 		if err != nil {
-			log.G(ctx).Warnf("isolate: programs inside cannot make cgroups: %v", err)
+			log.G(ctx).Warnf("isolate: the container's cgroups were not handed over in full, so programs inside may fail to make some: %v", err)
 		}
 		log.G(ctx).WithField("cgroups", report.String()).Debug("isolate: delegated")
 	}()

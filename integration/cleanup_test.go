@@ -80,9 +80,7 @@ func hostOf(t testing.TB, containerd peer.Name) host {
 			t.Logf("end of %s:\n%s", h.Log, h.since(t, max(mark, h.mark(t)-logEnd)))
 		}
 	})
-	if got := h.run(t, "first", nil, "echo", "runs").Must(t); got != "runs" {
-		t.Fatalf("first container printed %q", got)
-	}
+	h.run(t, "first", nil, "true").Must(t)
 	return h
 }
 

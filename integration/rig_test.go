@@ -206,7 +206,7 @@ func TestRigLxcfs(t *testing.T) {
 			go func() { read <- rig.Exec(t.Context(), "cat", meminfo).Err() }()
 			select {
 			case err := <-read:
-				t.Errorf("read from a stopped lxcfs: %v, want it to hang", err)
+				t.Fatalf("read from a stopped lxcfs: %v, want it to hang", err)
 			case <-time.After(300 * time.Millisecond):
 			}
 			if err := lxcfs.Cont(); err != nil {

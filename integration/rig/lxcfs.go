@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -87,8 +90,54 @@ func (l *Lxcfs) Pid() int { return l.daemon.command.Process.Pid }
 // Kill ends it without warning; its mount stays and answers ENOTCONN.
 func (l *Lxcfs) Kill() error { return l.daemon.stop(unix.SIGKILL) }
 
-// Stop makes it hang: whoever reads its files waits.
-func (l *Lxcfs) Stop() error { return l.daemon.signal(unix.SIGSTOP) }
+// stopPatience bounds how long lxcfs may take to stop: a thread does so when it
+// is scheduled, and may answer a request before.
+const stopPatience = 10 * time.Second
+
+// Stop makes it hang, which it does when Stop returns: whoever reads its files
+// waits.
+func (l *Lxcfs) Stop() error {
+	if err := l.daemon.signal(unix.SIGSTOP); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(stopPatience); ; time.Sleep(5 * time.Millisecond) {
+		stopped, err := l.stopped()
+		if err != nil {
+			return fmt.Errorf("stop lxcfs: %w", err)
+		}
+		if stopped {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("stop lxcfs: not stopped after %s", stopPatience)
+		}
+	}
+}
+
+// stopped tells whether every thread has stopped (state T of proc_pid_stat(5)).
+func (l *Lxcfs) stopped() (bool, error) {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", l.Pid()))
+	if err != nil {
+		return false, err
+	}
+	if len(stats) == 0 {
+		return false, errors.New("it has ended")
+	}
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // a thread that has ended
+		}
+		if err != nil {
+			return false, err
+		}
+		// The state follows the name, which is in parentheses.
+		if _, after, ok := strings.Cut(string(text), ") "); !ok || !strings.HasPrefix(after, "T") {
+			return false, nil
+		}
+	}
+	return true, nil
+}
 
 // Cont lets it go on after Stop.
 func (l *Lxcfs) Cont() error { return l.daemon.signal(unix.SIGCONT) }

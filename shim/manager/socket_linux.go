@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/log"
@@ -31,11 +32,25 @@ func sockets(ctx context.Context, bundle string, args []string) []string {
 	return []string{address}
 }
 
+// How long the end of a shim may take that served this container alone. containerd
+// calls delete when it has lost the connection; but a child that the shim was
+// just making, a copy of itself, keeps the listening socket for a moment longer.
+const (
+	endPause    = 10 * time.Millisecond
+	endPatience = 500 * time.Millisecond
+)
+
 // removeStale removes the sockets of a shim, unless it answers: that of a pod
-// lives on after one of its containers.
-func removeStale(ctx context.Context, addresses []string) {
-	if len(addresses) == 0 || shim.CanConnect(addresses[0]) {
+// lives on after one of its containers. own tells that the shim is named after
+// this container, so that it is about to end.
+func removeStale(ctx context.Context, addresses []string, own bool) {
+	if len(addresses) == 0 {
 		return
+	}
+	for deadline := time.Now().Add(endPatience); shim.CanConnect(addresses[0]); time.Sleep(endPause) {
+		if !own || time.Now().After(deadline) {
+			return
+		}
 	}
 	for _, a := range addresses {
 		if err := shim.RemoveSocket(a); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -43,6 +58,10 @@ func removeStale(ctx context.Context, addresses []string) {
 		}
 	}
 }
+
+// isOwn tells whether the bundle's shim is named after its container and not
+// after a group.
+func isOwn(bundle string) bool { return len(groups(bundle)) == 1 }
 
 // socketAddress reads where the bundle's shim was reached: containerd 2 writes
 // bootstrap.json, containerd 1.7 the file "address".

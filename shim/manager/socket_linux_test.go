@@ -99,7 +99,7 @@ func TestSocketsOfKilledShimAreRemoved(t *testing.T) {
 			own := []string{stale(t, address(c.group, false)), stale(t, address(c.group, true))}
 			other := stale(t, address("other", true))
 
-			removeStale(ctx, sockets(ctx, bundle, []string{"-namespace", "test", "-address", "/c.sock", "-id", "a", "delete"}))
+			removeStale(ctx, sockets(ctx, bundle, []string{"-namespace", "test", "-address", "/c.sock", "-id", "a", "delete"}), false)
 			for _, path := range own {
 				if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 					t.Errorf("%s: %v", path, err)
@@ -126,7 +126,7 @@ func TestSocketOfLivingShimStays(t *testing.T) {
 	}
 	defer l.Close()
 	write(t, dir, map[string]string{"address": "unix://" + path})
-	removeStale(t.Context(), sockets(t.Context(), dir, nil))
+	removeStale(t.Context(), sockets(t.Context(), dir, nil), false)
 	if _, err := os.Lstat(path); err != nil {
 		t.Error(err)
 	}

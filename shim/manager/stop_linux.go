@@ -38,9 +38,9 @@ func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
 	}
 	// Read now, since after a failed create containerd removes the bundle meanwhile;
 	// used last, since a shim that was killed takes a moment to be gone.
-	addresses := sockets(ctx, bundle, os.Args[1:])
+	addresses, own := sockets(ctx, bundle, os.Args[1:]), isOwn(bundle)
 	status, err := m.stop(ctx, ns, id, bundle)
-	removeStale(ctx, addresses)
+	removeStale(ctx, addresses, own)
 	return status, err
 }
 

@@ -5,7 +5,7 @@ PREFIX   ?= /usr/local
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS   = -s -w -X github.com/isolate-shim/isolate/shim/version.Version=$(VERSION) -X github.com/isolate-shim/isolate/shim/version.Revision=$(REVISION)
-BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags no_grpc -ldflags '$(LDFLAGS)'
+BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags 'no_grpc urfave_cli_no_docs' -ldflags '$(LDFLAGS)'
 LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
 INTEGR    = $(shell $(GO) list ./integration/... | grep -v /integration/cgroup2)

@@ -26,7 +26,10 @@ build: ## build the shim and isolatectl, static, into bin/
 test: test-unit integration ## run all tests; sets everything up by itself (needs root)
 
 test-unit: ## run the tests of single packages
-	$(GO) test -count=1 $(UNIT)
+	@mkdir -p bin
+	@$(GO) test -count=1 -v $(UNIT) >bin/unit.log 2>&1 || { cat bin/unit.log; exit 1; }
+	@grep -E '^(ok|\?) |--- SKIP|_test.go:[0-9]+: needs ' bin/unit.log
+	@n=$$(grep -c -e '--- SKIP' bin/unit.log); echo "unit: $$n skipped"; [ $$n = 0 ] || [ -z "$$ISOLATE_NO_SKIP" ]
 
 integration: ## run the tests that drive real containerd, runc, crun and lxcfs (needs root)
 	$(GO) run ./integration/cmd/peers

@@ -207,7 +207,7 @@ func enter(t *testing.T, p *process, wanted func(*mountinfo.Info) bool) (dirs []
 		dirs = append(dirs, dir)
 	}
 	if len(dirs) == 0 {
-		t.Skip("no such hierarchy is mounted")
+		t.Skip("needs a mounted hierarchy of cgroup v1")
 	}
 	return dirs
 }
@@ -296,13 +296,19 @@ func TestDelegateV1(t *testing.T) {
 func enable(t *testing.T) {
 	t.Helper()
 	mounts, err := mountinfo.GetMounts(v2Filter)
-	if err != nil || len(mounts) == 0 {
-		t.Skipf("no v2 hierarchy: %v", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(mounts) == 0 {
+		t.Skip("needs a mounted cgroup v2 hierarchy")
 	}
 	root := mounts[0].Mountpoint
 	controllers, err := os.ReadFile(root + "/cgroup.controllers")
-	if err != nil || len(controllers) < 2 {
-		t.Skipf("no controller on v2: %v", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(controllers) < 2 {
+		t.Skip("needs a controller on cgroup v2")
 	}
 	enabled, err := os.ReadFile(root + "/cgroup.subtree_control")
 	if err != nil {

@@ -3,6 +3,7 @@
 package manager
 
 import (
+	"errors"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -18,8 +19,11 @@ func TestExecReachesKeysOfContainerd(t *testing.T) {
 	runtime.LockOSThread() // for good: the thread ends with the test
 	session := func() int {
 		id, err := unix.KeyctlInt(unix.KEYCTL_GET_KEYRING_ID, unix.KEY_SPEC_SESSION_KEYRING, 1, 0, 0)
+		if errors.Is(err, unix.ENOSYS) {
+			t.Skip("needs a kernel with CONFIG_KEYS")
+		}
 		if err != nil {
-			t.Skipf("no keys here: %v", err)
+			t.Fatal(err)
 		}
 		return id
 	}

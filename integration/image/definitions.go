@@ -18,10 +18,15 @@ const (
 	// Demo10 and Demo60 are Demo with more layers, that many in all.
 	Demo10 Name = "image-demo-10"
 	Demo60 Name = "image-demo-60"
+	// Pause does nothing until it is told to stop, for the sandboxes of pods.
+	Pause Name = "image-pause"
 )
 
+// PauseReference is what Pause is called.
+const PauseReference = "docker.io/local/pause:1"
+
 // Default lists the images that the tests need.
-var Default = []Name{Demo, Demo10, Demo60, Inner, Docker20, Docker26, Systemd252, Systemd257}
+var Default = []Name{Demo, Demo10, Demo60, Pause, Inner, Docker20, Docker26, Systemd252, Systemd257}
 
 var list = slices.Concat(ordinary, nested)
 
@@ -55,4 +60,10 @@ var ordinary = []Definition{
 	},
 	{Name: Demo10, Reference: "local/debian:demo-10", Base: Demo, Tiny: 8},
 	{Name: Demo60, Reference: "local/debian:demo-60", Base: Demo, Tiny: 58},
+	{
+		Name: Pause, Reference: PauseReference, Suite: apt.Bookworm,
+		Layers: []Layer{{Unpacked: []string{"busybox-static"}}},
+		// A signal ends the wait, but not process 1 unless it asked for it.
+		Config: &ocispec.ImageConfig{Entrypoint: []string{"/bin/busybox", "sh", "-c", "trap 'exit 0' TERM INT; /bin/busybox sleep 2147483647 & wait"}},
+	},
 }

@@ -4,12 +4,15 @@ package peer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+
+	"golang.org/x/mod/modfile"
 
 	"github.com/isolate-shim/isolate/integration/cache"
 )
@@ -18,6 +21,9 @@ import (
 type golang struct {
 	module  string
 	version string
+	// staging is the version of the modules that the module's own go.mod replaces
+	// by directories, as that of Kubernetes does; "" if it has none.
+	staging string
 	builds  []build
 }
 
@@ -28,6 +34,8 @@ type build struct {
 	ldflags  string
 	// seccomp links libseccomp and with it all of libc, statically.
 	seccomp bool
+	// test builds the tests of the one package, as a program of its name.
+	test bool
 }
 
 const containerdModule = "github.com/containerd/containerd/v2"
@@ -52,6 +60,36 @@ var goRecipes = map[Name]golang{
 		// Without libpathrs, which no Debian release has a library of.
 		builds: []build{{packages: []string{""}, tags: "seccomp netgo osusergo urfave_cli_no_docs", seccomp: true}},
 	},
+	Docker29: {
+		module: "github.com/moby/moby/v2", version: "v2.0.0-beta.24",
+		builds: []build{{
+			packages: []string{"cmd/dockerd", "cmd/docker-proxy"},
+			ldflags:  "-X github.com/moby/moby/v2/dockerversion.Version=29.0.0-beta24",
+		}},
+	},
+	CRITools: {
+		module: "sigs.k8s.io/cri-tools", version: "v1.36.0",
+		builds: []build{{packages: []string{"cmd/crictl"}}, {packages: []string{"cmd/critest"}, test: true}},
+	},
+	CNI: {
+		module: "github.com/containernetworking/plugins", version: "v1.9.1",
+		builds: []build{{packages: []string{
+			"plugins/main/bridge", "plugins/main/loopback", "plugins/ipam/host-local", "plugins/meta/portmap", "plugins/meta/firewall",
+		}}},
+	},
+	Kubelet:      kubernetes("kubelet", "kube-proxy", "kubectl"),
+	ControlPlane: kubernetes("kube-apiserver", "kube-controller-manager", "kube-scheduler"),
+}
+
+func kubernetes(commands ...string) golang {
+	k := golang{module: "k8s.io/kubernetes", version: "v1.36.3", staging: "v0.36.3"}
+	stamp := "-X k8s.io/component-base/version.gitVersion=" + k.version + " -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"
+	b := build{ldflags: stamp}
+	for _, command := range commands {
+		b.packages = append(b.packages, "cmd/"+command)
+	}
+	k.builds = []build{b}
+	return k
 }
 
 func init() {
@@ -84,6 +122,9 @@ func (g golang) make(ctx context.Context, w cache.Work) error {
 	if err := os.WriteFile(filepath.Join(module, "go.mod"), []byte("module peer.invalid\n"), 0o644); err != nil {
 		return fmt.Errorf("make module: %w", err)
 	}
+	if err := g.replaceStaging(ctx, command); err != nil {
+		return err
+	}
 	if err := command.Run(ctx, "go", "get", g.module+"@"+g.version); err != nil {
 		return err
 	}
@@ -93,6 +134,37 @@ func (g golang) make(ctx context.Context, w cache.Work) error {
 		}
 	}
 	return nil
+}
+
+// replaceStaging gives the throw-away module the modules that have no version
+// but in the repository of the one to be built.
+func (g golang) replaceStaging(ctx context.Context, command cache.Command) error {
+	if g.staging == "" {
+		return nil
+	}
+	out, err := command.Output(ctx, "go", "mod", "download", "-json", g.module+"@"+g.version)
+	if err != nil {
+		return err
+	}
+	var downloaded struct{ GoMod string }
+	if err := json.Unmarshal([]byte(out), &downloaded); err != nil {
+		return fmt.Errorf("find go.mod of %q: %w", g.module, err)
+	}
+	text, err := os.ReadFile(downloaded.GoMod)
+	if err != nil {
+		return fmt.Errorf("find staging modules: %w", err)
+	}
+	file, err := modfile.Parse(downloaded.GoMod, text, nil)
+	if err != nil {
+		return fmt.Errorf("find staging modules: %w", err)
+	}
+	argv := []string{"go", "mod", "edit"}
+	for _, r := range file.Replace {
+		if modfile.IsDirectoryPath(r.New.Path) {
+			argv = append(argv, "-replace="+r.Old.Path+"="+r.Old.Path+"@"+g.staging)
+		}
+	}
+	return command.Run(ctx, argv...)
 }
 
 func (b build) run(ctx context.Context, command cache.Command, module, bin string) error {
@@ -109,7 +181,11 @@ func (b build) run(ctx context.Context, command cache.Command, module, bin strin
 		return fmt.Errorf("make peer: %w", err)
 	}
 	// The machine stays usable meanwhile.
-	argv := []string{"nice", "go", "build", "-trimpath", "-tags", b.tags, "-ldflags", ldflags, "-o", bin}
+	argv := []string{"nice", "go", "build"}
+	if b.test {
+		argv = []string{"nice", "go", "test", "-c"}
+	}
+	argv = append(argv, "-trimpath", "-tags", b.tags, "-ldflags", ldflags, "-o", bin)
 	for _, name := range b.packages {
 		argv = append(argv, filepath.Join(module, name))
 	}

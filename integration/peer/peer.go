@@ -35,6 +35,19 @@ const (
 	// Criu is that of Debian trixie; bookworm's 3.17 does not know the vDSO of
 	// Linux 6.18.
 	Criu Name = "criu-4"
+
+	// Docker26 has dockerd, its docker-proxy and docker-init, and the client, of
+	// Debian trixie. Docker29 has dockerd and docker-proxy alone.
+	Docker26 Name = "docker-26"
+	Docker29 Name = "docker-29"
+
+	CRITools Name = "cri-tools-1.36" // crictl and critest
+	CNI      Name = "cni-plugins"
+	Etcd     Name = "etcd-3.5" // Debian trixie
+
+	// Kubelet has kubelet, kube-proxy and kubectl, ControlPlane what they talk to.
+	Kubelet      Name = "kubelet-1.36"
+	ControlPlane Name = "control-plane-1.36"
 )
 
 // Default lists the peers that the tests need.

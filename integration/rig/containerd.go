@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
 )
 
@@ -34,7 +35,8 @@ type Config struct {
 	Programs map[string]string
 	// Snapshotter is what Import unpacks to and Run uses, overlayfs by default.
 	Snapshotter string
-	// CRI starts the Kubernetes interface.
+	// CRI starts the Kubernetes interface, with image.Pause for sandboxes; it has to
+	// be imported into the namespace k8s.io before the first.
 	CRI bool
 	// TOML is more configuration, without a version.
 	TOML string
@@ -191,9 +193,14 @@ func (n *Node) settings(extra string) (main, version string) {
 		version, n.Root, n.State, extra, strings.Join(disabled, `", "`))
 	fmt.Fprintf(&text, "[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n", n.Address, n.Address+".ttrpc")
 	if n.config.CRI {
+		if n.config.Containerd == peer.Containerd17 {
+			fmt.Fprintf(&text, "[plugins.%q]\nsandbox_image = %q\n", criTable, image.PauseReference)
+		} else {
+			fmt.Fprintf(&text, "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = %q\n[plugins.%q]\n", image.PauseReference, criTable)
+		}
 		// Where the machine's root lacks CAP_SYS_RESOURCE, no process may get a
 		// score below that of its parent.
-		fmt.Fprintf(&text, "[plugins.%q]\nrestrict_oom_score_adj = true\n", criTable)
+		text.WriteString("restrict_oom_score_adj = true\n")
 	}
 	return text.String(), version
 }

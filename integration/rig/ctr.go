@@ -75,11 +75,16 @@ func (n *Node) Ctr(ctx context.Context, args ...string) Result {
 // Import imports and unpacks an image, into the containerd namespace that ctr
 // uses by default, and returns its reference.
 func (n *Node) Import(ctx context.Context, name image.Name) (reference string, err error) {
+	return n.ImportInto(ctx, "default", name)
+}
+
+// ImportInto is Import into a containerd namespace.
+func (n *Node) ImportInto(ctx context.Context, namespace string, name image.Name) (reference string, err error) {
 	i, err := image.Get(ctx, name)
 	if err != nil {
 		return "", err
 	}
-	args := []string{"images", "import", "--snapshotter", n.config.Snapshotter}
+	args := []string{"--namespace", namespace, "images", "import", "--snapshotter", n.config.Snapshotter}
 	if n.config.Containerd != peer.Containerd17 {
 		// The transfer service, which is the default there, takes the snapshotter
 		// from its own configuration.

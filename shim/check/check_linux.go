@@ -30,11 +30,33 @@ func run(ctx context.Context, dir string, finder runtime.Finder) Report {
 		r.ok("configuration", "%s", dir)
 	}
 	kernel(&r)
-	daemons := findDaemons(ctx, &r)
-	fileSystems(&r, cfg, daemons)
+	daemons, roots := clients(ctx, &r, finder, cfg)
+	fileSystems(&r, cfg, roots)
 	ids(&r, cfg)
 	chosen := runtimes(ctx, &r, finder, cfg, daemons)
 	served(ctx, &r, cfg)
 	cgroup(&r, chosen)
 	return r
+}
+
+// clients reports on all that starts containers here, and returns the
+// containerds among it and where images are kept.
+func clients(ctx context.Context, r *Report, finder runtime.Finder, cfg config.Config) (daemons []daemon, roots []string) {
+	daemons = findDaemons(ctx, r)
+	var docker Report
+	more, within := dockers(ctx, &docker, cfg, daemons)
+	if len(daemons)+len(within) == 0 {
+		r.bad(Degraded, "containerd", "start containerd 2.0 or later, or 1.7, and check again", "it is not running, or not in this pid namespace: its defaults are assumed")
+		daemons = []daemon{idleDaemon(ctx, r)}
+	}
+	k := findKubelet(ctx)
+	for _, d := range daemons {
+		d.checkCRI(ctx, r, finder, cfg, k)
+		roots = append(roots, d.Root)
+	}
+	for _, l := range docker.Lines {
+		r.add(l)
+	}
+	podman(r)
+	return append(daemons, within...), append(roots, more...)
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
@@ -33,7 +34,7 @@ func TestResultAndExitCode(t *testing.T) {
 		code    int
 	}{
 		{nil, OK, 0},
-		{[]Result{OK, OK}, OK, 0},
+		{[]Result{OK, Note}, OK, 0},
 		{[]Result{OK, Degraded, OK}, Degraded, 1},
 		{[]Result{Degraded, Failed, OK}, Failed, 2},
 		{[]Result{Failed, Degraded}, Failed, 2},
@@ -53,6 +54,8 @@ func TestWriteText(t *testing.T) {
 	var r Report
 	r.ok("kernel", "Linux %s", "6.18")
 	r.bad(Degraded, "lxcfs", "apt-get install lxcfs", "absent")
+	r.note("CRI runtimes", "add this to the file:\n[plugins.x]\n  a = 1", "none")
+	r.ok("kernel", "Linux %s", "6.18") // said once
 	r.bad(Failed, "OCI runtime of a long name beyond forty columns", "install runc", "none")
 	var got bytes.Buffer
 	if err := r.WriteText(&got); err != nil {
@@ -75,33 +78,21 @@ func TestWriteText(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
+	at := func(config, root, address string) settings {
+		return settings{Config: config, Root: root, Address: address}
+	}
 	for _, c := range []struct {
 		name string
 		args []string
 		dump string
 		want settings
 	}{
-		{"nothing said", []string{"/usr/bin/containerd"}, "", settings{"/etc/containerd/config.toml", "/var/lib/containerd", "/run/containerd/containerd.sock", nil}},
-		{"flags", []string{"containerd", "-c", "/c.toml", "--root=/r/", "-address", "/a.sock", "--log-level", "debug"}, "", settings{"/c.toml", "/r", "/a.sock", nil}},
-		{"Docker's", []string{"containerd", "--config", "/var/run/docker/containerd/containerd.toml"}, "root = '/var/lib/docker/containerd/daemon'\n[grpc]\naddress = '/var/run/docker/containerd/containerd.sock'", settings{"/var/run/docker/containerd/containerd.toml", "/var/lib/docker/containerd/daemon", "/var/run/docker/containerd/containerd.sock", nil}},
-		{"version 4", []string{"containerd"}, "version = 4\nroot = '/r'\n[plugins.'io.containerd.server.v1.grpc']\naddress = '/x.sock'", settings{"/etc/containerd/config.toml", "/r", "/x.sock", nil}},
-		{"flags win over the file", []string{"containerd", "--root", "/var/lib/containerd"}, "root = '/other'", settings{"/etc/containerd/config.toml", "/var/lib/containerd", "/run/containerd/containerd.sock", nil}},
-		{"flag without value", []string{"containerd", "--root"}, "", settings{"/etc/containerd/config.toml", "/var/lib/containerd", "/run/containerd/containerd.sock", nil}},
-		{"options tables", []string{"containerd"}, `
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.isolate]
-runtime_type = 'io.containerd.isolate.v1'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.isolate.options]
-BinaryName = 'crun'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.plain]
-runtime_type = 'io.containerd.isolate.v1'
-options = {}
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
-runtime_type = 'io.containerd.runc.v2'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
-SystemdCgroup = true
-[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.old]
-runtime_type = 'io.containerd.isolate.v1'
-options = { Root = '/x' }`, settings{"/etc/containerd/config.toml", "/var/lib/containerd", "/run/containerd/containerd.sock", []string{"isolate", "old"}}},
+		{"nothing said", []string{"/usr/bin/containerd"}, "", at("/etc/containerd/config.toml", "/var/lib/containerd", "/run/containerd/containerd.sock")},
+		{"flags", []string{"containerd", "-c", "/c.toml", "--root=/r/", "-address", "/a.sock", "--log-level", "debug"}, "", at("/c.toml", "/r", "/a.sock")},
+		{"Docker's", []string{"containerd", "--config", "/var/run/docker/containerd/containerd.toml"}, "root = '/var/lib/docker/containerd/daemon'\n[grpc]\naddress = '/var/run/docker/containerd/containerd.sock'", at("/var/run/docker/containerd/containerd.toml", "/var/lib/docker/containerd/daemon", "/var/run/docker/containerd/containerd.sock")},
+		{"version 4", []string{"containerd"}, "version = 4\nroot = '/r'\n[plugins.'io.containerd.server.v1.grpc']\naddress = '/x.sock'", at("/etc/containerd/config.toml", "/r", "/x.sock")},
+		{"flags win over the file", []string{"containerd", "--root", "/var/lib/containerd"}, "root = '/other'", at("/etc/containerd/config.toml", "/var/lib/containerd", "/run/containerd/containerd.sock")},
+		{"flag without value", []string{"containerd", "--root"}, "", at("/etc/containerd/config.toml", "/var/lib/containerd", "/run/containerd/containerd.sock")},
 	} {
 		s, err := defaults().withArgs(c.args).withDump([]byte(c.dump))
 		if err != nil {
@@ -125,6 +116,7 @@ func TestParseVersion(t *testing.T) {
 		{"containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u1", "1.6.20~ds1", 1, 6, true},
 		{"containerd containerd.io 1.7.27 05044ec0a9a75232cad458027ca83437aae3f4da", "1.7.27", 1, 7, true},
 		{"containerd github.com/containerd/containerd/v2 2.4.2+unknown", "2.4.2+unknown", 2, 4, true},
+		{"Docker version 26.1.5+dfsg1, build 411e817", "26.1.5+dfsg1", 26, 1, true},
 		{"containerd x dev", "dev", 0, 0, false},
 		{"", "", 0, 0, false},
 	} {
@@ -146,6 +138,7 @@ func fakeProc(t *testing.T, comm, exe string, args, env []string) string {
 	for name, body := range map[string]string{
 		"comm": comm + "\n", "cmdline": strings.Join(args, "\x00") + "\x00", "environ": strings.Join(env, "\x00") + "\x00",
 		"attr/current": "snap.microk8s.daemon-containerd (enforce)\n\x00", "../self": "", "../meminfo": "",
+		"stat": "42 (a) b) S 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 250 0", "../stat": "cpu 0\nbtime 1000\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o600); err != nil {
 			t.Fatal(err)
@@ -157,7 +150,17 @@ func fakeProc(t *testing.T, comm, exe string, args, env []string) string {
 	return proc
 }
 
-func executable(t *testing.T, dir, name, body string) string {
+// only is the one process of that name.
+func only(t *testing.T, proc, comm string) process {
+	t.Helper()
+	found := processes(proc, comm)
+	if len(found) != 1 || found[0].PID != 42 {
+		t.Fatalf("processes %+v", found)
+	}
+	return found[0]
+}
+
+func script(t *testing.T, dir, name, body string) string {
 	t.Helper()
 	file := filepath.Join(dir, name)
 	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
@@ -173,21 +176,22 @@ func TestInspectDaemon(t *testing.T) {
 	if err := os.WriteFile(conf, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	exe := executable(t, dir, "containerd", `case "$*" in
+	exe := script(t, dir, "containerd", `case "$*" in
 --version) echo containerd github.com/containerd/containerd/v2 v2.4.2 x ;;
 "--config `+conf+` config dump") echo 'root = "/srv/containerd"' ;;
 *) exit 1 ;;
 esac`)
 	proc := fakeProc(t, "containerd", exe, []string{"containerd", "--config", conf}, []string{"A=b", "PATH=/x:/y"})
-	if got := pids(proc, "containerd"); !slices.Equal(got, []string{"42"}) {
-		t.Fatalf("processes %v", got)
-	}
-	d, err := inspectDaemon(t.Context(), proc, "42")
+	d, err := inspectDaemon(t.Context(), only(t, proc, "containerd"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := daemon{
-		PID: 42, Exe: exe, Path: "/x:/y", Version: "containerd github.com/containerd/containerd/v2 v2.4.2 x",
+		process: process{
+			PID: 42, Parent: 7, Exe: exe, Args: []string{"containerd", "--config", conf}, Path: "/x:/y", proc: filepath.Join(proc, "42"),
+			Started: time.Unix(1000, 0).Add(2500 * time.Millisecond),
+		},
+		Version:  "containerd github.com/containerd/containerd/v2 v2.4.2 x",
 		Label:    "snap.microk8s.daemon-containerd (enforce)",
 		settings: settings{Config: conf, Root: "/srv/containerd", Address: "/run/containerd/containerd.sock"},
 	}
@@ -195,8 +199,8 @@ esac`)
 		t.Errorf("got  %+v\nwant %+v", d, want)
 	}
 
-	other := executable(t, dir, "other", "echo something else")
-	if _, err := inspectDaemon(t.Context(), fakeProc(t, "containerd", other, nil, nil), "42"); err == nil {
+	other := script(t, dir, "other", "echo something else")
+	if _, err := inspectDaemon(t.Context(), only(t, fakeProc(t, "containerd", other, nil, nil), "containerd")); err == nil {
 		t.Error("another program was taken for containerd")
 	}
 }
@@ -204,7 +208,11 @@ esac`)
 func TestDaemonLines(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	d := daemon{PID: 7, Path: dir, settings: settings{Address: dir + "/no.sock"}}
+	conf := filepath.Join(dir, "c.toml")
+	if err := os.WriteFile(conf, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := daemon{process: process{PID: 7, Path: dir}, settings: settings{Address: dir + "/no.sock"}}
 	for _, c := range []struct {
 		name string
 		edit func(*daemon)
@@ -214,7 +222,8 @@ func TestDaemonLines(t *testing.T) {
 		{"odd version", func(d *daemon) { d.Version = "containerd x dev" }, Line{"containerd, process 7", Degraded, "not understood", "containerd 2.0"}},
 		{"does not answer", func(d *daemon) { d.Version = "containerd x v2.4.2" }, Line{"containerd, process 7", Failed, "no.sock", "restart"}},
 		{"confined", func(d *daemon) { d.Label = "snap.x (enforce)" }, Line{"containerd, process 7", Degraded, "snap.x (enforce)", "unconfined"}},
-		{"options table", func(d *daemon) { d.Tables = []string{"isolate"} }, Line{"containerd, process 7", Degraded, "hostUsers: false", "options table"}},
+		{"changed since", func(d *daemon) { d.Config, d.Started = conf, time.Unix(1000, 0) }, Line{"containerd, process 7", Degraded, conf + " was changed", "restart"}},
+		{"import changed since", func(d *daemon) { d.Imports, d.Started = []string{dir + "/*.toml"}, time.Unix(1000, 0) }, Line{"containerd, process 7", Degraded, conf + " was changed", "restart"}},
 		{"no shim", func(*daemon) {}, Line{"shim", Failed, "is not in " + dir, "install"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -245,8 +254,8 @@ func TestCheckShim(t *testing.T) {
 		{"broken", "exit 1", false, Failed},
 	} {
 		dir := t.TempDir()
-		executable(t, dir, shimName, c.body)
-		d := daemon{Path: "/nowhere:" + dir}
+		script(t, dir, shimName, c.body)
+		d := daemon{process: process{Path: "/nowhere:" + dir}}
 		if c.beside {
 			d.Path, d.Exe = "/nowhere", filepath.Join(dir, "containerd")
 		}
@@ -298,7 +307,7 @@ func TestRunAnswersEverything(t *testing.T) {
 		t.Fatal("no lines")
 	}
 	for _, l := range r.Lines {
-		if l.What == "" || l.Reason == "" || (l.Result == OK) != (l.Fix == "") {
+		if l.What == "" || l.Reason == "" || l.Result != Note && (l.Result == OK) != (l.Fix == "") {
 			t.Errorf("incomplete: %+v", l)
 		}
 	}

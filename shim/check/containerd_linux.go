@@ -3,17 +3,18 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/shim/version"
 )
 
@@ -24,36 +25,40 @@ const shimName = "containerd-shim-isolate-v1"
 // defaults of one if none runs.
 func findDaemons(ctx context.Context, r *Report) []daemon {
 	var found []daemon
-	for _, pid := range pids("/proc", "containerd") {
-		d, err := inspectDaemon(ctx, "/proc", pid)
+	for _, p := range processes("/proc", "containerd") {
+		if p.Rootless {
+			r.note(fmt.Sprintf("containerd, process %d", p.PID), "", "rootless: it cannot use the shim, which needs root")
+			continue
+		}
+		d, err := inspectDaemon(ctx, p)
 		if err != nil {
 			continue // it has ended, or is another program of that name
 		}
 		found = append(found, d)
 		d.check(ctx, r)
 	}
-	if len(found) == 0 {
-		d := daemon{settings: defaults(), Path: os.Getenv("PATH")}
-		r.bad(Degraded, "containerd", "start containerd 2.0 or later, or 1.7, and check again", "it is not running, or not in this pid namespace: its defaults are assumed")
-		d.checkShim(ctx, r)
-		return []daemon{d}
-	}
 	return found
 }
 
-func inspectDaemon(ctx context.Context, proc, pid string) (daemon, error) {
-	dir := filepath.Join(proc, pid)
-	d := daemon{}
-	var err error
-	if d.PID, err = strconv.Atoi(pid); err != nil {
-		return d, err
+// idleDaemon is what a containerd would be that does not run, by its
+// configuration at the usual place.
+func idleDaemon(ctx context.Context, r *Report) daemon {
+	d := daemon{process: process{Path: os.Getenv("PATH")}, settings: defaults()}
+	if data, err := os.ReadFile(d.Config); err == nil {
+		s, err := d.withDump(data)
+		if err != nil {
+			r.bad(Degraded, "containerd", "correct it", "%s: %v", d.Config, err)
+		} else {
+			d.settings = s.withArgs(nil)
+		}
 	}
-	// The link stays good for executing when the file has been replaced.
-	link := filepath.Join(dir, "exe")
-	if d.Exe, err = os.Readlink(link); err != nil {
-		return d, err
-	}
-	printed, err := output(ctx, link, "--version")
+	d.checkShim(ctx, r)
+	return d
+}
+
+func inspectDaemon(ctx context.Context, p process) (daemon, error) {
+	d := daemon{process: p}
+	printed, err := p.run(ctx, "--version")
 	if err != nil {
 		return d, err
 	}
@@ -62,40 +67,45 @@ func inspectDaemon(ctx context.Context, proc, pid string) (daemon, error) {
 		return d, fmt.Errorf("%q is not containerd", d.Exe)
 	}
 	d.Version = line
-	args, err := nulls(filepath.Join(dir, "cmdline"))
-	if err != nil {
-		return d, err
-	}
-	env, err := nulls(filepath.Join(dir, "environ"))
-	if err != nil {
-		return d, err
-	}
-	for _, e := range env {
-		if p, ok := strings.CutPrefix(e, "PATH="); ok {
-			d.Path = p
-		}
-	}
-	if label, err := os.ReadFile(filepath.Join(dir, "attr/current")); err == nil {
+	if label, err := os.ReadFile(filepath.Join(p.proc, "attr/current")); err == nil {
 		d.Label = strings.Trim(string(label), "\x00\n")
 	}
-	d.settings = defaults().withArgs(args)
+	d.settings = defaults().withArgs(p.Args)
 	// A containerd that cannot print its configuration is taken to run on its
 	// command line and defaults.
 	dumpArgs := []string{"config", "dump"}
 	if _, err := os.Stat(d.Config); err == nil {
 		dumpArgs = append([]string{"--config", d.Config}, dumpArgs...)
 	}
-	if dumped, err := output(ctx, link, dumpArgs...); err == nil {
+	if dumped, err := p.run(ctx, dumpArgs...); err == nil {
 		if s, err := d.withDump(dumped); err == nil {
-			d.settings = s.withArgs(args) // which wins, as in containerd
+			d.settings = s.withArgs(p.Args) // which wins, as in containerd
 		}
 	}
 	return d, nil
 }
 
+// who names the daemon in a report.
+func (d daemon) who() string {
+	if d.PID == 0 {
+		return d.Config
+	}
+	return fmt.Sprintf("process %d", d.PID)
+}
+
+// major is the first number of the version. One that does not run is taken to be
+// of today.
+func (d daemon) major() int {
+	_, major, _, ok := parseVersion(d.Version)
+	if !ok {
+		return 2
+	}
+	return major
+}
+
 // check reports on one running containerd.
 func (d daemon) check(ctx context.Context, r *Report) {
-	what := fmt.Sprintf("containerd, process %d", d.PID)
+	what := "containerd, " + d.who()
 	v, major, minor, ok := parseVersion(d.Version)
 	switch {
 	case !ok:
@@ -112,40 +122,161 @@ func (d daemon) check(ctx context.Context, r *Report) {
 	if strings.HasSuffix(d.Label, "(enforce)") {
 		r.bad(Degraded, what, "run containerd unconfined: not from a strict snap", "confined by AppArmor as %s, which may deny mounts and file locks to the shim", d.Label)
 	}
-	if len(d.Tables) > 0 {
-		r.bad(Degraded, what, "remove the options table and put its settings into /etc/isolate/config.toml",
-			"CRI runtime %s has an options table: containerd then fails to start pods with hostUsers: false", strings.Join(d.Tables, ", "))
+	if changed := d.changed(); changed != "" {
+		r.bad(Degraded, what, "restart it; what runs goes on", "%s was changed after it was started, and is not in effect", changed)
 	}
 	d.checkShim(ctx, r)
 }
 
-// checkShim reports whether containerd finds the shim: on its PATH, else beside
-// its own program.
-func (d daemon) checkShim(ctx context.Context, r *Report) {
-	const what = "shim"
-	const fix = "install " + shimName + " into a directory of containerd's PATH, such as /usr/local/bin, or start containerd with that directory in PATH"
+// changed is a configuration file that is newer than the process, "" for none.
+func (d daemon) changed() string {
+	files := []string{d.Config}
+	for _, pattern := range d.Imports {
+		if !filepath.IsAbs(pattern) {
+			pattern = filepath.Join(filepath.Dir(d.Config), pattern)
+		}
+		more, err := filepath.Glob(pattern)
+		if err == nil {
+			files = append(files, more...)
+		}
+	}
+	for _, file := range files {
+		if d.older(file) {
+			return file
+		}
+	}
+	return ""
+}
+
+// findShim returns the program that containerd starts for the shim's name: from
+// its PATH, else from beside its own program.
+func (d daemon) findShim() (string, error) {
 	dirs := filepath.SplitList(d.Path)
 	if d.Exe != "" {
 		dirs = append(dirs, filepath.Dir(d.Exe))
 	}
 	for _, dir := range dirs {
-		file := filepath.Join(dir, shimName)
-		if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-			continue
+		if file := filepath.Join(dir, shimName); executable(file) == nil {
+			return file, nil
 		}
-		printed, err := output(ctx, file, "-v")
-		said := strings.TrimSpace(string(printed))
-		switch {
-		case err != nil:
-			r.bad(Failed, what, "install it again", "%s: %v", file, err)
-		case said != version.String():
-			r.bad(Degraded, what, "install shim and isolatectl of one version", "%s is %s, this is %s", file, said, version.String())
-		default:
-			r.ok(what, "%s is %s", file, said)
-		}
+	}
+	return "", fmt.Errorf("%s is not in %s", shimName, strings.Join(dirs, ":"))
+}
+
+// checkShim reports whether containerd finds the shim.
+func (d daemon) checkShim(ctx context.Context, r *Report) {
+	const what = "shim"
+	file, err := d.findShim()
+	if err != nil {
+		r.bad(Failed, what, "install "+shimName+" into a directory of containerd's PATH, such as /usr/local/bin, or start containerd with that directory in PATH", "%v", err)
 		return
 	}
-	r.bad(Failed, what, fix, "%s is not in %s", shimName, strings.Join(dirs, ":"))
+	printed, err := output(ctx, file, file, "-v")
+	said := strings.TrimSpace(string(printed))
+	switch {
+	case err != nil:
+		r.bad(Failed, what, "install it again", "%s: %v", file, err)
+	case said != version.String():
+		r.bad(Degraded, what, "install shim and isolatectl of one version", "%s is %s, this is %s", file, said, version.String())
+	default:
+		r.ok(what, "%s is %s", file, said)
+	}
+}
+
+// checkCRI reports on the handlers of containerd's Kubernetes interface, or how
+// to add one.
+func (d daemon) checkCRI(ctx context.Context, r *Report, finder runtime.Finder, cfg config.Config, k kubelet) {
+	if d.CRI.Off && !k.Found {
+		return
+	}
+	systemd := systemdRuns()
+	s := surroundings{
+		Who: d.who(), Config: cfg, Snapshotter: d.CRI.Snapshotter, HostSystemd: systemd,
+		Driver: k.driver(d.major(), d.CRI.driver(systemd)),
+	}
+	any := false
+	for _, h := range d.CRI.Handlers {
+		h.Path = resolved(h.Path)
+		if !h.ours() {
+			continue
+		}
+		any = true
+		if s.Shim, s.ShimErr = h.Path, nil; h.Path != "" {
+			s.ShimErr = executable(h.Path)
+		} else {
+			s.Shim, s.ShimErr = d.findShim()
+		}
+		bin, err := finder.Find(ctx, text(h.Options, "BinaryName"), cfg.Runtime.Binary, d.Path)
+		s.Runtime, s.RuntimeErr = bin.String(), err
+		r.Lines = append(r.Lines, h.judge(s)...)
+	}
+	what := "CRI runtimes, " + d.who()
+	fix := stanza(d.Config, fileVersion(d.Config), d.major())
+	switch {
+	case d.CRI.Off:
+		r.bad(Degraded, what, "remove it from disabled_plugins of "+d.Config+" and restart containerd", "a kubelet runs here, and containerd's Kubernetes interface is disabled")
+	case len(d.CRI.Misplaced) > 0:
+		r.bad(Degraded, what, fix, "%s is configured in a table that containerd %d does not read", d.CRI.Misplaced[0].Name, d.major())
+	case any:
+	case k.Found:
+		r.bad(Degraded, what, fix, "none starts the shim, so that pods cannot use it")
+	default:
+		r.note(what, fix, "none starts the shim; only Kubernetes needs one")
+	}
+}
+
+// resolved is where a path leads, or the path itself if that cannot be told.
+func resolved(path string) string {
+	if path == "" || isShim(path) {
+		return path
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil && isShim(target) {
+		return target
+	}
+	return path
+}
+
+// fileVersion is the version that a configuration file of containerd has, 0 if
+// there is no file, and 1 if it does not say.
+func fileVersion(file string) int {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	head := struct{ Version int }{1}
+	if err := toml.Unmarshal(data, &head); err != nil {
+		return 1
+	}
+	return head.Version
+}
+
+// systemdRuns tells whether systemd manages this host (sd_booted(3)).
+func systemdRuns() bool {
+	info, err := os.Lstat("/run/systemd/system")
+	return err == nil && info.IsDir()
+}
+
+// findKubelet looks for a kubelet, also for those inside of k3s and MicroK8s.
+func findKubelet(ctx context.Context) kubelet {
+	for _, p := range processes("/proc", "kubelet", "k3s-server", "k3s-agent", "kubelite") {
+		k := kubelet{Found: true}
+		if filepath.Base(p.Exe) != "kubelet" {
+			return k
+		}
+		if printed, err := p.run(ctx, "--version"); err == nil {
+			k.Version = strings.TrimSpace(string(printed))
+		}
+		file, driver := kubeletFlags(p.Args)
+		k.Driver = driver
+		if data, err := os.ReadFile(file); err == nil && k.Driver == "" {
+			k.Driver = kubeletDriver(string(data))
+		}
+		if k.Driver == "" {
+			k.Driver = "cgroupfs"
+		}
+		return k
+	}
+	return kubelet{}
 }
 
 // answers tells whether somebody accepts connections on a socket.
@@ -156,26 +287,4 @@ func answers(ctx context.Context, address string) error {
 		return err
 	}
 	return conn.Close()
-}
-
-// output runs a program of the host that is known to end.
-func output(ctx context.Context, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = time.Second
-	return cmd.Output()
-}
-
-// nulls reads a file of strings that end with a NUL byte.
-func nulls(file string) ([]string, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for part := range bytes.SplitSeq(bytes.TrimRight(data, "\x00"), []byte{0}) {
-		out = append(out, string(part))
-	}
-	return out, nil
 }

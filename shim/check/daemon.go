@@ -3,6 +3,7 @@
 package check
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,9 +14,7 @@ import (
 
 // daemon is a containerd.
 type daemon struct {
-	PID     int    // 0 if none runs and these are the defaults
-	Exe     string // where its program is
-	Path    string // its PATH
+	process
 	Version string // as it prints it
 	Label   string // of the security module
 	settings
@@ -26,14 +25,27 @@ type settings struct {
 	Config  string // file
 	Root    string
 	Address string
-	// Tables are the CRI runtimes of isolate that have an options table.
-	Tables []string
+	Imports []string // patterns of further files
+	CRI     cri
+}
+
+// cri is the Kubernetes interface of a containerd.
+type cri struct {
+	Off      bool
+	Handlers []handler // by name
+	Default  string    // name of the handler of pods that name none
+	// Snapshotter is the one of handlers that name none.
+	Snapshotter string
+	// Misplaced are handlers in a table that this version does not read.
+	Misplaced []handler
 }
 
 // defaults are containerd's.
 func defaults() settings {
-	return settings{Config: "/etc/containerd/config.toml", Root: "/var/lib/containerd", Address: "/run/containerd/containerd.sock"}
+	return settings{Config: "/etc/containerd/config.toml", Root: "/var/lib/containerd", Address: defaultAddress}
 }
+
+const defaultAddress = "/run/containerd/containerd.sock"
 
 // withArgs layers containerd's command line over s.
 func (s settings) withArgs(args []string) settings {
@@ -62,11 +74,22 @@ func (s settings) withArgs(args []string) settings {
 // dump is what `containerd config dump` prints, in the versions 2 to 4 of the
 // file: those of containerd 1.7 to 2.4.
 type dump struct {
-	Root string
-	GRPC struct{ Address string }
+	Version         int
+	Root            string
+	Imports         []string
+	DisabledPlugins []string `toml:"disabled_plugins"`
+	GRPC            struct{ Address string }
 
 	Plugins map[string]map[string]any
 }
+
+// The tables of the Kubernetes interface: containerd 2 has its own for images
+// and runtimes, and reads the old one from files of version 2 alone.
+const (
+	oldCRI     = "io.containerd.grpc.v1.cri"
+	criRuntime = "io.containerd.cri.v1.runtime"
+	criImages  = "io.containerd.cri.v1.images"
+)
 
 // withDump layers the effective configuration file over s.
 func (s settings) withDump(data []byte) (settings, error) {
@@ -80,20 +103,52 @@ func (s settings) withDump(data []byte) (settings, error) {
 	if d.GRPC.Address != "" {
 		s.Address = d.GRPC.Address
 	}
-	if a, ok := d.Plugins["io.containerd.server.v1.grpc"]["address"].(string); ok && a != "" {
+	if a := text(d.Plugins["io.containerd.server.v1.grpc"], "address"); a != "" {
 		s.Address = a // version 4
 	}
-	for _, plugin := range []string{"io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"} {
-		runtimes := table(table(d.Plugins[plugin], "containerd"), "runtimes")
-		for name := range runtimes {
-			rt := table(runtimes, name)
-			if rt["runtime_type"] == runtimeName && len(table(rt, "options")) > 0 {
-				s.Tables = append(s.Tables, name)
-			}
+	s.Imports = d.Imports
+	s.CRI = d.cri()
+	return s, nil
+}
+
+func (d dump) cri() cri {
+	var c cri
+	for _, name := range []string{"cri", oldCRI, criRuntime} {
+		c.Off = c.Off || slices.Contains(d.DisabledPlugins, name)
+	}
+	read, other := oldCRI, criRuntime
+	images := table(d.Plugins[oldCRI], "containerd")
+	if d.Version > 2 {
+		read, other = criRuntime, oldCRI
+		images = d.Plugins[criImages]
+	}
+	c.Snapshotter = text(images, "snapshotter")
+	c.Default = text(table(d.Plugins[read], "containerd"), "default_runtime_name")
+	c.Handlers = handlers(d.Plugins[read])
+	for _, h := range handlers(d.Plugins[other]) {
+		// A file of version 2 that containerd 2 has read shows in both.
+		if h.ours() && !slices.ContainsFunc(c.Handlers, func(r handler) bool { return r.Name == h.Name }) {
+			c.Misplaced = append(c.Misplaced, h)
 		}
 	}
-	slices.Sort(s.Tables)
-	return s, nil
+	return c
+}
+
+// handlers are the runtimes in a table of the Kubernetes interface.
+func handlers(plugin map[string]any) []handler {
+	runtimes := table(table(plugin, "containerd"), "runtimes")
+	var found []handler
+	for _, name := range slices.Sorted(maps.Keys(runtimes)) {
+		rt := table(runtimes, name)
+		if rt == nil {
+			continue
+		}
+		found = append(found, handler{
+			Name: name, Type: text(rt, "runtime_type"), Path: text(rt, "runtime_path"),
+			Snapshotter: text(rt, "snapshotter"), Annotations: texts(rt, "pod_annotations"), Options: table(rt, "options"),
+		})
+	}
+	return found
 }
 
 // runtimeName is how containerd knows the shim.
@@ -108,6 +163,30 @@ func table(t map[string]any, key string) map[string]any {
 	return sub
 }
 
+// text is a string in a table, "" if it is not there or not a string.
+func text(t map[string]any, key string) string {
+	s, ok := t[key].(string)
+	if !ok {
+		return ""
+	}
+	return s
+}
+
+// texts are the strings of an array in a table.
+func texts(t map[string]any, key string) []string {
+	list, ok := t[key].([]any)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, v := range list {
+		if s, ok := v.(string); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // parseVersion finds the version in what `containerd --version` prints:
 // "containerd github.com/containerd/containerd/v2 v2.4.2 <revision>". It returns
 // the major and minor numbers as well, and false if there are none.
@@ -116,12 +195,18 @@ func parseVersion(line string) (version string, major, minor int, ok bool) {
 	if len(fields) < 3 {
 		return "", 0, 0, false
 	}
-	version = fields[2]
-	numbers := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
-	if len(numbers) < 2 {
-		return version, 0, 0, false
+	version = strings.TrimSuffix(fields[2], ",")
+	major, minor, ok = numbers(version)
+	return version, major, minor, ok
+}
+
+// numbers are the first two of a version, such as "v2.4.2" or "26.1.5+dfsg1".
+func numbers(version string) (major, minor int, ok bool) {
+	parts := strings.SplitN(strings.TrimPrefix(version, "v"), ".", 3)
+	if len(parts) < 2 {
+		return 0, 0, false
 	}
-	major, err1 := strconv.Atoi(numbers[0])
-	minor, err2 := strconv.Atoi(numbers[1])
-	return version, major, minor, err1 == nil && err2 == nil
+	major, err1 := strconv.Atoi(parts[0])
+	minor, err2 := strconv.Atoi(parts[1])
+	return major, minor, err1 == nil && err2 == nil
 }

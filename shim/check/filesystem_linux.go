@@ -19,13 +19,8 @@ import (
 var volumeDirs = []string{"/etc", "/run", "/var/lib/docker", "/var/lib/kubelet"}
 
 // fileSystems checks that images and volumes can be idmapped where they are.
-func fileSystems(r *Report, cfg config.Config, daemons []daemon) {
-	var roots []string
-	for _, d := range daemons {
-		if !slices.Contains(roots, d.Root) {
-			roots = append(roots, d.Root)
-		}
-	}
+func fileSystems(r *Report, cfg config.Config, roots []string) {
+	roots = slices.Compact(slices.Sorted(slices.Values(roots)))
 	for _, root := range roots {
 		what := "images in " + root
 		dir := existing(root)
@@ -34,7 +29,7 @@ func fileSystems(r *Report, cfg config.Config, daemons []daemon) {
 			r.ok(what, "can be idmapped")
 			overlay(r, cfg, root, dir)
 		case errors.Is(err, idmap.ErrNotSupported):
-			r.bad(Failed, what, "move containerd's root to ext4, xfs, btrfs or another file system that can be idmapped (root in containerd's configuration)", "%v", err)
+			r.bad(Failed, what, "move it to ext4, xfs, btrfs or another file system that can be idmapped (root in containerd's configuration, data-root in Docker's)", "%v", err)
 		default:
 			r.bad(Failed, what, "run it with all of root's capabilities, outside of containers", "%v", err)
 		}

@@ -4,7 +4,6 @@ package check
 
 import (
 	"context"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -53,12 +52,8 @@ const lxcfsOptions = "-l --enable-cfs --enable-pidfd"
 // missingOptions returns the options that the running lxcfs was not started
 // with; none if no lxcfs is seen, as when it runs in another pid namespace.
 func missingOptions(proc string) []string {
-	for _, pid := range pids(proc, "lxcfs") {
-		line, err := os.ReadFile(filepath.Join(proc, pid, "cmdline"))
-		if err != nil {
-			continue
-		}
-		return optionsNotIn(strings.Split(strings.TrimRight(string(line), "\x00"), "\x00"))
+	for _, p := range processes(proc, "lxcfs") {
+		return optionsNotIn(p.Args)
 	}
 	return nil
 }

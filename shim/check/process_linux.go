@@ -3,28 +3,200 @@
 package check
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
-// pids returns the processes with a command name (/proc/<pid>/comm), as the
-// names of their directories. Processes that end meanwhile are left out.
-func pids(proc, comm string) []string {
+// process is a daemon of this host.
+type process struct {
+	PID    int
+	Parent int
+	Exe    string // where its program is
+	Args   []string
+	Path   string // its PATH
+	// Rootless is set if it runs in a user namespace other than ours, or as
+	// somebody other than root.
+	Rootless bool
+	// Started is when; zero if that is not known.
+	Started time.Time
+
+	proc string // of proc_pid(5)
+}
+
+// processes returns the host's processes with one of the command names
+// (/proc/<pid>/comm). Those that end meanwhile are left out, and so are those in
+// another pid namespace: a container's daemons are not the host's clients.
+func processes(proc string, comms ...string) []process {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return nil
 	}
-	var found []string
+	var found []process
 	for _, e := range entries {
-		if _, err := strconv.Atoi(e.Name()); err != nil {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
 			continue
 		}
 		name, err := os.ReadFile(filepath.Join(proc, e.Name(), "comm"))
-		if err == nil && strings.TrimSpace(string(name)) == comm {
-			found = append(found, e.Name())
+		if err != nil || !slices.Contains(comms, strings.TrimSpace(string(name))) {
+			continue
+		}
+		p := process{PID: pid, proc: filepath.Join(proc, e.Name())}
+		if p.shares(proc, "pid") && p.read(proc) == nil {
+			found = append(found, p)
 		}
 	}
+	slices.SortFunc(found, func(a, b process) int { return a.PID - b.PID })
 	return found
+}
+
+// shares tells whether the process is in our own namespace of that kind.
+func (p process) shares(proc, kind string) bool {
+	ours, _ := os.Readlink(filepath.Join(proc, "self/ns", kind)) // "" if there are none
+	theirs, err := os.Readlink(filepath.Join(p.proc, "ns", kind))
+	return ours == theirs && (err == nil || ours == "")
+}
+
+func (p *process) read(proc string) error {
+	var err error
+	if p.Exe, err = os.Readlink(filepath.Join(p.proc, "exe")); err != nil {
+		return err
+	}
+	if p.Args, err = nulls(filepath.Join(p.proc, "cmdline")); err != nil {
+		return err
+	}
+	env, err := nulls(filepath.Join(p.proc, "environ"))
+	if err != nil {
+		return err
+	}
+	for _, e := range env {
+		if path, ok := strings.CutPrefix(e, "PATH="); ok {
+			p.Path = path
+		}
+	}
+	info, err := os.Stat(p.proc)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	p.Rootless = !p.shares(proc, "user") || ok && owner.Uid != 0
+	stat, err := os.ReadFile(filepath.Join(p.proc, "stat"))
+	if err != nil {
+		return nil //nolint:nilerr // without a parent and a time
+	}
+	boot, err := os.ReadFile(filepath.Join(proc, "stat"))
+	if err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	p.Parent, p.Started = parseStat(string(stat), string(boot))
+	return nil
+}
+
+// parseStat reads the parent and the start time from /proc/<pid>/stat, which
+// counts in hundredths of a second since the boot time that /proc/stat tells.
+func parseStat(stat, boot string) (parent int, started time.Time) {
+	// The name, which may hold anything, ends with the last parenthesis.
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 20 {
+		return 0, time.Time{}
+	}
+	parent, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return 0, time.Time{}
+	}
+	ticks, err := strconv.ParseUint(fields[19], 10, 48)
+	if err != nil {
+		return parent, time.Time{}
+	}
+	for line := range strings.Lines(boot) {
+		if text, ok := strings.CutPrefix(line, "btime "); ok {
+			if sec, err := strconv.ParseInt(strings.TrimSpace(text), 10, 48); err == nil {
+				return parent, time.Unix(sec, 0).Add(time.Duration(ticks) * 10 * time.Millisecond) //nolint:gosec // 48 bits
+			}
+		}
+	}
+	return parent, time.Time{}
+}
+
+// older tells whether the process is older than a file, by more than the
+// rounding of both.
+func (p process) older(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && !p.Started.IsZero() && info.ModTime().After(p.Started.Add(3*time.Second))
+}
+
+var errForeign = errors.New("its program is not one of this host")
+
+// run runs the program of the process, under the name it was started with: some
+// are several programs in one. A program that a container could have put there
+// is not run: it must be in our mount namespace, or the same file there. The
+// link in /proc stays good when the file was replaced.
+func (p process) run(ctx context.Context, args ...string) ([]byte, error) {
+	link := filepath.Join(p.proc, "exe")
+	if p.Rootless {
+		return nil, errForeign
+	}
+	if !p.shares(filepath.Dir(p.proc), "mnt") {
+		theirs, err1 := os.Stat(link)
+		ours, err2 := os.Stat(p.Exe)
+		if err := errors.Join(err1, err2); err != nil || !os.SameFile(theirs, ours) {
+			return nil, errForeign
+		}
+	}
+	name := link
+	if len(p.Args) > 0 {
+		name = p.Args[0]
+	}
+	return output(ctx, link, name, args...)
+}
+
+// output runs a program of the host that is known to end.
+func output(ctx context.Context, file, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, file, args...)
+	cmd.Args[0] = name
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", file, err)
+	}
+	return out, nil
+}
+
+// executable tells why a file cannot be executed, nil if it can.
+func executable(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", file)
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is not executable", file)
+	}
+	return nil
+}
+
+// nulls reads a file of strings that end with a NUL byte.
+func nulls(file string) ([]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for part := range bytes.SplitSeq(bytes.TrimRight(data, "\x00"), []byte{0}) {
+		out = append(out, string(part))
+	}
+	return out, nil
 }

@@ -5,6 +5,7 @@ package check
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,8 @@ type Result string
 const (
 	// OK means that everything works.
 	OK Result = "ok"
+	// Note means that nothing is amiss, and that there is something to know.
+	Note Result = "note"
 	// Degraded means that containers run without something.
 	Degraded Result = "degraded"
 	// Failed means that containers cannot run.
@@ -29,7 +32,7 @@ type Line struct {
 	Result Result `json:"result"`
 	// Reason is what was found.
 	Reason string `json:"reason,omitempty"`
-	// Fix is what to do about it; only if Result is not OK.
+	// Fix is what to do about it; none if Result is OK. It may have several lines.
 	Fix string `json:"fix,omitempty"`
 }
 
@@ -47,7 +50,7 @@ func (r Report) Result() Result {
 			return Failed
 		case Degraded:
 			worst = Degraded
-		case OK:
+		case OK, Note:
 		}
 	}
 	return worst
@@ -66,12 +69,23 @@ func (r Report) ExitCode() int {
 	}
 }
 
+// add adds a line, unless it is there: two daemons may have the same to tell.
+func (r *Report) add(l Line) {
+	if !slices.Contains(r.Lines, l) {
+		r.Lines = append(r.Lines, l)
+	}
+}
+
 func (r *Report) ok(what, format string, args ...any) {
-	r.Lines = append(r.Lines, Line{What: what, Result: OK, Reason: fmt.Sprintf(format, args...)})
+	r.add(Line{What: what, Result: OK, Reason: fmt.Sprintf(format, args...)})
+}
+
+func (r *Report) note(what, fix, format string, args ...any) {
+	r.bad(Note, what, fix, format, args...)
 }
 
 func (r *Report) bad(result Result, what, fix, format string, args ...any) {
-	r.Lines = append(r.Lines, Line{What: what, Result: result, Reason: fmt.Sprintf(format, args...), Fix: fix})
+	r.add(Line{What: what, Result: result, Reason: fmt.Sprintf(format, args...), Fix: fix})
 }
 
 // summary is the last line of the text form.
@@ -92,7 +106,16 @@ func (r Report) WriteText(w io.Writer) error {
 	for _, l := range r.Lines {
 		fmt.Fprintf(&b, "%-8s  %-*s  %s\n", l.Result, width, l.What, l.Reason)
 		if l.Fix != "" {
-			fmt.Fprintf(&b, "%-8s  %-*s  fix: %s\n", "", width, "", l.Fix)
+			lead := "fix: "
+			if l.Result == Note {
+				lead = "how: "
+			}
+			for i, part := range strings.Split(l.Fix, "\n") {
+				if i > 0 {
+					lead = "     "
+				}
+				fmt.Fprintf(&b, "%-8s  %-*s  %s%s\n", "", width, "", lead, part)
+			}
 		}
 	}
 	fmt.Fprintf(&b, "\n%s\n", summary[r.Result()])

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package check
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/isolate-shim/isolate/shim/config"
+)
+
+// handler is a runtime of containerd's Kubernetes interface. RuntimeClasses name
+// it.
+type handler struct {
+	Name        string
+	Type        string   // runtime_type
+	Path        string   // runtime_path
+	Snapshotter string   // "" for the interface's
+	Annotations []string // of pods that the runtime is shown: patterns of path.Match
+	Options     map[string]any
+}
+
+// runcType is the type whose options containerd sends in a form of their own.
+const runcType = "io.containerd.runc.v2"
+
+// ours tells whether the handler is meant to start the shim, in a right form or
+// a wrong one.
+func (h handler) ours() bool {
+	return isShim(h.Type) || isShim(h.Path) || isShim(text(h.Options, "BinaryName")) || misspelt(h.Type)
+}
+
+// isShim tells whether a runtime's name or path means the shim.
+func isShim(name string) bool {
+	return name == runtimeName || path.Base(name) == shimName
+}
+
+// misspelt tells whether a name means the shim and leads containerd elsewhere.
+func misspelt(name string) bool {
+	return !isShim(name) && !strings.Contains(name, "/") && strings.Contains(name, "isolate")
+}
+
+// program is what containerd looks for by a runtime's name: its last two parts.
+func program(name string) string {
+	parts := strings.Split(name, ".")
+	if len(parts) < 2 {
+		return "nothing"
+	}
+	return "containerd-shim-" + strings.Join(parts[len(parts)-2:], "-")
+}
+
+// systemd tells whether the handler's containers get cgroups of systemd.
+func (h handler) systemd(cfg config.Config) bool {
+	asked, ok := h.Options["SystemdCgroup"].(bool)
+	return ok && asked || cfg.Runtime.SystemdCgroup
+}
+
+// given are the options that say something.
+func (h handler) given() string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(h.Options)) {
+		switch v := h.Options[name].(type) {
+		case string:
+			if v != "" {
+				list = append(list, fmt.Sprintf("%s = %q", name, v))
+			}
+		case bool:
+			if v {
+				list = append(list, name+" = true")
+			}
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// surroundings are what a handler is judged by.
+type surroundings struct {
+	Who    string        // whose handler it is: "process 7"
+	Config config.Config // of isolate
+	// Shim is the program that containerd starts, or ShimErr why it cannot.
+	Shim    string
+	ShimErr error
+	// Runtime is the OCI runtime that the shim then uses, or RuntimeErr.
+	Runtime    string
+	RuntimeErr error
+	// Snapshotter is the interface's.
+	Snapshotter string
+	// Driver is the cgroup driver of the kubelet, "" if there is none.
+	Driver string
+	// HostSystemd is set where systemd runs.
+	HostSystemd bool
+}
+
+// judge tells what is wrong with a handler that is ours, or what it starts.
+func (h handler) judge(s surroundings) []Line {
+	what := fmt.Sprintf("CRI runtime %s, %s", h.Name, s.Who)
+	line := func(result Result, fix, format string, args ...any) Line {
+		return Line{What: what, Result: result, Reason: fmt.Sprintf(format, args...), Fix: fix}
+	}
+	// Those that keep pods from starting, or start something else.
+	switch {
+	case misspelt(h.Type) && h.Path == "":
+		return []Line{line(Failed, `set runtime_type = "`+runtimeName+`"`, "runtime_type %q makes containerd look for %s", h.Type, program(h.Type))}
+	case isShim(text(h.Options, "BinaryName")):
+		return []Line{line(Failed, `remove BinaryName, and set runtime_type = "`+runtimeName+`"`,
+			"BinaryName is for OCI runtimes: runc's shim would call %s as one", text(h.Options, "BinaryName"))}
+	case h.Path != "" && !isShim(h.Path):
+		return []Line{line(Degraded, "remove runtime_path, or let it name "+shimName, "runtime_path %s is another program, and pods are not isolated", h.Path)}
+	case s.ShimErr != nil:
+		return []Line{line(Failed, "install "+shimName+" there, or correct the path", "containerd cannot start the shim: %v", s.ShimErr)}
+	case s.RuntimeErr != nil:
+		return []Line{line(Failed, "install runc, or correct BinaryName or runtime.binary", "%v", s.RuntimeErr)}
+	}
+	var lines []Line
+	if h.Type != runcType && len(h.Options) > 0 {
+		lines = append(lines, line(Degraded, "remove the options table and put its settings into "+config.Dir+"/config.toml",
+			"it has an options table: containerd then fails to start pods with hostUsers: false"))
+	}
+	lines = append(lines, h.judgeCgroups(s, line)...)
+	snapshotter := h.Snapshotter
+	if snapshotter == "" {
+		snapshotter = s.Snapshotter
+	}
+	if reason := unmappable(snapshotter); reason != "" {
+		lines = append(lines, line(Failed, "give the runtime another one: snapshotter = \"overlayfs\"", "snapshotter %s %s", snapshotter, reason))
+	}
+	if hidden := h.hidden(s.Config.Annotations.Allow); len(hidden) > 0 {
+		lines = append(lines, line(Degraded, `add pod_annotations = ["`+config.AnnotationPrefix+`*"]`,
+			"pods' annotations %s are allowed, and containerd does not pass them on", strings.Join(hidden, ", ")))
+	}
+	if len(lines) > 0 {
+		return lines
+	}
+	driver := "cgroupfs"
+	if h.systemd(s.Config) {
+		driver = "systemd"
+	}
+	reason := fmt.Sprintf("starts %s, which uses %s with cgroup driver %s", s.Shim, s.Runtime, driver)
+	if given := h.given(); given != "" {
+		reason += "; options " + given
+	}
+	return []Line{line(OK, "", "%s", reason)}
+}
+
+// judgeCgroups compares the handler's cgroup driver with that of the kubelet,
+// which decides in which form a cgroup is named.
+func (h handler) judgeCgroups(s surroundings, line func(Result, string, string, ...any) Line) []Line {
+	systemd := h.systemd(s.Config)
+	on, off := "set runtime.systemd_cgroup = true in "+config.Dir+"/config.toml", "set runtime.systemd_cgroup = false in "+config.Dir+"/config.toml"
+	if h.Type == runcType {
+		on, off = "set SystemdCgroup = true in the runtime's options", "set SystemdCgroup = false in the runtime's options"
+		if s.Config.Runtime.SystemdCgroup {
+			off = "set runtime.systemd_cgroup = false in " + config.Dir + "/config.toml"
+		}
+	}
+	switch {
+	case systemd && !s.HostSystemd:
+		return []Line{line(Failed, off, "its cgroup driver is systemd, which does not run on this host")}
+	case systemd && s.Driver == "cgroupfs":
+		return []Line{line(Failed, off, "its cgroup driver is systemd and the kubelet's is cgroupfs: pods cannot start")}
+	case !systemd && s.Driver == "systemd":
+		return []Line{line(Degraded, on, "its cgroup driver is cgroupfs and the kubelet's is systemd: containers are outside of their pods' limits")}
+	}
+	return nil
+}
+
+// hidden are the allowed annotations that no pattern lets through.
+func (h handler) hidden(allow []string) []string {
+	var out []string
+	for _, name := range allow {
+		full := config.AnnotationPrefix + name
+		if !slices.ContainsFunc(h.Annotations, func(pattern string) bool {
+			ok, err := path.Match(pattern, full)
+			return ok && err == nil
+		}) {
+			out = append(out, full)
+		}
+	}
+	return out
+}
+
+// driver is the cgroup driver that a containerd 2 tells the kubelet: that of its
+// first handler with options of runc's type, the default one first
+// (internal/cri/server/runtime_config_linux.go).
+func (c cri) driver(hostSystemd bool) string {
+	order := slices.Clone(c.Handlers)
+	slices.SortStableFunc(order, func(a, b handler) int {
+		if (a.Name == c.Default) != (b.Name == c.Default) {
+			if a.Name == c.Default {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	for _, h := range order {
+		if h.Type == runcType && len(h.Options) > 0 {
+			if asked, ok := h.Options["SystemdCgroup"].(bool); ok && asked {
+				return "systemd"
+			}
+			return "cgroupfs"
+		}
+	}
+	if hostSystemd {
+		return "systemd"
+	}
+	return "cgroupfs"
+}
+
+// stanza is what to add to a configuration file so that there is a handler.
+// version is that of the file, 0 if there is none yet; major is containerd's.
+func stanza(file string, version, major int) string {
+	plugin := criRuntime
+	var head string
+	switch {
+	case version == 0 && major < 2:
+		plugin, head = oldCRI, "version = 2\n"
+	case version == 0:
+		head = "version = 3\n"
+	case version < 3:
+		plugin = oldCRI
+	}
+	place := file
+	if dir := filepath.Dir(file); strings.Contains(dir, "/rancher/") {
+		// k3s and RKE2 write the file anew whenever they start.
+		name := "config-v3.toml.tmpl"
+		if major < 2 {
+			name = "config.toml.tmpl"
+		}
+		place, head = filepath.Join(dir, name), "{{ template \"base\" . }}\n"
+	}
+	return fmt.Sprintf("add this to %s and restart containerd:\n%s[plugins.'%s'.containerd.runtimes.isolate]\n  runtime_type = '%s'", place, head, plugin, runtimeName)
+}
+
+// unmappable says why the layers of a snapshotter cannot be idmapped, "" if they
+// can, or if that is not known of it. Those that serve layers by FUSE need a
+// server that asks for it, which none does.
+func unmappable(snapshotter string) string {
+	switch snapshotter {
+	case "fuse-overlayfs", "stargz", "soci", "cvmfs-snapshotter":
+		return "serves files by FUSE, which the kernel does not idmap"
+	}
+	return ""
+}

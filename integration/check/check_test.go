@@ -82,7 +82,6 @@ func TestHostThatLacksThings(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
 	node := rig.Containerd(t, rig.Config{
 		Runc: peer.Crun18,
-		TOML: "\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.isolate]\nruntime_type = 'io.containerd.isolate.v1'\noptions = { BinaryName = 'crun' }\n",
 	})
 	server := rig.LxcfsFor(t, peer.Lxcfs5, "")
 	if err := server.Kill(); err != nil {

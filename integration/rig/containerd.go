@@ -201,6 +201,10 @@ func (n *Node) settings(extra string) (main, version string) {
 		// Where the machine's root lacks CAP_SYS_RESOURCE, no process may get a
 		// score below that of its parent.
 		text.WriteString("restrict_oom_score_adj = true\n")
+		if n.config.Containerd == peer.Containerd17 {
+			// Debian's takes a table of the interface in place of its own, not over it.
+			fmt.Fprintf(&text, "[plugins.%q.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n", criTable)
+		}
 	}
 	return text.String(), version
 }

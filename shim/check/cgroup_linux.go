@@ -10,12 +10,16 @@ import (
 	"github.com/containerd/cgroups/v3"
 	"github.com/moby/sys/mountinfo"
 
+	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/runtime"
 )
 
 // cgroup checks the mode of control groups and what is known to stumble over it.
-func cgroup(r *Report, chosen runtime.Binary) {
+func cgroup(r *Report, cfg config.Config, chosen runtime.Binary) {
 	const what = "cgroups"
+	if cfg.Runtime.SystemdCgroup && !systemdRuns() {
+		r.bad(Failed, what, "set runtime.systemd_cgroup = false in "+config.Dir+"/config.toml", "systemd is to make them (runtime.systemd_cgroup) and does not run on this host")
+	}
 	switch cgroups.Mode() {
 	case cgroups.Unified:
 		have := words("/sys/fs/cgroup/cgroup.controllers")

@@ -35,7 +35,7 @@ func run(ctx context.Context, dir string, finder runtime.Finder) Report {
 	ids(&r, cfg)
 	chosen := runtimes(ctx, &r, finder, cfg, daemons)
 	served(ctx, &r, cfg)
-	cgroup(&r, chosen)
+	cgroup(&r, cfg, chosen)
 	return r
 }
 

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pelletier/go-toml/v2"
-
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/shim/version"
@@ -211,13 +209,14 @@ func (d daemon) checkCRI(ctx context.Context, r *Report, finder runtime.Finder, 
 		r.Lines = append(r.Lines, h.judge(s)...)
 	}
 	what := "CRI runtimes, " + d.who()
-	fix := stanza(d.Config, fileVersion(d.Config), d.major())
+	file := readWritten(d.Config)
+	fix := stanza(d.Config, file, d.major())
 	switch {
 	case d.CRI.Off:
 		r.bad(Degraded, what, "remove it from disabled_plugins of "+d.Config+" and restart containerd", "a kubelet runs here, and containerd's Kubernetes interface is disabled")
-	case len(d.CRI.Misplaced) > 0:
-		r.bad(Degraded, what, fix, "%s is configured in a table that containerd %d does not read", d.CRI.Misplaced[0].Name, d.major())
 	case any:
+	case file.lost() != "":
+		r.bad(Degraded, what, fix, "%s has %s in a table that this containerd does not read", d.Config, file.lost())
 	case k.Found:
 		r.bad(Degraded, what, fix, "none starts the shim, so that pods cannot use it")
 	default:
@@ -236,18 +235,18 @@ func resolved(path string) string {
 	return path
 }
 
-// fileVersion is the version that a configuration file of containerd has, 0 if
-// there is no file, and 1 if it does not say.
-func fileVersion(file string) int {
+// readWritten reads a configuration file of containerd. One that is wrong does
+// not let containerd start, and is not looked at any further.
+func readWritten(file string) written {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return 0
+		return written{}
 	}
-	head := struct{ Version int }{1}
-	if err := toml.Unmarshal(data, &head); err != nil {
-		return 1
+	w, err := parseWritten(data)
+	if err != nil {
+		return written{Version: 1}
 	}
-	return head.Version
+	return w
 }
 
 // systemdRuns tells whether systemd manages this host (sd_booted(3)).
@@ -258,25 +257,26 @@ func systemdRuns() bool {
 
 // findKubelet looks for a kubelet, also for those inside of k3s and MicroK8s.
 func findKubelet(ctx context.Context) kubelet {
-	for _, p := range processes("/proc", "kubelet", "k3s-server", "k3s-agent", "kubelite") {
-		k := kubelet{Found: true}
-		if filepath.Base(p.Exe) != "kubelet" {
-			return k
-		}
-		if printed, err := p.run(ctx, "--version"); err == nil {
-			k.Version = strings.TrimSpace(string(printed))
-		}
-		file, driver := kubeletFlags(p.Args)
-		k.Driver = driver
-		if data, err := os.ReadFile(file); err == nil && k.Driver == "" {
-			k.Driver = kubeletDriver(string(data))
-		}
-		if k.Driver == "" {
-			k.Driver = "cgroupfs"
-		}
+	found := processes("/proc", "kubelet", "k3s-server", "k3s-agent", "kubelite")
+	if len(found) == 0 {
+		return kubelet{}
+	}
+	p, k := found[0], kubelet{Found: true}
+	if filepath.Base(p.Exe) != "kubelet" {
 		return k
 	}
-	return kubelet{}
+	if printed, err := p.run(ctx, "--version"); err == nil {
+		k.Version = strings.TrimSpace(string(printed))
+	}
+	file, driver := kubeletFlags(p.Args)
+	k.Driver = driver
+	if data, err := os.ReadFile(file); err == nil && k.Driver == "" {
+		k.Driver = kubeletDriver(string(data))
+	}
+	if k.Driver == "" {
+		k.Driver = "cgroupfs"
+	}
+	return k
 }
 
 // answers tells whether somebody accepts connections on a socket.

@@ -36,8 +36,6 @@ type cri struct {
 	Default  string    // name of the handler of pods that name none
 	// Snapshotter is the one of handlers that name none.
 	Snapshotter string
-	// Misplaced are handlers in a table that this version does not read.
-	Misplaced []handler
 }
 
 // defaults are containerd's.
@@ -116,21 +114,13 @@ func (d dump) cri() cri {
 	for _, name := range []string{"cri", oldCRI, criRuntime} {
 		c.Off = c.Off || slices.Contains(d.DisabledPlugins, name)
 	}
-	read, other := oldCRI, criRuntime
-	images := table(d.Plugins[oldCRI], "containerd")
+	read, images := oldCRI, table(d.Plugins[oldCRI], "containerd")
 	if d.Version > 2 {
-		read, other = criRuntime, oldCRI
-		images = d.Plugins[criImages]
+		read, images = criRuntime, d.Plugins[criImages]
 	}
 	c.Snapshotter = text(images, "snapshotter")
 	c.Default = text(table(d.Plugins[read], "containerd"), "default_runtime_name")
 	c.Handlers = handlers(d.Plugins[read])
-	for _, h := range handlers(d.Plugins[other]) {
-		// A file of version 2 that containerd 2 has read shows in both.
-		if h.ours() && !slices.ContainsFunc(c.Handlers, func(r handler) bool { return r.Name == h.Name }) {
-			c.Misplaced = append(c.Misplaced, h)
-		}
-	}
 	return c
 }
 
@@ -149,6 +139,37 @@ func handlers(plugin map[string]any) []handler {
 		})
 	}
 	return found
+}
+
+// written is what a configuration file says, which is not what is in effect.
+type written struct {
+	Version  int // 0 if there is no file, 1 if it does not say
+	Handlers []handler
+}
+
+// parseWritten reads a file of whatever version.
+func parseWritten(data []byte) (written, error) {
+	d := dump{Version: 1}
+	if err := toml.Unmarshal(data, &d); err != nil {
+		return written{Version: 1}, err
+	}
+	return written{d.Version, slices.Concat(handlers(d.Plugins["cri"]), handlers(d.Plugins[oldCRI]), handlers(d.Plugins[criRuntime]))}, nil
+}
+
+// has tells whether a file has a handler of that name.
+func (w written) has(name string) bool {
+	return slices.ContainsFunc(w.Handlers, func(h handler) bool { return h.Name == name })
+}
+
+// lost is the name of a handler of ours in the file, "" if there is none. If the
+// effective configuration has none, it is in the wrong place.
+func (w written) lost() string {
+	for _, h := range w.Handlers {
+		if h.ours() {
+			return h.Name
+		}
+	}
+	return ""
 }
 
 // runtimeName is how containerd knows the shim.

@@ -9,8 +9,14 @@
 // here, so the answer is the one containers will get.
 //
 // A finding is one [Line], with a way to mend it whenever something is amiss.
-// There are three results: all is well; containers run and something is missing
-// (say, lxcfs); containers cannot run.
+// There are four results: all is well; nothing is amiss and there is something to
+// know; containers run and something is missing (say, lxcfs); containers cannot
+// run.
+//
+// Clients (containerd and its CRI runtimes, Docker) are judged by what they run
+// with: their command line, environment and configuration files, and what
+// containerd itself prints of its configuration. Of a process in a container
+// nothing is believed, and no program is run that a container may have put there.
 //
 // What does not belong here: changing anything on the host. The probes leave
 // nothing behind.

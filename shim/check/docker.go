@@ -223,6 +223,10 @@ func (d docker) judgeRest(h dockerHost, line func(Result, string, string, ...any
 		lines = append(lines, line(Failed, "set runtime.systemd_cgroup = false in "+config.Dir+"/config.toml, or native.cgroupdriver=systemd in exec-opts of "+d.Config,
 			"its cgroup driver is cgroupfs and isolate's is systemd: no container starts"))
 	}
+	if d.Remap != "" {
+		lines = append(lines, line(Degraded, "remove userns-remap from "+d.Config+" and restart Docker, which then does not see its present images and containers",
+			"userns-remap = %s: Docker maps ids itself, all containers to the same", d.Remap))
+	}
 	if reason := unmappable(d.Storage); reason != "" {
 		lines = append(lines, line(Failed, `set "storage-driver": "overlay2" in `+d.Config, "storage driver %s %s", d.Storage, reason))
 	}

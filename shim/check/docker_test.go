@@ -19,13 +19,19 @@ func TestDockerSettings(t *testing.T) {
 		want             docker
 	}{
 		{"nothing said", "dockerd", "", docker{Config: "/etc/docker/daemon.json", DataRoot: "/var/lib/docker"}},
-		{"file", "dockerd --config-file /d.json", `{"data-root": "/d", "containerd": "/c.sock", "default-runtime": "i", "userns-remap": "default", "storage-driver": "vfs",
+		{
+			"file", "dockerd --config-file /d.json", `{"data-root": "/d", "containerd": "/c.sock", "default-runtime": "i", "userns-remap": "default", "storage-driver": "vfs",
 			"exec-opts": ["native.cgroupdriver=systemd", "x"], "runtimes": {"i": {"runtimeType": "io.containerd.isolate.v1"}, "p": {"path": "/p", "runtimeArgs": ["a"]}}, "debug": true}`,
-			docker{"/d.json", "/d", "/c.sock", "i", map[string]dockerRuntime{"i": {Type: runtimeName}, "p": {Path: "/p"}}, "default", "vfs", "systemd"}},
-		{"flags", "dockerd --data-root=/d --containerd /c.sock --default-runtime i --userns-remap=u:g -s overlay2 --exec-opt native.cgroupdriver=cgroupfs --add-runtime i=/i --add-runtime=j=/j -H fd:// --add-runtime", "",
-			docker{"/etc/docker/daemon.json", "/d", "/c.sock", "i", map[string]dockerRuntime{"i": {Path: "/i"}, "j": {Path: "/j"}}, "u:g", "overlay2", "cgroupfs"}},
-		{"both", "dockerd --add-runtime i=/i", `{"runtimes": {"j": {"path": "/j"}}}`,
-			docker{Config: "/etc/docker/daemon.json", DataRoot: "/var/lib/docker", Runtimes: map[string]dockerRuntime{"i": {Path: "/i"}, "j": {Path: "/j"}}}},
+			docker{"/d.json", "/d", "/c.sock", "i", map[string]dockerRuntime{"i": {Type: runtimeName}, "p": {Path: "/p"}}, "default", "vfs", "systemd"},
+		},
+		{
+			"flags", "dockerd --data-root=/d --containerd /c.sock --default-runtime i --userns-remap=u:g -s overlay2 --exec-opt native.cgroupdriver=cgroupfs --add-runtime i=/i --add-runtime=j=/j -H fd:// --add-runtime", "",
+			docker{"/etc/docker/daemon.json", "/d", "/c.sock", "i", map[string]dockerRuntime{"i": {Path: "/i"}, "j": {Path: "/j"}}, "u:g", "overlay2", "cgroupfs"},
+		},
+		{
+			"both", "dockerd --add-runtime i=/i", `{"runtimes": {"j": {"path": "/j"}}}`,
+			docker{Config: "/etc/docker/daemon.json", DataRoot: "/var/lib/docker", Runtimes: map[string]dockerRuntime{"i": {Path: "/i"}, "j": {Path: "/j"}}},
+		},
 	} {
 		args := strings.Fields(c.args)
 		d := dockerDefaults().withArgs(args)
@@ -78,6 +84,7 @@ func TestJudgeDocker(t *testing.T) {
 		{"systemd on version 1", docker{}, func(h *dockerHost) { h.Systemd = true }, []Line{good}},
 		{"systemd agreed on", docker{Driver: "systemd"}, func(h *dockerHost) { h.Config = systemd }, []Line{good}},
 		{"cgroupfs", docker{Driver: "cgroupfs", Config: "/d.json"}, func(h *dockerHost) { h.Config = systemd }, []Line{{who, Failed, "cgroup driver is cgroupfs", "exec-opts of /d.json"}, good}},
+		{"mapped by Docker", docker{Remap: "default"}, nil, []Line{{who, Degraded, "userns-remap = default", "remove userns-remap"}, good}},
 		{"FUSE layers", docker{Storage: "fuse-overlayfs"}, nil, []Line{{who, Failed, "storage driver fuse-overlayfs serves files by FUSE", "overlay2"}, good}},
 		{"not running", runtimes(dockerRuntime{Path: "/bin/" + shimName}), func(h *dockerHost) { h.Version = "" }, []Line{{entry, Failed, "path is for OCI runtimes", ""}}},
 		{"not running and well", runtimes(dockerRuntime{Type: runtimeName}), func(h *dockerHost) { h.Version = "" }, nil},

@@ -211,28 +211,31 @@ func (c cri) driver(hostSystemd bool) string {
 }
 
 // stanza is what to add to a configuration file so that there is a handler.
-// version is that of the file, 0 if there is none yet; major is containerd's.
-func stanza(file string, version, major int) string {
-	plugin := criRuntime
-	var head string
+// major is containerd's version.
+func stanza(file string, w written, major int) string {
+	plugin, head := criRuntime, ""
 	switch {
-	case version == 0 && major < 2:
+	case w.Version == 0 && major < 2:
 		plugin, head = oldCRI, "version = 2\n"
-	case version == 0:
+	case w.Version == 0:
 		head = "version = 3\n"
-	case version < 3:
+	case w.Version < 3:
 		plugin = oldCRI
 	}
-	place := file
 	if dir := filepath.Dir(file); strings.Contains(dir, "/rancher/") {
 		// k3s and RKE2 write the file anew whenever they start.
 		name := "config-v3.toml.tmpl"
 		if major < 2 {
 			name = "config.toml.tmpl"
 		}
-		place, head = filepath.Join(dir, name), "{{ template \"base\" . }}\n"
+		file, head = filepath.Join(dir, name), "{{ template \"base\" . }}\n"
 	}
-	return fmt.Sprintf("add this to %s and restart containerd:\n%s[plugins.'%s'.containerd.runtimes.isolate]\n  runtime_type = '%s'", place, head, plugin, runtimeName)
+	table := "[plugins.'" + plugin + "'.containerd.runtimes."
+	if major < 2 && !w.has("runc") {
+		// Some builds of 1.7 forget their own default when they read a table.
+		head += table + "runc]\n  runtime_type = '" + runcType + "'\n"
+	}
+	return fmt.Sprintf("add this to %s and restart containerd:\n%s%sisolate]\n  runtime_type = '%s'", file, head, table, runtimeName)
 }
 
 // unmappable says why the layers of a snapshotter cannot be idmapped, "" if they

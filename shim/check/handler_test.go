@@ -45,8 +45,8 @@ snapshotter = 'new'
 		{"version 2", body("2", oldCRI), cri{Handlers: both, Default: "runc", Snapshotter: "old"}},
 		{"version 3", body("3", criRuntime), cri{Handlers: both, Default: "runc", Snapshotter: "new"}},
 		{"version 4", body("4", criRuntime), cri{Handlers: both, Default: "runc", Snapshotter: "new"}},
-		{"old table in version 3", body("3", oldCRI), cri{Misplaced: []handler{isolate}, Snapshotter: "new"}},
-		{"new table in version 2", body("2", criRuntime), cri{Misplaced: []handler{isolate}}},
+		{"old table in version 3", body("3", oldCRI), cri{Snapshotter: "new"}},
+		{"new table in version 2", body("2", criRuntime), cri{}},
 		{"migrated", body("3", criRuntime) + "\n[plugins.'" + oldCRI + "'.containerd.runtimes.isolate]\nruntime_type = 'io.containerd.isolate.v1'\n", cri{Handlers: both, Default: "runc", Snapshotter: "new"}},
 		{"switched off", "version = 3\ndisabled_plugins = ['io.containerd.grpc.v1.cri']", cri{Off: true}},
 		{"short name", "version = 2\ndisabled_plugins = ['cri']", cri{Off: true}},
@@ -57,6 +57,11 @@ snapshotter = 'new'
 		}
 		if !reflect.DeepEqual(s.CRI, c.want) {
 			t.Errorf("%s: got  %+v\nwant %+v", c.name, s.CRI, c.want)
+		}
+		// In the file it is in each case that has it at all.
+		w, err := parseWritten([]byte(c.dump))
+		if has := strings.Contains(c.dump, ".isolate]"); err != nil || (w.lost() == "isolate") != has || w.has("isolate") != has || w.has("kata") {
+			t.Errorf("%s: the file has %+v, %v", c.name, w, err)
 		}
 	}
 }
@@ -183,24 +188,26 @@ func TestStanza(t *testing.T) {
 	t.Parallel()
 	const file = "/etc/containerd/config.toml"
 	for _, c := range []struct {
-		name           string
-		file           string
-		version, major int
-		want           []string
+		name    string
+		file    string
+		written written
+		major   int
+		want    []string
 	}{
-		{"new file", file, 0, 2, []string{"to " + file, "\nversion = 3\n", "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.isolate]\n", "  runtime_type = 'io.containerd.isolate.v1'"}},
-		{"new file of 1.7", file, 0, 1, []string{"\nversion = 2\n", "io.containerd.grpc.v1.cri"}},
-		{"version 2", file, 2, 2, []string{"io.containerd.grpc.v1.cri"}},
-		{"version 4", file, 4, 2, []string{"io.containerd.cri.v1.runtime"}},
-		{"k3s", "/var/lib/rancher/k3s/agent/etc/containerd/config.toml", 3, 2, []string{"containerd/config-v3.toml.tmpl", `{{ template "base" . }}`, "io.containerd.cri.v1.runtime"}},
+		{"new file", file, written{}, 2, []string{"to " + file, "\nversion = 3\n", "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.isolate]\n", "  runtime_type = 'io.containerd.isolate.v1'"}},
+		{"new file of 1.7", file, written{}, 1, []string{"\nversion = 2\n", "runtimes.runc]\n  runtime_type = 'io.containerd.runc.v2'\n[plugins.'io.containerd.grpc.v1.cri'"}},
+		{"version 2", file, written{Version: 2}, 2, []string{"io.containerd.grpc.v1.cri"}},
+		{"1.7 with runc", file, written{2, []handler{{Name: "runc"}}}, 1, []string{":\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.isolate]"}},
+		{"version 4", file, written{Version: 4}, 2, []string{"io.containerd.cri.v1.runtime"}},
+		{"k3s", "/var/lib/rancher/k3s/agent/etc/containerd/config.toml", written{Version: 3}, 2, []string{"containerd/config-v3.toml.tmpl", `{{ template "base" . }}`, "io.containerd.cri.v1.runtime"}},
 	} {
-		got := stanza(c.file, c.version, c.major)
+		got := stanza(c.file, c.written, c.major)
 		for _, part := range c.want {
 			if !strings.Contains(got, part) {
 				t.Errorf("%s: %q is not in %q", c.name, part, got)
 			}
 		}
-		if c.version > 0 && strings.Contains(got, "\nversion") {
+		if c.written.Version > 0 && strings.Contains(got, "\nversion") {
 			t.Errorf("%s: a second version in %q", c.name, got)
 		}
 	}
@@ -210,12 +217,12 @@ func TestStanza(t *testing.T) {
 		if err := os.WriteFile(f, []byte(body), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := fileVersion(f); got != want {
-			t.Errorf("%q has version %d, want %d", body, got, want)
+		if got := readWritten(f); got.Version != want {
+			t.Errorf("%q has version %d, want %d", body, got.Version, want)
 		}
 	}
-	if got := fileVersion(filepath.Join(dir, "absent")); got != 0 {
-		t.Errorf("no file has version %d", got)
+	if got := readWritten(filepath.Join(dir, "absent")); got.Version != 0 {
+		t.Errorf("no file has version %d", got.Version)
 	}
 }
 
@@ -235,6 +242,10 @@ func FuzzHandlers(f *testing.F) {
 			}
 		}
 		s.CRI.driver(true)
+		if w, err := parseWritten(dump); err == nil {
+			stanza("/c.toml", w, 2)
+			w.lost()
+		}
 	})
 }
 

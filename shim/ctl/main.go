@@ -60,8 +60,10 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		ErrWriter: stderr,
 		// Errors and their statuses are run's.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
-		Commands:       []*cli.Command{checkCommand(), configCommand(), idsCommand()},
-		Action:         noCommand,
+		Commands: []*cli.Command{
+			checkCommand(), configCommand(), idsCommand(), installCommand(), uninstallCommand(),
+		},
+		Action: noCommand,
 	}
 }
 

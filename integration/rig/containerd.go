@@ -40,6 +40,12 @@ type Config struct {
 	CRI bool
 	// TOML is more configuration, without a version.
 	TOML string
+	// Main changes the main configuration file before containerd reads it.
+	Main func(text string) string
+	// NoFile leaves containerd to the file that it reads by default,
+	// /etc/containerd/config.toml, which there need not be, and to what must be on
+	// its command line.
+	NoFile bool
 	// LogLevel is containerd's, debug by default.
 	LogLevel string
 	// Env is added to the environment of containerd and its shims.
@@ -57,12 +63,13 @@ type Node struct {
 	// Bin is the first directory of containerd's PATH. Links in it may be
 	// changed.
 	Bin string
+	// File is the main configuration file.
+	File string
 
 	config  Config
 	daemon  *daemon
 	program string // containerd
 	ctr     string
-	file    string // configuration
 	env     []string
 }
 
@@ -109,7 +116,7 @@ func StartContainerd(ctx context.Context, config Config) (*Node, error) {
 		Address: filepath.Join(dir, "c.sock"), Log: filepath.Join(dir, "containerd.log"),
 		Bin:    filepath.Join(dir, "bin"),
 		config: config, program: host.Program("containerd"), ctr: host.Program("ctr"),
-		file: filepath.Join(dir, "config.toml"),
+		File: filepath.Join(dir, "config.toml"),
 	}
 	n.env = append([]string{"PATH=" + n.Bin + ":/usr/sbin:/usr/bin:/sbin:/bin"}, config.Env...)
 	if err := errors.Join(os.Mkdir(dir, 0o711), os.Chmod(dir, 0o711), os.Mkdir(n.Bin, 0o755)); err != nil {
@@ -120,11 +127,17 @@ func StartContainerd(ctx context.Context, config Config) (*Node, error) {
 	}
 	extra := filepath.Join(dir, "extra.toml")
 	main, version := n.settings(extra)
+	if config.Main != nil {
+		main = config.Main(main)
+	}
 	if err := errors.Join(
-		os.WriteFile(n.file, []byte(main), 0o644),
+		os.WriteFile(n.File, []byte(main), 0o644),
 		os.WriteFile(extra, []byte(version+config.TOML), 0o644),
 	); err != nil {
 		return nil, fmt.Errorf("write containerd configuration: %w", err)
+	}
+	if config.NoFile {
+		n.File = "/etc/containerd/config.toml"
 	}
 	watch(filepath.Join(n.State, taskDir), filepath.Join(n.Root, taskDir))
 	return n, n.Start(ctx)
@@ -212,7 +225,11 @@ func (n *Node) settings(extra string) (main, version string) {
 // Start starts containerd after Stop or Kill, and returns when it answers.
 func (n *Node) Start(ctx context.Context) error {
 	var err error
-	n.daemon, err = startDaemon(n.Log, n.env, n.program, "--config", n.file, "--log-level", n.config.LogLevel)
+	args := []string{n.program, "--config", n.File, "--log-level", n.config.LogLevel}
+	if n.config.NoFile {
+		args = []string{n.program, "--root", n.Root, "--state", n.State, "--address", n.Address, "--log-level", n.config.LogLevel}
+	}
+	n.daemon, err = startDaemon(n.Log, n.env, args...)
 	if err != nil {
 		return err
 	}
@@ -254,6 +271,31 @@ func (n *Node) Restart(ctx context.Context) error {
 		return err
 	}
 	return n.Start(ctx)
+}
+
+// Supervise starts containerd again whenever it ends, as a service manager does,
+// until the function that it returns is called.
+func (n *Node) Supervise(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	result := make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				result <- nil
+				return
+			case <-n.daemon.done:
+			}
+			if err := n.Start(ctx); err != nil {
+				result <- fmt.Errorf("start containerd again: %w", err)
+				return
+			}
+		}
+	}()
+	return func() error {
+		cancel()
+		return <-result
+	}
 }
 
 // Pid is containerd's process, for measuring it.

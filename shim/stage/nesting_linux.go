@@ -127,16 +127,11 @@ var sysctls = []sysctl{
 // Sysctls makes a small writable file with the host's value for every sysctl
 // that programs insist on writing. The container's root owns them; the host's
 // values stay as they are.
-func (s *Stage) Sysctls(rootfs string, m idmap.Mapping) (_ []StandIn, retErr error) {
+func (s *Stage) Sysctls(programs *Programs, m idmap.Mapping) (_ []StandIn, retErr error) {
 	owner, ok := m.Root()
 	if !ok {
 		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
 	}
-	root, err := os.OpenFile(rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open rootfs: %w", err)
-	}
-	defer root.Close() //nolint:errcheck // O_PATH
 	var out []StandIn
 	defer func() {
 		if retErr != nil {
@@ -147,7 +142,7 @@ func (s *Stage) Sysctls(rootfs string, m idmap.Mapping) (_ []StandIn, retErr err
 	}()
 	for _, wanted := range sysctls {
 		name := wanted.name
-		if len(wanted.programs) > 0 && !hasProgram(root, wanted.programs) {
+		if len(wanted.programs) > 0 && !programs.Any(wanted.programs...) {
 			continue
 		}
 		value, err := os.ReadFile(filepath.Join("/proc/sys", name))

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -34,8 +33,6 @@ var stores = []store{
 	{"/var/lib/buildkit", []string{"buildkitd"}},
 }
 
-var programDirs = []string{"/usr/bin", "/usr/local/bin", "/usr/sbin", "/bin", "/usr/local/sbin", "/sbin"}
-
 // Stores gives inner image stores a place where they can use overlayfs.
 //
 // An overlay cannot be the upper layer of another one, so a store on the
@@ -44,19 +41,14 @@ var programDirs = []string{"/usr/bin", "/usr/local/bin", "/usr/sbin", "/bin", "/
 // on disk everything stays 0-based, survives a restart with another range, is
 // counted as the container's disk use, and goes with it.
 //
-// Only stores whose programs the image has are prepared, so that a container
-// that will not nest pays for a few look-ups. covered tells that the caller
-// mounts something at a path or above it, which wins.
-func (s *Stage) Stores(rootfs, upper string, m idmap.Mapping, covered func(string) bool) (_ map[string]string, retErr error) {
+// Only stores whose programs are there are prepared, so that a container that
+// will not nest pays for a few look-ups. covered tells that the caller mounts
+// something at a path or above it, which wins.
+func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covered func(string) bool) (_ map[string]string, retErr error) {
 	owner, ok := m.Root()
 	if !ok {
 		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
 	}
-	root, err := os.OpenFile(rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open rootfs: %w", err)
-	}
-	defer root.Close() //nolint:errcheck // O_PATH
 	layer, err := os.OpenFile(upper, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open upper layer: %w", err)
@@ -65,10 +57,10 @@ func (s *Stage) Stores(rootfs, upper string, m idmap.Mapping, covered func(strin
 
 	out := map[string]string{}
 	for _, st := range stores {
-		if covered(st.path) || !hasProgram(root, st.programs) {
+		if covered(st.path) || !programs.Any(st.programs...) {
 			continue
 		}
-		err := idmap.As(owner, func() error { return prepareStore(root, layer, st.path) })
+		err := idmap.As(owner, func() error { return prepareStore(programs.root, layer, st.path) })
 		if errors.Is(err, errElsewhere) {
 			continue
 		}
@@ -102,18 +94,6 @@ func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, err
 		return "", err
 	}
 	return target, idmap.Attach(clone, -1, target)
-}
-
-func hasProgram(root *os.File, programs []string) bool {
-	return slices.ContainsFunc(programs, func(p string) bool {
-		return slices.ContainsFunc(programDirs, func(dir string) bool {
-			f, err := openFollowing(root, path.Join(dir, p))
-			if err != nil {
-				return false
-			}
-			return f.Close() == nil
-		})
-	})
 }
 
 // errElsewhere says that the image keeps the store somewhere else, by a

@@ -42,12 +42,17 @@ func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs
 	if n.Devices, err = st.Devices(spec.Devices(s), c.plan.Mapping); err != nil {
 		return err
 	}
-	if c.standIns, err = st.Sysctls(rootfs, c.plan.Mapping); err != nil {
+	programs, err := stage.FindPrograms(rootfs, s.Mounts)
+	if err != nil {
+		return err
+	}
+	defer programs.Close() //nolint:errcheck // O_PATH
+	if c.standIns, err = st.Sysctls(programs, c.plan.Mapping); err != nil {
 		return err
 	}
 	if upper := stage.Upper(r.Rootfs); upper != "" && c.mapsRootfs(r.Rootfs) && !s.Root.Readonly {
 		covered := func(path string) bool { return spec.Covered(s, path) }
-		if n.Stores, err = st.Stores(rootfs, upper, c.plan.Mapping, covered); err != nil {
+		if n.Stores, err = st.Stores(programs, upper, c.plan.Mapping, covered); err != nil {
 			return err
 		}
 	}

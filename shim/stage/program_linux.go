@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// programDirs are where programs are looked for.
+var programDirs = []string{"/usr/bin", "/usr/local/bin", "/usr/sbin", "/bin", "/usr/local/sbin", "/sbin"}
+
+// Programs tells which programs a container will find: those of its rootfs, and
+// those that the caller mounts over it, as people do with the programs of
+// Kubernetes.
+type Programs struct {
+	root   *os.File
+	mounts []specs.Mount
+}
+
+// FindPrograms opens a rootfs to look for programs there and in the binds among
+// the caller's mounts. The caller closes it.
+func FindPrograms(rootfs string, mounts []specs.Mount) (*Programs, error) {
+	root, err := os.OpenFile(rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open rootfs: %w", err)
+	}
+	return &Programs{root: root, mounts: binds(mounts)}, nil
+}
+
+// Close closes the rootfs.
+func (p *Programs) Close() error { return p.root.Close() }
+
+// Any tells whether one of the programs is there.
+func (p *Programs) Any(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		return slices.ContainsFunc(programDirs, func(dir string) bool { return p.has(path.Join(dir, name)) })
+	})
+}
+
+func (p *Programs) has(file string) bool {
+	for _, m := range slices.Backward(p.mounts) {
+		rest, ok := below(m.Destination, file)
+		switch {
+		case !ok:
+		case rest == "":
+			return true // the file itself is bound; it need not be opened
+		default:
+			return exists(m.Source, rest)
+		}
+	}
+	f, err := openFollowing(p.root, file)
+	return err == nil && f.Close() == nil
+}
+
+// exists looks up a path below a directory of the host as a process with that
+// root would.
+func exists(dir, name string) bool {
+	d, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return false // what is wrong with it, staging the volume tells
+	}
+	defer d.Close() //nolint:errcheck // O_PATH
+	f, err := openFollowing(d, name)
+	return err == nil && f.Close() == nil
+}
+
+// below returns the path of a file relative to a directory that it is in; "" if
+// it is the directory.
+func below(dir, file string) (string, bool) {
+	dir = path.Clean(dir)
+	if dir == file {
+		return "", true
+	}
+	return strings.CutPrefix(file, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// binds are the mounts that show files of the host.
+func binds(mounts []specs.Mount) []specs.Mount {
+	var out []specs.Mount
+	for _, m := range mounts {
+		if m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind") {
+			out = append(out, m)
+		}
+	}
+	return out
+}

@@ -24,13 +24,23 @@ type node struct {
 
 var nodes = map[peer.Name]*node{}
 
-// on returns the node with a runtime, and starts lxcfs with the first.
+// on returns the node with a runtime, and starts lxcfs with the first. The test
+// has to leave the rig as it finds it.
 func on(t *testing.T, runtime peer.Name) *node {
 	t.Helper()
 	rig.Require(t, rig.Root, rig.FUSE)
-	if n, ok := nodes[runtime]; ok {
-		return n
+	n, ok := nodes[runtime]
+	if !ok {
+		n = startNode(t, runtime)
+		nodes[runtime] = n
 	}
+	before := rig.MustSnapshot(t)
+	t.Cleanup(func() { rig.MustMatch(t, before) })
+	return n
+}
+
+func startNode(t *testing.T, runtime peer.Name) *node {
+	t.Helper()
 	if len(nodes) == 0 {
 		if _, err := rig.StartLxcfs(context.Background(), peer.Lxcfs5, ""); err != nil {
 			t.Fatal(err)
@@ -40,8 +50,10 @@ func on(t *testing.T, runtime peer.Name) *node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nodes[runtime] = &node{Node: started, imported: map[image.Name]string{}}
-	return nodes[runtime]
+	n := &node{Node: started, imported: map[image.Name]string{}}
+	// The first container leaves what the shim has learnt of the runtime.
+	run(t, n, image.Inner, nil, "true").Must(t)
+	return n
 }
 
 func (n *node) image(t *testing.T, name image.Name) string {

@@ -71,7 +71,7 @@ var nested = []Definition{
 	{
 		Name: Docker26, Reference: "docker.io/local/docker:26.1", Suite: apt.Trixie,
 		Layers: []Layer{
-			{Packages: append([]string{"docker.io", "docker-cli", "passt", "nftables"}, nesting...)},
+			{Packages: append([]string{"docker.io", "docker-cli", "docker-buildx", "passt", "nftables"}, nesting...)},
 			{
 				Files: map[string]string{"/etc/resolv.conf": resolver},
 				Run: [][]string{

@@ -43,6 +43,10 @@ var debianRecipes = map[Name]debian{
 	Lxcfs6:  {suite: apt.Trixie, packages: []string{"lxcfs"}, programs: []string{"usr/bin/lxcfs"}, relink: true},
 	Lxcfs5:  {suite: apt.Bookworm, packages: []string{"lxcfs"}, programs: []string{"usr/bin/lxcfs"}, relink: true},
 	Criu:    {suite: apt.Trixie, packages: []string{"criu"}, programs: []string{"usr/sbin/criu"}, relink: true},
+	Filesystems: {
+		suite: apt.Trixie, packages: []string{"btrfs-progs", "erofs-utils", "xfsprogs"},
+		programs: []string{"usr/sbin/mkfs.btrfs", "usr/bin/mkfs.erofs", "usr/sbin/mkfs.xfs"}, relink: true,
+	},
 	Docker26: {
 		suite: apt.Trixie, packages: []string{"docker.io", "docker-cli", "tini"},
 		programs: []string{"usr/sbin/dockerd", "usr/sbin/docker-proxy", "usr/bin/docker", "usr/bin/docker-init"},

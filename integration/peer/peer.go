@@ -36,6 +36,9 @@ const (
 	// Linux 6.18.
 	Criu Name = "criu-4"
 
+	// Filesystems has mkfs.btrfs, mkfs.erofs and mkfs.xfs, of Debian trixie.
+	Filesystems Name = "filesystems"
+
 	// Docker26 has dockerd, its docker-proxy and docker-init, and the client, of
 	// Debian trixie. Docker29 has dockerd and docker-proxy alone.
 	Docker26 Name = "docker-26"
@@ -52,7 +55,7 @@ const (
 
 // Default lists the peers that the tests need.
 var Default = []Name{
-	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22, Criu,
+	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22, Criu, Filesystems,
 }
 
 // Peer is a directory of programs.

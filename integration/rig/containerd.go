@@ -3,12 +3,14 @@
 package rig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -35,6 +37,12 @@ type Config struct {
 	Programs map[string]string
 	// Snapshotter is what Import unpacks to and Run uses, overlayfs by default.
 	Snapshotter string
+	// Root and State are containerd's directories, for tests of the file systems
+	// that they are on; by default directories of the rig.
+	Root, State string
+	// Wrap begins the command line of containerd, which ends it: "setpriv", with
+	// options, for example.
+	Wrap []string
 	// CRI starts the Kubernetes interface, with image.Pause for sandboxes; it has to
 	// be imported into the namespace k8s.io before the first.
 	CRI bool
@@ -112,7 +120,7 @@ func StartContainerd(ctx context.Context, config Config) (*Node, error) {
 	}
 	dir := filepath.Join(Dir(), "n"+strconv.Itoa(int(nodes.Add(1))))
 	n := &Node{
-		Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"),
+		Root: cmp.Or(config.Root, filepath.Join(dir, "root")), State: cmp.Or(config.State, filepath.Join(dir, "state")),
 		Address: filepath.Join(dir, "c.sock"), Log: filepath.Join(dir, "containerd.log"),
 		Bin:    filepath.Join(dir, "bin"),
 		config: config, program: host.Program("containerd"), ctr: host.Program("ctr"),
@@ -197,9 +205,11 @@ func (n *Node) settings(extra string) (main, version string) {
 	if n.config.Containerd == peer.Containerd17 {
 		version, criTable = "version = 2\n", "io.containerd.grpc.v1.cri"
 	}
-	disabled := unused
+	disabled := slices.DeleteFunc(slices.Clone(unused), func(plugin string) bool {
+		return plugin == "io.containerd.snapshotter.v1."+n.config.Snapshotter
+	})
 	if !n.config.CRI {
-		disabled = append(disabled[:len(disabled):len(disabled)], unusedWithoutCRI...)
+		disabled = append(disabled, unusedWithoutCRI...)
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%sroot = %q\nstate = %q\nimports = [%q]\ndisabled_plugins = [\"%s\"]\n",
@@ -229,7 +239,7 @@ func (n *Node) Start(ctx context.Context) error {
 	if n.config.NoFile {
 		args = []string{n.program, "--root", n.Root, "--state", n.State, "--address", n.Address, "--log-level", n.config.LogLevel}
 	}
-	n.daemon, err = startDaemon(n.Log, n.env, args...)
+	n.daemon, err = startDaemon(n.Log, n.env, append(slices.Clone(n.config.Wrap), args...)...)
 	if err != nil {
 		return err
 	}

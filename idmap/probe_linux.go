@@ -50,6 +50,33 @@ func MappableAt(path string) *Probe {
 	}}
 }
 
+// MappableTmpfs probes whether a tmpfs can be id-mapped, which came later than
+// for the file systems of disks.
+func MappableTmpfs() *Probe {
+	return &Probe{Name: "id-mapped tmpfs", Version: "6.3", Fn: func() error {
+		return withProbeNS(func(ns *os.File) error {
+			c, err := openFSContext("tmpfs")
+			if err != nil {
+				return err
+			}
+			defer c.close()
+			if err := c.create(); err != nil {
+				return err
+			}
+			m, err := c.mount(0)
+			if err != nil {
+				return err
+			}
+			attr := &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
+			err = os.NewSyscallError("mount_setattr", unix.MountSetattr(int(m.Fd()), "", unix.AT_EMPTY_PATH, attr))
+			if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+				err = fmt.Errorf("%w: %w", ErrNotSupported, err)
+			}
+			return errors.Join(err, m.Close())
+		})
+	}}
+}
+
 // OverlayBy probes whether a writable overlay can be built by the given method
 // from id-mapped layers on the file system that holds dir, an existing
 // directory in which the probe may make a temporary one. Answers for a file

@@ -16,7 +16,7 @@ func TestProbesHere(t *testing.T) {
 	requireRoot(t)
 	dir := workDir(t)
 	for _, p := range []*Probe{
-		UserNamespaces(), MappableAt(dir), OverlayBy(MethodDetached, dir), OverlayBy(MethodPrivate, dir), MountBeneath(dir),
+		UserNamespaces(), MappableAt(dir), MappableTmpfs(), OverlayBy(MethodDetached, dir), OverlayBy(MethodPrivate, dir), MountBeneath(dir),
 	} {
 		t.Run(p.Name, func(t *testing.T) { requireFeature(t, p) })
 	}

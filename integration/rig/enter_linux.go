@@ -35,7 +35,7 @@ const (
 func Main(m *testing.M) int {
 	if os.Getenv(stageEnv) == "" {
 		if err := available(); err != nil {
-			return report(os.Stderr, 0, map[string]int{err.Error() + " (whole package)": 1})
+			return report(os.Stderr, 0, map[string]int{err.Error() + " (whole package)": 1}, NoSkip())
 		}
 	}
 	return Enter(func() int {

@@ -38,7 +38,23 @@ func Kernel(version string) Requirement { return Requirement("kernel " + version
 func Command(name string) Requirement { return Requirement("command " + name) }
 
 // NoSkip tells whether a skipped test is a failed one.
-func NoSkip() bool { return os.Getenv("ISOLATE_NO_SKIP") == "1" }
+func NoSkip() bool { return os.Getenv("ISOLATE_NO_SKIP") != "" }
+
+// noSkipButOfKernel is the value of ISOLATE_NO_SKIP, for kernels of all ages, that
+// still lets those tests be skipped which declare that this one is too old.
+const noSkipButOfKernel = "kernel"
+
+// lack is what a machine does not have of what a test requires.
+type lack struct {
+	what string
+	// ofKernel is set if the requirement declares that this kernel is too old.
+	ofKernel bool
+}
+
+// fails tells whether it is a failure where no test may be skipped.
+func (l lack) fails() bool {
+	return NoSkip() && (!l.ofKernel || os.Getenv("ISOLATE_NO_SKIP") != noSkipButOfKernel)
+}
 
 // Require skips a test unless all requirements are met, and counts it. Each
 // integration test calls it first.
@@ -49,13 +65,13 @@ func Require(t testing.TB, list ...Requirement) {
 		switch {
 		case err != nil:
 			t.Fatal(err)
-		case missing == "":
-		case NoSkip():
-			requirements.skip(missing)
-			t.Fatalf("needs %s: %s (ISOLATE_NO_SKIP is set)", requirement, missing)
+		case missing == nil:
+		case missing.fails():
+			requirements.skip(*missing)
+			t.Fatalf("needs %s: %s (ISOLATE_NO_SKIP is set)", requirement, missing.what)
 		default:
-			requirements.skip(missing)
-			t.Skipf("needs %s: %s", requirement, missing)
+			requirements.skip(*missing)
+			t.Skipf("needs %s: %s", requirement, missing.what)
 		}
 	}
 	t.Cleanup(func() {
@@ -65,53 +81,60 @@ func Require(t testing.TB, list ...Requirement) {
 	})
 }
 
-// check returns what is missing, or an error if the requirement is unknown.
-func (r Requirement) check() (missing string, err error) {
+// check returns what is missing, or an error if the requirement is unknown or it
+// could not be found out.
+func (r Requirement) check() (missing *lack, err error) {
 	kind, argument, _ := strings.Cut(string(r), " ")
 	switch {
 	case r == Root:
 		if os.Geteuid() != 0 {
-			return "not root", nil
+			return &lack{what: "not root"}, nil
 		}
 	case r == FUSE:
 		if _, err := os.Stat("/dev/fuse"); err != nil {
-			return "no /dev/fuse", nil //nolint:nilerr // that is the answer
+			return &lack{what: "no /dev/fuse"}, nil //nolint:nilerr // that is the answer
 		}
 	case r == CgroupV1 || r == CgroupV2:
 		_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 		if v2 := err == nil; v2 != (r == CgroupV2) {
-			return "machine has another cgroup version", nil
+			return &lack{what: "machine has another cgroup version"}, nil
 		}
+	case features[r] != nil:
+		return checkFeature(r)
 	case kind == "kernel":
-		return olderThan(argument)
+		old, release, err := olderThan(argument)
+		if err != nil {
+			return nil, fmt.Errorf("unknown requirement: %w", err)
+		}
+		if old {
+			return &lack{what: "kernel is " + release, ofKernel: true}, nil
+		}
 	case kind == "command" && argument != "":
 		if _, err := exec.LookPath(argument); err != nil {
-			return "no " + argument, nil //nolint:nilerr // that is the answer
+			return &lack{what: "no " + argument}, nil //nolint:nilerr // that is the answer
 		}
 	default:
-		return "", fmt.Errorf("unknown requirement %q", r)
+		return nil, fmt.Errorf("unknown requirement %q", r)
 	}
-	return "", nil
+	return nil, nil
 }
 
-func olderThan(version string) (missing string, err error) {
+// olderThan tells whether the kernel is, and its release.
+func olderThan(version string) (old bool, release string, err error) {
 	wantMajor, wantMinor, err := parseKernel(version)
 	if err != nil {
-		return "", fmt.Errorf("unknown requirement: %w", err)
+		return false, "", err
 	}
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
-		return "", fmt.Errorf("uname: %w", err)
+		return false, "", fmt.Errorf("uname: %w", err)
 	}
-	release := unix.ByteSliceToString(name.Release[:])
+	release = unix.ByteSliceToString(name.Release[:])
 	major, minor, err := parseKernel(release)
 	if err != nil {
-		return "", err
+		return false, "", err
 	}
-	if major < wantMajor || major == wantMajor && minor < wantMinor {
-		return "kernel is " + release, nil
-	}
-	return "", nil
+	return major < wantMajor || major == wantMajor && minor < wantMinor, release, nil
 }
 
 // parseKernel reads the first two numbers of a kernel release.
@@ -134,6 +157,7 @@ type counts struct {
 	mu      sync.Mutex
 	passed  int
 	skipped map[string]int
+	fails   bool // one of the skipped may not be
 }
 
 var requirements = counts{skipped: map[string]int{}}
@@ -144,21 +168,22 @@ func (c *counts) pass() {
 	c.passed++
 }
 
-func (c *counts) skip(reason string) {
+func (c *counts) skip(missing lack) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.skipped[reason]++
+	c.skipped[missing.what]++
+	c.fails = c.fails || missing.fails()
 }
 
 func (c *counts) report(w io.Writer) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return report(w, c.passed, c.skipped)
+	return report(w, c.passed, c.skipped, c.fails)
 }
 
 // report prints the closing line, also to the end of $ISOLATE_REPORT, as go test
 // shows no output of packages that pass. It returns the exit code.
-func report(w io.Writer, passed int, skipped map[string]int) int {
+func report(w io.Writer, passed int, skipped map[string]int, fails bool) int {
 	line := summary(passed, skipped)
 	fmt.Fprintln(w, line)
 	if path := os.Getenv("ISOLATE_REPORT"); path != "" {
@@ -172,7 +197,7 @@ func report(w io.Writer, passed int, skipped map[string]int) int {
 			return 1
 		}
 	}
-	if len(skipped) > 0 && NoSkip() {
+	if fails {
 		return 1
 	}
 	return 0

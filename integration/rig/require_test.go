@@ -27,8 +27,29 @@ func TestRequirementCheck(t *testing.T) {
 		if (err != nil) != test.fails {
 			t.Errorf("check of %q: error %v, want one: %t", test.requirement, err, test.fails)
 		}
-		if (missing == "") != (test.missing == "") || !strings.Contains(missing, test.missing) {
-			t.Errorf("check of %q: missing %q, want %q", test.requirement, missing, test.missing)
+		if (missing == nil) != (test.missing == "") || missing != nil && !strings.Contains(missing.what, test.missing) {
+			t.Errorf("check of %q: missing %v, want %q", test.requirement, missing, test.missing)
+		}
+	}
+}
+
+// TestNoSkip: only what a requirement declares of kernels is excused, and only
+// where kernels of all ages are tested.
+func TestNoSkip(t *testing.T) {
+	for _, test := range []struct {
+		noSkip        string
+		tool, ofOlder bool // whether such a lack is a failure
+	}{
+		{"", false, false},
+		{"1", true, true},
+		{"kernel", true, false},
+	} {
+		t.Setenv("ISOLATE_NO_SKIP", test.noSkip)
+		if got := (lack{what: "no tool"}).fails(); got != test.tool {
+			t.Errorf("ISOLATE_NO_SKIP=%s: no tool fails: %v", test.noSkip, got)
+		}
+		if got := (lack{what: "kernel is 5.10", ofKernel: true}).fails(); got != test.ofOlder {
+			t.Errorf("ISOLATE_NO_SKIP=%s: an older kernel fails: %v", test.noSkip, got)
 		}
 	}
 }

@@ -64,16 +64,17 @@ default:group:33:r-x
 readme
 written`
 
-// rootfsMethods are the two ways to build an overlay, each of which must do.
-var rootfsMethods = []string{"detached", "private"}
+// rootfsMethods are the two ways to build an overlay, each of which must do where
+// the kernel can.
+var rootfsMethods = map[string]rig.Requirement{"detached": rig.DetachedLayers, "private": rig.MappedLayers}
 
 // TestRootfsOwners proves that what a container writes has the container's own
 // ids on disk, and that the same snapshot is right with another range.
 func TestRootfsOwners(t *testing.T) {
 	for _, runtime := range ociRuntimes {
-		for _, method := range rootfsMethods {
+		for method, feature := range rootfsMethods {
 			t.Run(string(runtime)+"/"+method, func(t *testing.T) {
-				rig.Require(t, rig.Root)
+				rig.Require(t, rig.Root, feature)
 				m := demoMachine(t, runtime, fmt.Sprintf("[rootfs]\nmethod = %q", method))
 				m.start(t, "a", withInside(t), "sleep", "1000")
 				first := answer[reported](t, m.exec(t, "a", nil, "/inside", "report")).UIDMap
@@ -201,9 +202,9 @@ func checkLayer(t *testing.T, layer string) {
 // TestRootfsLayers proves that 60 layers are no problem, whichever way they are
 // put together.
 func TestRootfsLayers(t *testing.T) {
-	for _, method := range rootfsMethods {
+	for method, feature := range rootfsMethods {
 		t.Run(method, func(t *testing.T) {
-			rig.Require(t, rig.Root)
+			rig.Require(t, rig.Root, feature)
 			m := machineFor(t, peer.Runc15, "overlayfs", image.Demo60, fmt.Sprintf("[rootfs]\nmethod = %q", method))
 			got := m.run(t, nil, "sh", "-c", "cat /srv/layers/58; ls /srv/layers | wc -l; stat -c %u:%g /srv/layers/1 /home/user; echo x > /srv/layers/1 && cat /srv/layers/1").Must(t)
 			if want := "/srv/layers/5858\n0:0\n1000:1000\nx"; got != want {

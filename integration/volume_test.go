@@ -173,7 +173,7 @@ func serve(t *testing.T, path, text string) {
 func TestVolumeOwners(t *testing.T) {
 	for _, runtime := range ociRuntimes {
 		t.Run(string(runtime), func(t *testing.T) {
-			rig.Require(t, rig.Root)
+			rig.Require(t, rig.Root, rig.MappedTmpfs)
 			m := demoMachine(t, runtime)
 			tree := ownerTree(t)
 			serve(t, tree+"/socket", "served")

@@ -49,6 +49,16 @@ func TestSources(t *testing.T) {
 	}
 }
 
+// TestValidity: only the lists of the suite that has no release yet may be old.
+func TestValidity(t *testing.T) {
+	t.Parallel()
+	for _, suite := range []Suite{Bullseye, Bookworm, Trixie, Forky} {
+		if old := strings.Contains(suite.options(), "Check-Valid-Until"); old != (suite == Forky) {
+			t.Errorf("lists of %s may be old: %v", suite, old)
+		}
+	}
+}
+
 func FuzzParseURIs(f *testing.F) {
 	const line = "'http://m.test/pool/libcap2_2.75%2bb3_amd64.deb' libcap2_1%3a2.75-10+deb13u1+b3_amd64.deb 28988 SHA256:00\n"
 	f.Add("Reading package lists...\n" + line)

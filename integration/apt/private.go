@@ -77,6 +77,7 @@ func (a private) refresh(ctx context.Context, suite Suite) error {
 	if err != nil {
 		return err
 	}
+	settings += suite.options()
 	temporary, err := os.MkdirTemp(filepath.Dir(a.dir), ".new-apt-")
 	if err != nil {
 		return fmt.Errorf("make package lists: %w", err)

@@ -31,10 +31,10 @@ const (
 var Kernels = []Kernel{Linux510, Linux61, Linux612, Linux7}
 
 var kernelSuites = map[Kernel]apt.Suite{
-	Linux510: "bullseye",
+	Linux510: apt.Bullseye,
 	Linux61:  apt.Bookworm,
 	Linux612: apt.Trixie,
-	Linux7:   "forky",
+	Linux7:   apt.Forky,
 }
 
 // metapackage depends on the newest kernel of a suite. Kernel packages have

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chown
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// insideEnv marks the process that runs in a mount namespace of its own.
+	insideEnv = "ISOLATE_TEST_CHOWN"
+	// helperEnv makes the process one run that is killed at a checkpoint.
+	helperEnv = "ISOLATE_TEST_CHOWN_KILL"
+)
+
+// TestMain runs the tests of root in a mount namespace of their own, so that
+// nothing they mount is left behind.
+func TestMain(m *testing.M) {
+	if os.Getenv(helperEnv) != "" {
+		os.Exit(helper(os.Args[1:]))
+	}
+	fuzzing := strings.Contains(strings.Join(os.Args, " "), "-test.fuzz")
+	if os.Geteuid() != 0 || os.Getenv(insideEnv) != "" || fuzzing {
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(exit.ExitCode())
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "start tests in a mount namespace:", err)
+		os.Exit(1)
+	}
+}
+
+// killed is the signal by which the helper says that it reached the checkpoint.
+const killedCode = 128 + int(unix.SIGKILL)
+
+// helper shifts args[1], the snapshot args[0], to the range that starts at
+// args[2], and kills itself at checkpoint args[3].
+func helper(args []string) int {
+	first, err := strconv.ParseUint(args[2], 10, 32)
+	if err != nil {
+		return 2
+	}
+	left, err := strconv.Atoi(args[3])
+	if err != nil {
+		return 2
+	}
+	checkpoint = func() {
+		if left--; left < 0 {
+			_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	}
+	if _, err := moveTo(context.Background(), NewStore(args[4]), args[0], args[1], uint32(first)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// moveTo is one start of a container with the range that begins at first, or
+// without one if that is 0.
+func moveTo(ctx context.Context, s Store, dir, root string, first uint32) (Report, error) {
+	tree, err := os.Open(root)
+	if err != nil {
+		return Report{}, err
+	}
+	defer tree.Close()
+	to := spanAt(first)
+	n, err := s.Acquire(ctx, dir, "default/a", to, func(string) bool { return false })
+	if err != nil {
+		return Report{}, err
+	}
+	var r Report
+	if first == 0 {
+		r, err = n.Restore(ctx, tree, Options{})
+	} else {
+		r, err = n.Shift(ctx, tree, to, Options{})
+	}
+	return r, errors.Join(err, n.Close())
+}
+
+// sandbox is a snapshot to work on: dir is what its state is of, root where its
+// files are.
+type sandbox struct {
+	dir, root string
+	store     Store
+}
+
+// kinds are the file systems that snapshots are on, each with what makes one from
+// a directory with files.
+var kinds = []struct {
+	name string
+	// mount makes root show what is in files, with changes to that in dir.
+	mount func(t *testing.T, files, work string) (dir, root string)
+}{
+	{"directory", func(_ *testing.T, files, _ string) (dir, root string) { return files, files }},
+	{"overlay", func(t *testing.T, files, work string) (dir, root string) { return overlay(t, files, work, "index=off") }},
+	{"overlay with index", func(t *testing.T, files, work string) (dir, root string) { return overlay(t, files, work, "index=on") }},
+	{"overlay with metacopy", func(t *testing.T, files, work string) (dir, root string) {
+		return overlay(t, files, work, "index=off,metacopy=on")
+	}},
+}
+
+func overlay(t *testing.T, lower, work, options string) (dir, root string) {
+	t.Helper()
+	for _, d := range []string{"upper", "work", "merged"} {
+		must(t, os.Mkdir(filepath.Join(work, d), 0o755))
+	}
+	dir, root = filepath.Join(work, "upper"), filepath.Join(work, "merged")
+	mount(t, "overlay", root, fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s/work,%s", lower, dir, work, options))
+	return dir, root
+}
+
+func mount(t *testing.T, kind, target, options string) {
+	t.Helper()
+	must(t, unix.Mount(kind, target, kind, 0, options))
+	t.Cleanup(func() { must(t, unix.Unmount(target, unix.MNT_DETACH)) })
+}
+
+// workDir is a directory on a disk.
+func workDir(t *testing.T) string {
+	t.Helper()
+	requireRoot(t)
+	dir, err := os.MkdirTemp("/var/tmp", "isolate-chown-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+func requireRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chown
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+)
+
+// stateVersion is the version of the state's format.
+const stateVersion = 1
+
+// State is what is known of the ids of a snapshot on disk.
+type State struct {
+	Version int `json:"version"`
+	// Path, Inode and Birth name the snapshot's directory: without links, and
+	// with the time it was made in ns since 1970, 0 where the file system keeps
+	// none. No device number, since many change with a reboot.
+	Path  string `json:"path"`
+	Inode uint64 `json:"inode"`
+	Birth int64  `json:"birth,omitempty"`
+	// Spans are where ids on disk may be, besides those that no container has
+	// shifted. The last one is the target of the last run.
+	Spans []Span `json:"spans"`
+	// Complete is the boot (random/boot_id of proc(5)) in which that run came to
+	// its end; "" if it did not.
+	Complete string `json:"complete,omitempty"`
+	// Owner is the container that the run was for.
+	Owner string `json:"owner"`
+}
+
+// ParseState reads and checks a state.
+func ParseState(data []byte) (State, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	var s State
+	if err := dec.Decode(&s); err != nil {
+		return State{}, fmt.Errorf("decode state: %w", err)
+	}
+	if dec.More() {
+		return State{}, errors.New("decode state: more than one value")
+	}
+	return s, s.valid()
+}
+
+func (s State) valid() error {
+	switch {
+	case s.Version != stateVersion:
+		return fmt.Errorf("state has version %d, this isolate writes version %d: start the container once with the isolate that wrote it, and with rootfs.fallback = \"refuse\"", s.Version, stateVersion)
+	case !filepath.IsAbs(s.Path) || filepath.Clean(s.Path) != s.Path:
+		return fmt.Errorf("state: %q is not a clean absolute path", s.Path)
+	case len(s.Spans) == 0:
+		return errors.New("state: no span")
+	}
+	for _, span := range s.Spans {
+		if span.First == 0 || span.Size == 0 || span.end() >= 1<<32 {
+			return fmt.Errorf("state: ids from %d on, %d of them, are no span", span.First, span.Size)
+		}
+	}
+	return nil
+}
+
+// Target is where the last run was to move all ids.
+func (s State) Target() Span { return s.Spans[len(s.Spans)-1] }
+
+// towards adds a target, as the last span.
+func (s State) towards(to Span) State {
+	s.Spans = slices.DeleteFunc(slices.Clone(s.Spans), func(o Span) bool { return o == to })
+	s.Spans = append(s.Spans, to)
+	s.Complete = ""
+	return s
+}
+
+// settled keeps, besides the target, the spans in which ids were left.
+func (s State) settled(left map[Span]bool, boot string) State {
+	to := s.Target()
+	s.Spans = slices.DeleteFunc(slices.Clone(s.Spans), func(o Span) bool { return o != to && !left[o] })
+	s.Complete = boot
+	return s
+}
+
+// reached tells whether nothing has to be done: all ids were moved there since
+// the machine was started.
+func (s State) reached(to Span, boot string) bool {
+	return len(s.Spans) > 0 && s.Target() == to && s.Complete != "" && s.Complete == boot
+}

@@ -44,7 +44,8 @@ func (o CloneOptions) attr() *unix.MountAttr {
 
 // CloneTree returns a detached copy of the mount at path (like a bind mount that
 // is attached nowhere), with the given attributes and mapping (open_tree(2),
-// mount_setattr(2), Linux 5.12). dirfd is the directory a relative path starts
+// mount_setattr(2); before Linux 5.12 there are no mappings, and attributes are
+// set by mount(2) in a mount namespace that nobody else sees). dirfd is the directory a relative path starts
 // from, -1 for none; with an empty path it is the source itself. Closing the
 // file before it was attached makes the clone vanish.
 //
@@ -57,7 +58,11 @@ func CloneTree(dirfd int, path string, o CloneOptions) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("clone mount %q: %w", name, err)
 	}
-	if err := setAttr(tree, name, o); err != nil {
+	err = setAttr(tree, name, o)
+	if o.Userns == nil && errors.Is(err, ErrNotSupported) {
+		return setClassic(tree, name, o)
+	}
+	if err != nil {
 		return nil, errors.Join(err, tree.Close())
 	}
 	return tree, nil
@@ -90,7 +95,7 @@ func setAttr(tree *os.File, name string, o CloneOptions) error {
 		flags |= unix.AT_RECURSIVE
 	}
 	set := func(attr *unix.MountAttr) error {
-		return ignoringEINTR(func() error { return unix.MountSetattr(int(tree.Fd()), "", flags, attr) })
+		return ignoringEINTR(func() error { return mountSetattr(int(tree.Fd()), "", flags, attr) })
 	}
 	err := set(attr)
 	runtime.KeepAlive(o.Userns)
@@ -105,6 +110,8 @@ func setAttr(tree *os.File, name string, o CloneOptions) error {
 		if err := set(plain.attr()); err != nil {
 			return fmt.Errorf("set attributes of mount %q: %w", name, os.NewSyscallError("mount_setattr", err))
 		}
+		return &NotIDMappableError{Path: name, FSType: fsTypeOf(tree), Kernel: kernelRelease()}
+	case o.Userns != nil && errors.Is(err, unix.ENOSYS):
 		return &NotIDMappableError{Path: name, FSType: fsTypeOf(tree), Kernel: kernelRelease()}
 	case errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("set attributes of mount %q: mount_setattr %w by kernel %s (needs Linux 5.12)", name, ErrNotSupported, kernelRelease())

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // childName is argv[0] of the disposable process.
@@ -146,7 +148,7 @@ func (l *looker) file(name string) error {
 			err = nil
 		}
 	}
-	var tree int
+	var tree *os.File
 	if err == nil {
 		tree, err = detach(f)
 	}
@@ -157,9 +159,9 @@ func (l *looker) file(name string) error {
 		}
 		return l.send(message{Skip: name, Errno: no}, -1)
 	}
-	defer unix.Close(tree) //nolint:errcheck // O_PATH
+	defer tree.Close() //nolint:errcheck // O_PATH
 	l.files++
-	return l.send(message{File: name}, tree)
+	return l.send(message{File: name}, int(tree.Fd()))
 }
 
 // open opens a file of the tree, and nothing that is mounted over it or a link
@@ -181,19 +183,11 @@ func (l *looker) open(name string, flags uint64) (*os.File, error) {
 // detach clones the mount of an open file. The clone belongs to no peer group,
 // so that nothing done to lxcfs's own mount spreads to it, and cannot be used to
 // write or execute, as lxcfs has files for neither.
-func detach(f *os.File) (int, error) {
-	tree, err := unix.OpenTree(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return -1, fmt.Errorf("open_tree: %w", err)
-	}
-	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
-		Attr_set:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
+func detach(f *os.File) (*os.File, error) {
+	return idmap.CloneTree(int(f.Fd()), "", idmap.CloneOptions{
+		SetAttrs:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
 		Propagation: unix.MS_PRIVATE,
 	})
-	if err != nil {
-		return -1, errors.Join(fmt.Errorf("mount_setattr: %w", err), unix.Close(tree))
-	}
-	return tree, nil
 }
 
 // send sends a message, with a descriptor if there is one.

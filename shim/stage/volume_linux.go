@@ -127,12 +127,12 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unm
 		return nil, nil, err
 	}
 	if top != 0 {
-		attr := &unix.MountAttr{Attr_set: top}
+		var clear uint64
 		if top&timeAttrs != 0 {
-			attr.Attr_clr = unix.MOUNT_ATTR__ATIME
+			clear = unix.MOUNT_ATTR__ATIME
 		}
-		if err := unix.MountSetattr(int(clone.Fd()), "", unix.AT_EMPTY_PATH, attr); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("set flags %v of %q: %w", v.Flags, v.Source, err), clone.Close())
+		if clone, err = idmap.Restrict(clone, top, clear); err != nil {
+			return nil, nil, fmt.Errorf("set flags %v of %q: %w", v.Flags, v.Source, err)
 		}
 	}
 	return clone, unmapped, nil

@@ -78,7 +78,14 @@ func Open(dir string, spans []Span) (*Pool, error) {
 
 // Acquire leases size ids, a multiple of SlotSize, that nothing else uses. The
 // wait for other processes doing the same is bounded by ctx.
-func (p *Pool) Acquire(ctx context.Context, owner Owner, size uint32) (_ *Lease, retErr error) {
+func (p *Pool) Acquire(ctx context.Context, owner Owner, size uint32) (*Lease, error) {
+	return p.AcquirePreferred(ctx, owner, size, 0)
+}
+
+// AcquirePreferred is Acquire that takes the range which starts at first if that
+// is free and the pool's: files on disk have these ids already. 0 is no
+// preference.
+func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, first idmap.HostID) (_ *Lease, retErr error) {
 	want := int(size / SlotSize)
 	if size == 0 || size%SlotSize != 0 {
 		return nil, fmt.Errorf("allocate %d ids: not a multiple of %d", size, SlotSize)
@@ -89,12 +96,18 @@ func (p *Pool) Acquire(ctx context.Context, owner Owner, size uint32) (_ *Lease,
 	}
 	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
 
-	run, err := p.find(cursor(lock), want)
+	run, err := p.at(first, want)
 	if err != nil {
 		return nil, err
 	}
-	first := run[0].number
-	lease := &Lease{First: idmap.HostID(first * SlotSize), Size: size}
+	preferred := run != nil
+	if !preferred {
+		if run, err = p.find(cursor(lock), want); err != nil {
+			return nil, err
+		}
+	}
+	number := run[0].number
+	lease := &Lease{First: idmap.HostID(number * SlotSize), Size: size}
 	for _, s := range run {
 		lease.files = append(lease.files, s.file)
 	}
@@ -106,7 +119,10 @@ func (p *Pool) Acquire(ctx context.Context, owner Owner, size uint32) (_ *Lease,
 			return nil, errors.Join(err, lease.Release())
 		}
 	}
-	if err := setCursor(lock, first+uint32(want)); err != nil {
+	if preferred {
+		return lease, nil // no reason to look elsewhere next time
+	}
+	if err := setCursor(lock, number+uint32(want)); err != nil {
 		return nil, errors.Join(err, lease.Release())
 	}
 	return lease, nil
@@ -116,6 +132,36 @@ func (p *Pool) Acquire(ctx context.Context, owner Owner, size uint32) (_ *Lease,
 type slot struct {
 	number uint32
 	file   *os.File
+}
+
+// at locks the want slots from the one that starts at first on, or none if they
+// are not all free.
+func (p *Pool) at(first idmap.HostID, want int) (_ []slot, retErr error) {
+	if first == 0 || first%SlotSize != 0 {
+		return nil, nil
+	}
+	var run []slot
+	whole := false
+	defer func() {
+		if !whole {
+			for _, s := range run {
+				retErr = errors.Join(retErr, unlock(s.file))
+			}
+		}
+	}()
+	for i := range want {
+		number := uint32(first)/SlotSize + uint32(i)
+		if _, ours := slices.BinarySearch(p.slots, number); !ours {
+			return nil, nil
+		}
+		file, err := p.take(number)
+		if file == nil || err != nil {
+			return nil, err
+		}
+		run = append(run, slot{number: number, file: file})
+	}
+	whole = true
+	return run, nil
 }
 
 // find locks want free slots in a row, looking from slot number start on and

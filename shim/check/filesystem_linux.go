@@ -24,12 +24,19 @@ func fileSystems(r *Report, cfg config.Config, roots []string) {
 	for _, root := range roots {
 		what := "images in " + root
 		dir := existing(root)
+		if cfg.Rootfs.Method == config.RootfsChown {
+			r.ok(what, "are not mapped but chowned, as rootfs.method says")
+			continue
+		}
+		fallback := cfg.Rootfs.Fallback == config.FallbackChown
 		switch err := idmap.MappableAt(dir).Check(); {
 		case err == nil:
 			r.ok(what, "can be idmapped")
 			overlay(r, cfg, root, dir)
+		case errors.Is(err, idmap.ErrNotSupported) && fallback:
+			r.bad(Degraded, what, "boot Linux 5.19 or later and keep images on ext4, xfs or btrfs, to start containers at once", "are chowned for each container, as rootfs.fallback says: %v", err)
 		case errors.Is(err, idmap.ErrNotSupported):
-			r.bad(Failed, what, "move it to ext4, xfs, btrfs or another file system that can be idmapped (root in containerd's configuration, data-root in Docker's)", "%v", err)
+			r.bad(Failed, what, "move it to ext4, xfs, btrfs or another file system that can be idmapped (root in containerd's configuration, data-root in Docker's), or set rootfs.fallback = \"chown\"", "%v", err)
 		default:
 			r.bad(Failed, what, "run it with all of root's capabilities, outside of containers", "%v", err)
 		}
@@ -70,6 +77,8 @@ func overlay(r *Report, cfg config.Config, root, dir string) {
 	switch {
 	case cfg.Rootfs.Method != config.RootfsAuto && !slices.Contains(works, forced):
 		r.bad(Failed, what, "set rootfs.method = \"auto\"", "rootfs.method = %q does not work here: %v", forced, errors.Join(errs...))
+	case len(works) == 0 && cfg.Rootfs.Fallback == config.FallbackChown:
+		r.bad(Degraded, what, "boot Linux 5.19 or later, to start containers at once", "images are chowned for each container, as rootfs.fallback says: %v", errors.Join(errs...))
 	case len(works) == 0:
 		r.bad(Failed, what, "boot Linux 5.19 or later with overlayfs, and keep images on ext4, xfs or btrfs", "no method works: %v", errors.Join(errs...))
 	default:

@@ -29,12 +29,7 @@ func (c Config) problems() []*Error {
 	enum("seccomp", string(c.Seccomp), c.Seccomp.Valid())
 	enum("foreign_netns", string(c.ForeignNetns), c.ForeignNetns.Valid())
 	enum("rootfs.method", string(c.Rootfs.Method), c.Rootfs.Method.Valid())
-	if c.Rootfs.Fallback == FallbackChown {
-		bad("rootfs.fallback", "\"chown\" is not available in this version; set it to \"refuse\" or remove the line, "+
-			"and keep images on a file system that can be idmapped (isolatectl check lists them)")
-	} else {
-		enum("rootfs.fallback", string(c.Rootfs.Fallback), c.Rootfs.Fallback.Valid())
-	}
+	enum("rootfs.fallback", string(c.Rootfs.Fallback), c.Rootfs.Fallback.Valid())
 	enum("lxcfs.mode", string(c.LXCFS.Mode), c.LXCFS.Mode.Valid())
 
 	if b := c.Runtime.Binary; strings.ContainsAny(b, "/\x00") && (!filepath.IsAbs(b) || strings.ContainsRune(b, 0)) {

@@ -73,6 +73,8 @@ const (
 	// RootfsPrivate mounts the layers in a private mount namespace first
 	// (Linux 5.19).
 	RootfsPrivate RootfsMethod = "private"
+	// RootfsChown maps nothing and moves the ids on disk instead.
+	RootfsChown RootfsMethod = "chown"
 )
 
 // Valid tells whether m is one of the values above.
@@ -85,12 +87,11 @@ type RootfsFallback string
 const (
 	// FallbackRefuse refuses a root file system that cannot be idmapped.
 	FallbackRefuse RootfsFallback = "refuse"
-	// FallbackChown would copy and chown it. It is named so that asking for
-	// it is answered with a reason; it is not valid in this version.
+	// FallbackChown moves its ids on disk.
 	FallbackChown RootfsFallback = "chown"
 )
 
-// Valid tells whether f can be used in this version.
+// Valid tells whether f is one of the values above.
 func (f RootfsFallback) Valid() bool { return slices.Contains(rootfsFallbacks, f) }
 
 // LXCFSMode is the value of the key lxcfs.mode.
@@ -115,8 +116,8 @@ var (
 	capsValues      = []Caps{CapsFull, CapsHonor}
 	seccomps        = []Seccomp{SeccompWiden, SeccompKeep}
 	foreignNetnses  = []ForeignNetns{ForeignNetnsDegrade, ForeignNetnsRefuse}
-	rootfsMethods   = []RootfsMethod{RootfsAuto, RootfsDetached, RootfsPrivate}
-	rootfsFallbacks = []RootfsFallback{FallbackRefuse}
+	rootfsMethods   = []RootfsMethod{RootfsAuto, RootfsDetached, RootfsPrivate, RootfsChown}
+	rootfsFallbacks = []RootfsFallback{FallbackRefuse, FallbackChown}
 	lxcfsModes      = []LXCFSMode{LXCFSAuto, LXCFSRequire, LXCFSOff}
 )
 

@@ -93,12 +93,14 @@ var keys = []Key{
 	},
 	{
 		Name: "rootfs.method", Type: aString, Values: texts(rootfsMethods),
-		Doc: "How the layers of an overlay are idmapped. auto: the first one that works. detached: by file descriptor (Linux 6.15). private: through a private mount namespace (Linux 5.19).",
+		Doc: "How the layers of an overlay are idmapped. auto: the first one that works. detached: by file descriptor (Linux 6.15). private: through a private mount namespace (Linux 5.19). " +
+			"chown: not at all, the ids of the files are moved on disk, as by rootfs.fallback.",
 		get: func(c Config) any { return c.Rootfs.Method },
 	},
 	{
 		Name: "rootfs.fallback", Type: aString, Values: texts(rootfsFallbacks),
-		Doc: "What to do with a root file system that cannot be idmapped. refuse: the container does not start.",
+		Doc: "What to do with a root file system that cannot be idmapped. refuse: the container does not start. " +
+			"chown: the ids of its files are moved on disk, which copies every file of the image once for each container and leaves the container's host ids in its layer.",
 		get: func(c Config) any { return c.Rootfs.Fallback },
 	},
 	{

@@ -11,9 +11,11 @@ import (
 
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -40,7 +42,27 @@ type RootfsOptions struct {
 	// docker run --init to the certificates of a control plane, would fail with
 	// "operation not permitted".
 	NoDev bool
+	// Chown says when the ids are moved on disk instead.
+	Chown ChownPolicy
+	// Store is where the state of snapshots with moved ids is.
+	Store chown.Store
+	// Owner names the container, and Alive tells whether another one of such a
+	// name still runs.
+	Owner string
+	Alive func(owner string) bool
+	// Warn takes what a user will miss.
+	Warn func(warnings ...string)
 }
+
+// ChownPolicy says when the ids of a rootfs are moved on disk.
+type ChownPolicy uint8
+
+// The policies.
+const (
+	ChownNever    ChownPolicy = iota
+	ChownFallback             // if it cannot be mapped
+	ChownAlways               // it is never mapped
+)
 
 func (o RootfsOptions) attrs() uint64 {
 	if o.NoDev {
@@ -53,19 +75,51 @@ func (o RootfsOptions) attrs() uint64 {
 // ids inside: an overlay with lower layers, upper and work directory idmapped,
 // or an idmapped clone of what is no overlay. dir is the rootfs for callers
 // that hand over a directory instead of mounts.
-func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, o RootfsOptions) error {
+//
+// Where that cannot be done, or is not wanted, and the options allow it, the ids
+// are moved on disk, and the snapshot is returned, to be closed when the
+// container is gone.
+func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, o RootfsOptions) (*chown.Snapshot, error) {
+	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("create rootfs directory: %w", err)
+	}
+	if o.Chown != ChownAlways {
+		err := s.mapped(ctx, mounts, dir, target, m, o)
+		if err == nil || o.Chown == ChownNever || !errors.Is(err, errUnmappable) {
+			return nil, err
+		}
+		log.G(ctx).WithError(err).Debug("isolate: ids of the rootfs are moved on disk")
+	}
+	return s.chowned(ctx, mounts, dir, target, m, o)
+}
+
+// mapped mounts the rootfs with mappings. A snapshot whose ids were moved before
+// gets them back first, once it is clear that it can be mapped.
+func (s *Stage) mapped(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, o RootfsOptions) error {
 	userns, err := s.Userns(m)
 	if err != nil {
 		return err
-	}
-	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("create rootfs directory: %w", err)
 	}
 	built, err := build(ctx, userns, mounts, dir, target, m, o)
 	if err != nil {
 		return err
 	}
-	defer built.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	defer func() { built.Close() }() //nolint:errcheck // nothing is written to a mount descriptor
+	moved, err := hasMoved(o.Store, mounts, dir)
+	if err != nil {
+		return err
+	}
+	if moved {
+		if err := built.Close(); err != nil {
+			return fmt.Errorf("unmount rootfs: %w", err)
+		}
+		if err := s.restore(ctx, mounts, dir, target, o); err != nil {
+			return err
+		}
+		if built, err = build(ctx, userns, mounts, dir, target, m, o); err != nil {
+			return err
+		}
+	}
 	return idmap.Attach(built, -1, target)
 }
 
@@ -169,6 +223,16 @@ func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, t
 	return bindRootfs(ctx, userns, target, nil, attrs)
 }
 
+// errUnmappable says that this kernel cannot map this rootfs.
+var errUnmappable = errors.New("rootfs cannot be mapped")
+
+// unmappableError is a refusal that a chown can help.
+type unmappableError struct{ error }
+
+func (e unmappableError) Unwrap() error { return e.error }
+
+func (e unmappableError) Is(target error) bool { return target == errUnmappable }
+
 // refusal adds to an error that means "this kernel cannot" what to do about it.
 func refusal(what string, err error) error {
 	var unbuildable *idmap.UnbuildableError
@@ -176,7 +240,7 @@ func refusal(what string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, idmap.ErrNotIDMappable), errors.As(err, &unbuildable):
-		return fmt.Errorf("%s: %w; use Linux 5.19 or newer, with containerd's root directory on a file system that can be idmapped (ext4, xfs, btrfs; tmpfs since 6.3): %w", what, err, spec.ErrRefused)
+		return unmappableError{fmt.Errorf("%s: %w; use Linux 5.19 or newer, with containerd's root directory on a file system that can be idmapped (ext4, xfs, btrfs; tmpfs since 6.3), or set rootfs.fallback = \"chown\" to have its files copied and chowned: %w", what, err, spec.ErrRefused)}
 	default:
 		return fmt.Errorf("%s: %w", what, err)
 	}

@@ -19,6 +19,7 @@ type Stage struct {
 	mounted bool
 	userns  []usernsOf
 	volumes []string // paths, in the order of staging
+	moved   bool     // the ids of the rootfs are moved on disk
 }
 
 type usernsOf struct {

@@ -80,11 +80,13 @@ func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, err
 		return "", err
 	}
 	defer dir.Close() //nolint:errcheck // O_PATH
-	userns, err := s.Userns(m)
-	if err != nil {
-		return "", err
+	o := idmap.CloneOptions{Propagation: unix.MS_PRIVATE}
+	if !s.moved {
+		if o.Userns, err = s.Userns(m); err != nil {
+			return "", err
+		}
 	}
-	clone, err := idmap.CloneTree(int(dir.Fd()), "", idmap.CloneOptions{Userns: userns, Propagation: unix.MS_PRIVATE})
+	clone, err := idmap.CloneTree(int(dir.Fd()), "", o)
 	if err != nil {
 		return "", err
 	}

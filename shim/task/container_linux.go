@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/shim/notify"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -30,7 +31,9 @@ type container struct {
 	held    *pool.Lease   // nil if the caller mapped
 	record  *record.Record
 	cgroups []string // directories, one in each hierarchy
-	views   string   // how many files of lxcfs it got, for the log
+	// snapshot is the rootfs if its ids were moved on disk.
+	snapshot *chown.Snapshot
+	views    string // how many files of lxcfs it got, for the log
 	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
 	sealed bool
 	// standIns are grafted over sysctls once the container exists.
@@ -70,6 +73,10 @@ func (c *container) undo(ctx context.Context) error {
 		// A runtime that failed may have left a container.
 		errs = append(errs, c.record.StopRuntime(ctx), c.record.Cleanup())
 	}
+	if c.snapshot != nil {
+		errs = append(errs, c.snapshot.Close())
+		c.snapshot = nil
+	}
 	if c.held != nil {
 		err := c.held.Release()
 		if errors.Is(err, pool.ErrInUse) {
@@ -95,6 +102,9 @@ func (c *container) closeStandIns() {
 // announce logs the decisions, in one line for each container.
 func (c *container) announce(ctx context.Context, bin runtime.Binary) {
 	fields := log.Fields{"mode": c.plan.Mode, "runtime": bin.Path, "lxcfs": c.views}
+	if c.snapshot != nil {
+		fields["rootfs"] = "chown"
+	}
 	if uid, ok := c.plan.Mapping.RootUID(); ok {
 		fields["uid"] = uid
 	}

@@ -81,7 +81,8 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		}
 	}()
 	// lease
-	if err := c.lease(ctx, ns, doc.Spec, cfg, settings.Runc.SystemdCgroup); err != nil {
+	preferred := stage.Preferred(snapshots, r.Rootfs, rootfsDir(r.Bundle, doc.Spec))
+	if err := c.lease(ctx, ns, doc.Spec, cfg, settings.Runc.SystemdCgroup, preferred); err != nil {
 		return nil, err
 	}
 	// record
@@ -134,8 +135,9 @@ func policy(cfg config.Config) spec.Policy {
 	return spec.Policy{RefuseForeignNetns: cfg.ForeignNetns == config.ForeignNetnsRefuse}
 }
 
-// lease settles whose ids the container has, and takes hold of its range.
-func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg config.Config, systemd bool) error {
+// lease settles whose ids the container has, and takes hold of its range: of the
+// one that its files have on disk, if they do and it is free.
+func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg config.Config, systemd bool, preferred idmap.HostID) error {
 	c.cgroups = cgroupDirs(spec.CgroupPath(s, systemd))
 	owner := pool.Owner{Namespace: ns, ID: c.id, Cgroups: c.cgroups}
 	switch c.plan.Mode {
@@ -161,7 +163,7 @@ func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg con
 		if err != nil {
 			return err
 		}
-		c.held, err = p.Acquire(ctx, owner, cfg.IDs.Size)
+		c.held, err = p.AcquirePreferred(ctx, owner, cfg.IDs.Size, preferred)
 		if err != nil {
 			return err
 		}
@@ -221,17 +223,12 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	}
 	st := stage.New(dir)
 	defer st.Close() //nolint:errcheck // user namespaces, only held
-	rootfs := s.Root.Path
-	if !filepath.IsAbs(rootfs) {
-		rootfs = filepath.Join(r.Bundle, rootfs)
-	}
+	rootfs := rootfsDir(r.Bundle, s)
 	if c.record.Rootfs {
 		c.plan.Rootfs = c.record.RootfsDir()
 		if c.mapsRootfs(r.Rootfs) {
 			c.sealed = s.Root.Readonly && stage.Upper(r.Rootfs) != ""
-			err = st.Rootfs(ctx, r.Rootfs, rootfs, c.plan.Rootfs, c.plan.Mapping, stage.RootfsOptions{
-				Method: methods[cfg.Rootfs.Method], NoDev: cfg.Nesting == config.NestingOff,
-			})
+			c.snapshot, err = st.Rootfs(ctx, r.Rootfs, rootfs, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx, cfg))
 		} else {
 			err = stage.PlainRootfs(r.Rootfs, c.plan.Rootfs)
 		}
@@ -275,11 +272,12 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	return c.nest(st, r, s, cfg, rootfs)
 }
 
-// methods are the configuration's names for ways to build an overlay.
-var methods = map[config.RootfsMethod]idmap.Method{
-	config.RootfsAuto:     idmap.MethodAuto,
-	config.RootfsDetached: idmap.MethodDetached,
-	config.RootfsPrivate:  idmap.MethodPrivate,
+// rootfsDir is the rootfs that a spec names.
+func rootfsDir(bundle string, s *specs.Spec) string {
+	if filepath.IsAbs(s.Root.Path) {
+		return s.Root.Path
+	}
+	return filepath.Join(bundle, s.Root.Path)
 }
 
 // openTo lets the container's root, and nobody else, pass through a directory:

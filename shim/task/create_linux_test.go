@@ -27,6 +27,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/options"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/runtime"
+	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -217,12 +218,29 @@ func TestMethodsAreComplete(t *testing.T) {
 			continue
 		}
 		for _, v := range k.Values {
-			if _, ok := methods[config.RootfsMethod(v)]; !ok {
-				t.Errorf("%q is not translated", v)
+			_, ok := methods[config.RootfsMethod(v)]
+			if chowns := chownPolicy(config.Rootfs{Method: config.RootfsMethod(v)}) == stage.ChownAlways; ok == chowns {
+				t.Errorf("%q is translated: %v, means chown: %v", v, ok, chowns)
 			}
 		}
-		if len(methods) != len(k.Values) {
-			t.Errorf("%d methods for %d values", len(methods), len(k.Values))
+		if len(methods)+1 != len(k.Values) {
+			t.Errorf("%d methods and chown for %d values", len(methods), len(k.Values))
+		}
+	}
+}
+
+func TestChownPolicy(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		in   config.Rootfs
+		want stage.ChownPolicy
+	}{
+		{config.Default().Rootfs, stage.ChownNever},
+		{config.Rootfs{Method: config.RootfsPrivate, Fallback: config.FallbackChown}, stage.ChownFallback},
+		{config.Rootfs{Method: config.RootfsChown, Fallback: config.FallbackRefuse}, stage.ChownAlways},
+	} {
+		if got := chownPolicy(test.in); got != test.want {
+			t.Errorf("chownPolicy(%+v) = %d, want %d", test.in, got, test.want)
 		}
 	}
 }

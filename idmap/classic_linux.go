@@ -37,8 +37,7 @@ var classicFlags = map[string]struct {
 // returned; the old one is closed. There is no mapping.
 func setClassic(tree *os.File, name string, o CloneOptions) (out *os.File, err error) {
 	err = inPrivateMounts(func() error {
-		// Any place will do, as for assemble.
-		if err := Attach(tree, -1, "/"); err != nil {
+		if err := attachAnywhere(tree); err != nil {
 			return err
 		}
 		if err := reflag(tree, o); err != nil {
@@ -65,6 +64,19 @@ func setClassic(tree *os.File, name string, o CloneOptions) (out *os.File, err e
 		return nil, fmt.Errorf("set attributes of mount %q without mount_setattr: %w", name, err)
 	}
 	return out, nil
+}
+
+// attachAnywhere attaches a tree to a place that is there on every machine, and of
+// the kind that its root is.
+func attachAnywhere(tree *os.File) error {
+	var st unix.Statx_t
+	if err := unix.Statx(int(tree.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
+		return os.NewSyscallError("statx", err)
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return Attach(tree, -1, "/")
+	}
+	return Attach(tree, -1, "/proc/filesystems")
 }
 
 // procPath leads to the very mount and directory of a descriptor.

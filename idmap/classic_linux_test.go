@@ -76,6 +76,24 @@ func TestCloneWithoutSetattr(t *testing.T) {
 	}
 }
 
+// TestCloneFileWithoutSetattr: a single file is no other case.
+func TestCloneFileWithoutSetattr(t *testing.T) {
+	requireRoot(t)
+	dir := workDir(t)
+	write(t, dir+"/src", "x")
+	write(t, dir+"/dst", "")
+	withoutSetattr(t)
+	tree, err := CloneTree(-1, dir+"/src", CloneOptions{SetAttrs: attrRdonly | attrNoexec, Propagation: unix.MS_PRIVATE, Recursive: true})
+	check(t, err)
+	attach(t, tree, dir+"/dst")
+	if got := flagsBelow(t, dir+"/dst")[dir+"/dst"]; got != "ro,noexec,relatime" {
+		t.Errorf("flags %q", got)
+	}
+	if text, err := os.ReadFile(dir + "/dst"); err != nil || string(text) != "x" {
+		t.Errorf("file is %q, %v", text, err)
+	}
+}
+
 func flagsBelow(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))

@@ -130,7 +130,9 @@ func (s *Stage) chowned(ctx context.Context, mounts []*types.Mount, dir, target 
 		return nil, errors.Join(err, unmount(target))
 	}
 	o.Warn(report.Warnings(to)...)
-	log.G(ctx).WithField("rootfs", sn.dir).Infof("isolate: ids on disk: %v", report)
+	if report.Inodes > 0 {
+		log.G(ctx).WithField("rootfs", sn.dir).Infof("isolate: ids on disk: %v", report)
+	}
 	s.moved = true
 	return held, nil
 }

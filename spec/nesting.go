@@ -24,6 +24,11 @@ type Nesting struct {
 	KeepCaps bool
 	// KeepSeccomp leaves the caller's seccomp profile (seccomp = "keep").
 	KeepSeccomp bool
+	// AppArmor is what the host has of it; the zero value for apparmor = "keep".
+	AppArmor AppArmor
+	// SELinux lists those of NestingTypes that the host's policy has. It matters
+	// only for labels, which callers send where SELinux is on.
+	SELinux []string
 	// Hidden is the host directory of the spare proc and sysfs; see spare.
 	Hidden string
 	// Devices maps device nodes of the container to their staged nodes.

@@ -12,7 +12,13 @@ import (
 )
 
 func initProcess(s *specs.Spec, p *Plan) ([]string, error) {
-	return Process(s.Process, p)
+	if p.Nesting == nil {
+		return Process(s.Process, p)
+	}
+	// Said of the container, and not again of each process.
+	denied := append(p.Nesting.AppArmor.denies(s.Process), seDenies(s.Process.SelinuxLabel, p.Nesting.SELinux)...)
+	warnings, err := Process(s.Process, p)
+	return append(denied, warnings...), err
 }
 
 // Process gives a process of the container the treatment that its user
@@ -26,6 +32,8 @@ func Process(proc *specs.Process, p *Plan) ([]string, error) {
 	}
 	capabilities(proc, p.Nesting)
 	environment(proc)
+	p.Nesting.AppArmor.confined(proc)
+	proc.SelinuxLabel = seLabel(proc.SelinuxLabel, p.Nesting.Systemd, p.Nesting.SELinux)
 	return rlimits(proc, p.Nesting), nil
 }
 

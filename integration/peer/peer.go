@@ -48,6 +48,12 @@ const (
 	CNI      Name = "cni-plugins"
 	Etcd     Name = "etcd-3.5" // Debian trixie
 
+	// The parsers of AppArmor policy; each series has rules that the one before
+	// takes for errors.
+	AppArmor2 Name = "apparmor-2" // Debian bullseye
+	AppArmor3 Name = "apparmor-3" // Debian bookworm
+	AppArmor4 Name = "apparmor-4" // Debian trixie
+
 	// Kubelet has kubelet, kube-proxy and kubectl, ControlPlane what they talk to.
 	Kubelet      Name = "kubelet-1.36"
 	ControlPlane Name = "control-plane-1.36"
@@ -56,6 +62,7 @@ const (
 // Default lists the peers that the tests need.
 var Default = []Name{
 	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22, Criu, Filesystems,
+	AppArmor2, AppArmor3, AppArmor4,
 }
 
 // Peer is a directory of programs.

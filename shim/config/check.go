@@ -27,6 +27,7 @@ func (c Config) problems() []*Error {
 	enum("nesting", string(c.Nesting), c.Nesting.Valid())
 	enum("caps", string(c.Caps), c.Caps.Valid())
 	enum("seccomp", string(c.Seccomp), c.Seccomp.Valid())
+	enum("apparmor", string(c.AppArmor), c.AppArmor.Valid())
 	enum("foreign_netns", string(c.ForeignNetns), c.ForeignNetns.Valid())
 	enum("rootfs.method", string(c.Rootfs.Method), c.Rootfs.Method.Valid())
 	enum("rootfs.fallback", string(c.Rootfs.Fallback), c.Rootfs.Fallback.Valid())

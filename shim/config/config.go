@@ -17,6 +17,9 @@ type Config struct {
 	Caps Caps `toml:"caps"`
 	// Seccomp tells what happens to the caller's seccomp profile.
 	Seccomp Seccomp `toml:"seccomp"`
+	// AppArmor tells what happens to the profile that the caller's engine
+	// gives by default.
+	AppArmor AppArmor `toml:"apparmor"`
 	// ForeignNetns tells what happens when the container's network namespace
 	// belongs to another user namespace.
 	ForeignNetns ForeignNetns `toml:"foreign_netns"`
@@ -91,6 +94,7 @@ func Default() Config {
 		Nesting:      NestingFull,
 		Caps:         CapsFull,
 		Seccomp:      SeccompWiden,
+		AppArmor:     AppArmorAuto,
 		ForeignNetns: ForeignNetnsDegrade,
 		IDs:          IDs{Size: SizeUnit},
 		Rootfs:       Rootfs{Method: RootfsAuto, Fallback: FallbackRefuse},

@@ -47,6 +47,21 @@ const (
 // Valid tells whether s is one of the values above.
 func (s Seccomp) Valid() bool { return slices.Contains(seccomps, s) }
 
+// AppArmor is the value of the key apparmor.
+type AppArmor string
+
+// The values of [AppArmor].
+const (
+	// AppArmorAuto replaces the profiles that engines give by default, which
+	// deny mounts, by isolate-default, where that is loaded.
+	AppArmorAuto AppArmor = "auto"
+	// AppArmorKeep leaves the caller's profile, or none.
+	AppArmorKeep AppArmor = "keep"
+)
+
+// Valid tells whether a is one of the values above.
+func (a AppArmor) Valid() bool { return slices.Contains(appArmors, a) }
+
 // ForeignNetns is the value of the key foreign_netns.
 type ForeignNetns string
 
@@ -115,6 +130,7 @@ var (
 	nestings        = []Nesting{NestingFull, NestingOff}
 	capsValues      = []Caps{CapsFull, CapsHonor}
 	seccomps        = []Seccomp{SeccompWiden, SeccompKeep}
+	appArmors       = []AppArmor{AppArmorAuto, AppArmorKeep}
 	foreignNetnses  = []ForeignNetns{ForeignNetnsDegrade, ForeignNetnsRefuse}
 	rootfsMethods   = []RootfsMethod{RootfsAuto, RootfsDetached, RootfsPrivate, RootfsChown}
 	rootfsFallbacks = []RootfsFallback{FallbackRefuse, FallbackChown}

@@ -58,6 +58,13 @@ var keys = []Key{
 		set: func(c *Config, s string) error { c.Seccomp = Seccomp(s); return nil },
 	},
 	{
+		Name: "apparmor", Type: aString, Values: texts(appArmors),
+		Doc: "auto: where nesting is full and the profile isolate-default is loaded (isolatectl apparmor load), containers get it instead of none or of what engines give by default " +
+			"(docker-default, cri-containerd.apparmor.d, nerdctl-default), which denies mounts; a profile that was asked for by name stays, unconfined too. " +
+			"keep: whatever the caller gives stays.",
+		get: func(c Config) any { return c.AppArmor },
+	},
+	{
 		Name: "foreign_netns", Type: aString, Values: texts(foreignNetnses), Annotation: "foreign_netns",
 		Doc: "What to do with a container whose network namespace belongs to another user namespace (host network, a pod without hostUsers: false). " +
 			"degrade: it runs without network administration and with a read-only /sys. refuse: it does not run.",

@@ -64,5 +64,5 @@ func seDenies(label string, have []string) []string {
 	if !OrdinaryLabel(label) || slices.Contains(have, typeEngine) {
 		return nil
 	}
-	return []string{fmt.Sprintf("SELinux denies mounts to %s and its policy has no %s: install container-selinux 2.134 or later to run containers inside", label, typeEngine)}
+	return []string{fmt.Sprintf("SELinux denies mounts to %s and knows of no %s: install container-selinux 2.134 or later to run containers inside", label, typeEngine)}
 }

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -61,9 +62,28 @@ func lockError(path string, err error) error {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return errLocked
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		return fmt.Errorf("a security module denies file locks on %q (AppArmor does so to strictly confined snaps); allow them (permission k) in the profile containerd runs under: %w", path, err)
+		return denied(path, readLabel(), err)
 	}
 	return &os.PathError{Op: "flock", Path: path, Err: err}
+}
+
+// denied explains a lock that a security module denies to the shim, which has the
+// label of the containerd that started it.
+func denied(path, label string, err error) error {
+	profile, mode, ok := strings.Cut(strings.TrimRight(label, "\x00\n"), " (")
+	if !ok || mode == "unconfined)" {
+		return fmt.Errorf("lock %q: a security module denies file locks: %w", path, err)
+	}
+	return fmt.Errorf("lock %q: AppArmor profile %s, under which this containerd and its shims run, denies file locks, which neither isolate nor containerd's own store can do without: "+
+		"use a containerd that is not confined (MicroK8s: install it with --classic), or allow locks (permission k) in that profile: %w", path, profile, err)
+}
+
+func readLabel() string {
+	label, err := os.ReadFile("/proc/thread-self/attr/current")
+	if err != nil {
+		return ""
+	}
+	return string(label)
 }
 
 // lock takes the pool's lock and returns the file that holds it.

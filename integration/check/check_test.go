@@ -20,6 +20,7 @@ import (
 
 func TestMain(m *testing.M) {
 	lxcfs.MaybeChild()
+	check.MaybeChild()
 	os.Exit(rig.Main(m))
 }
 

@@ -4,6 +4,7 @@ package vm
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,9 +52,15 @@ var parameters = []string{
 	"rcupdate.rcu_expedited=1", "tsc=reliable", "random.trust_cpu=on",
 }
 
-// commandLine is the kernel's.
+// commandLine is the kernel's. A parameter that is appended takes the place of its
+// namesake here: audit=0 cannot be taken back by audit=1.
 func commandLine(c Config) string {
-	words := append([]string{}, parameters...)
+	words := slices.DeleteFunc(slices.Clone(parameters), func(word string) bool {
+		name, _, _ := strings.Cut(word, "=")
+		return name != "console" && slices.ContainsFunc(c.Append, func(other string) bool {
+			return strings.HasPrefix(other, name+"=")
+		})
+	})
 	if c.Cgroup == CgroupV1 {
 		words = append(words, "cgroup_enable=memory", "swapaccount=1")
 	}

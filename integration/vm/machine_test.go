@@ -81,9 +81,9 @@ func TestCommandLine(t *testing.T) {
 		},
 		{
 			"v2 with systemd and more",
-			Config{Cgroup: CgroupV2, Init: InitSystemd, Append: []string{"apparmor=1"}},
-			[]string{"systemd.unified_cgroup_hierarchy=1", "apparmor=1"},
-			[]string{"systemd.unified_cgroup_hierarchy=0"},
+			Config{Cgroup: CgroupV2, Init: InitSystemd, Append: []string{"apparmor=1", "audit=1"}},
+			[]string{"systemd.unified_cgroup_hierarchy=1", "apparmor=1", "selinux=0"},
+			[]string{"systemd.unified_cgroup_hierarchy=0", "apparmor=0", "audit=0"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

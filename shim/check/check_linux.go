@@ -30,6 +30,7 @@ func run(ctx context.Context, dir string, finder runtime.Finder) Report {
 		r.ok("configuration", "%s", dir)
 	}
 	kernel(&r)
+	appArmor(&r, cfg)
 	daemons, roots := clients(ctx, &r, finder, cfg)
 	fileSystems(&r, cfg, roots)
 	ids(&r, cfg)

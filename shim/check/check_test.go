@@ -23,6 +23,7 @@ var update = flag.Bool("update", false, "rewrite golden files")
 
 func TestMain(m *testing.M) {
 	lxcfs.MaybeChild()
+	MaybeChild()
 	os.Exit(m.Run())
 }
 
@@ -221,7 +222,7 @@ func TestDaemonLines(t *testing.T) {
 		{"too old", func(d *daemon) { d.Version = "containerd x 1.6.20~ds1" }, Line{"containerd, process 7", Failed, "1.6.20~ds1 cannot start", "containerd 2.0"}},
 		{"odd version", func(d *daemon) { d.Version = "containerd x dev" }, Line{"containerd, process 7", Degraded, "not understood", "containerd 2.0"}},
 		{"does not answer", func(d *daemon) { d.Version = "containerd x v2.4.2" }, Line{"containerd, process 7", Failed, "no.sock", "restart"}},
-		{"confined", func(d *daemon) { d.Label = "snap.x (enforce)" }, Line{"containerd, process 7", Degraded, "snap.x (enforce)", "unconfined"}},
+		{"confined", func(d *daemon) { d.Label = "snap.x (enforce)" }, Line{"containerd, process 7", Degraded, "AppArmor profile snap.x", "not confined"}},
 		{"changed since", func(d *daemon) { d.Config, d.Started = conf, time.Unix(1000, 0) }, Line{"containerd, process 7", Degraded, conf + " was changed", "restart"}},
 		{"import changed since", func(d *daemon) { d.Imports, d.Started = []string{dir + "/*.toml"}, time.Unix(1000, 0) }, Line{"containerd, process 7", Degraded, conf + " was changed", "restart"}},
 		{"no shim", func(*daemon) {}, Line{"shim", Failed, "is not in " + dir, "install"}},
@@ -238,6 +239,18 @@ func TestDaemonLines(t *testing.T) {
 				t.Errorf("%+v is not in %+v", c.want, r.Lines)
 			}
 		})
+	}
+}
+
+// What does not confine is not worth a line.
+func TestUnconfined(t *testing.T) {
+	t.Parallel()
+	for _, label := range []string{"", "unconfined", "containerd (unconfined)", "snap.x (complain)", "system_u:system_r:container_runtime_t:s0"} {
+		var r Report
+		confinement(t.Context(), &r, "containerd", label, t.TempDir())
+		if len(r.Lines) > 0 {
+			t.Errorf("%q: %+v", label, r.Lines)
+		}
 	}
 }
 

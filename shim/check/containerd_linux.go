@@ -117,9 +117,7 @@ func (d daemon) check(ctx context.Context, r *Report) {
 			r.ok(what, "version %s, %s, root %s", v, d.Address, d.Root)
 		}
 	}
-	if strings.HasSuffix(d.Label, "(enforce)") {
-		r.bad(Degraded, what, "run containerd unconfined: not from a strict snap", "confined by AppArmor as %s, which may deny mounts and file locks to the shim", d.Label)
-	}
+	confinement(ctx, r, what, d.Label, d.Root)
 	if changed := d.changed(); changed != "" {
 		r.bad(Degraded, what, "restart it; what runs goes on", "%s was changed after it was started, and is not in effect", changed)
 	}

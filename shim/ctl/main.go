@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/shim/check"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/version"
@@ -22,6 +23,7 @@ import (
 // Main is the whole program.
 func Main() {
 	lxcfs.MaybeChild()
+	check.MaybeChild()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
@@ -61,7 +63,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		// Errors and their statuses are run's.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
-			checkCommand(), configCommand(), idsCommand(), installCommand(), uninstallCommand(),
+			apparmorCommand(), checkCommand(), configCommand(), idsCommand(), installCommand(), uninstallCommand(),
 		},
 		Action: noCommand,
 	}

@@ -25,6 +25,12 @@ func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs
 		KeepSeccomp: cfg.Seccomp == config.SeccompKeep,
 	}
 	var err error
+	if n.AppArmor, err = appArmor(cfg); err != nil {
+		return err
+	}
+	if n.SELinux, err = selinuxTypes(s.Process.SelinuxLabel); err != nil {
+		return err
+	}
 	if n.Limits, err = hostLimits(); err != nil {
 		return err
 	}

@@ -20,6 +20,9 @@ const (
 	// node images that run Kubernetes in containers.
 	Systemd252 Name = "image-systemd-252"
 	Systemd257 Name = "image-systemd-257"
+	// SystemdSlim is systemd and nothing else, for machines on which an image with
+	// more takes minutes to unpack.
+	SystemdSlim Name = "image-systemd-slim"
 	// Inner is a small image to be run inside of these.
 	Inner Name = "image-inner"
 )
@@ -46,6 +49,25 @@ var nested = []Definition{
 			},
 		},
 		Config: &ocispec.ImageConfig{Env: path, Cmd: []string{"sh"}},
+	},
+	{
+		Name: SystemdSlim, Reference: "docker.io/local/systemd:slim", Suite: apt.Trixie,
+		Layers: []Layer{{
+			Unpacked: []string{"systemd", "dbus", "busybox-static"},
+			Files: map[string]string{
+				"/etc/passwd": "root:x:0:0::/root:/bin/sh\n", "/etc/group": "root:x:0:\n",
+				"/etc/machine-id": "736c696d0000000000000000736c696d\n", // not a first boot
+			},
+			Run: [][]string{
+				{"/bin/busybox", "ln", "-s", "busybox", "/bin/sh"},
+				{"/bin/busybox", "ln", "-s", "/usr/lib/systemd/systemd", "/sbin/init"},
+				// What these need is not installed, or takes long.
+				{"/bin/busybox", "ln", "-s", "/dev/null", "/etc/systemd/system/ldconfig.service"},
+				{"/bin/busybox", "ln", "-s", "/dev/null", "/etc/systemd/system/systemd-hwdb-update.service"},
+				{"/bin/busybox", "ln", "-s", "/dev/null", "/etc/systemd/system/systemd-journal-catalog-update.service"},
+			},
+		}},
+		Config: &ocispec.ImageConfig{Env: path, Cmd: []string{"/sbin/init"}},
 	},
 	{
 		Name: Docker20, Reference: "docker.io/local/docker:20.10", Suite: apt.Bookworm,

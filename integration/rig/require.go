@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/shim/apparmor"
 )
 
 // Requirement is what a test needs of the machine. A test that a machine cannot
@@ -29,6 +31,7 @@ const (
 	FUSE     Requirement = "fuse"
 	CgroupV1 Requirement = "cgroup v1"
 	CgroupV2 Requirement = "cgroup v2"
+	AppArmor Requirement = "apparmor"
 )
 
 // Kernel requires a kernel of at least that version, "6.15" for example.
@@ -101,6 +104,10 @@ func (r Requirement) check() (missing *lack, err error) {
 		}
 	case features[r] != nil:
 		return checkFeature(r)
+	case r == AppArmor:
+		if !apparmor.Enabled() {
+			return &lack{what: "kernel runs without AppArmor"}, nil
+		}
 	case kind == "kernel":
 		old, release, err := olderThan(argument)
 		if err != nil {

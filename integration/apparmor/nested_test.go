@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apparmor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/shim/apparmor"
+)
+
+const innerReference = "docker.io/local/inner:1"
+
+// TestContainerdInside runs containerd, with the newest runc, inside a container.
+func TestContainerdInside(t *testing.T) {
+	got := inside(t, peer.AppArmor4, []string{
+		bind(program(t, peer.Containerd24), "/peer/containerd", "rbind:ro"),
+		bind(program(t, peer.Runc15), "/peer/runc", "rbind:ro"),
+		bind(t.TempDir(), "/var/lib/containerd", "rbind:rw"),
+	}, `
+export PATH=/peer/containerd:/peer/runc:$PATH
+mkdir -p /etc/containerd
+echo 'version = 3
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.nri.v1.nri"]' >/etc/containerd/config.toml
+containerd >/tmp/log 2>&1 &
+wait_for ctr version
+ctr images import --local /inner.tar >/dev/null || tail /tmp/log
+ctr run --rm `+innerReference+` x sh -c 'cat /layer /proc/self/attr/current'
+ctr run --rm --privileged `+innerReference+` y sh -c 'mkdir /p && mount -t proc p /p && echo mounted'`)
+	want(t, got, "second", apparmor.Name+" (enforce)", "mounted")
+}
+
+// TestDockerInside runs Docker of Debian inside a container, from the directories
+// that its packages unpack to: under emulation an image of it takes minutes to
+// import.
+func TestDockerInside(t *testing.T) {
+	p, err := peer.Get(t.Context(), peer.Docker26)
+	if err != nil {
+		t.Fatal(err)
+	}
+	usr := filepath.Join(p.Dir, "root/usr")
+	got := inside(t, peer.AppArmor3, []string{
+		"--apparmor-default-profile=docker-default",
+		bind(usr+"/bin", "/docker/bin", "rbind:ro"), bind(usr+"/sbin", "/docker/sbin", "rbind:ro"),
+		bind(usr+"/lib", "/usr/lib", "rbind:ro"), bind(usr+"/lib64", "/usr/lib64", "rbind:ro"),
+		bind(t.TempDir(), "/var/lib/docker", "rbind:rw"),
+	}, `
+mkdir /links
+for i in iptables ip6tables iptables-save iptables-restore ip6tables-save ip6tables-restore; do ln -s /docker/sbin/xtables-nft-multi /links/$i; done
+export PATH=/links:/docker/sbin:/docker/bin:$PATH
+dockerd >/tmp/log 2>&1 &
+wait_for docker version
+docker info -f '{{.Driver}}' || tail /tmp/log
+docker load -qi /inner.tar >/dev/null
+docker run --rm `+innerReference+` cat /layer /proc/self/attr/current
+docker run --rm --privileged `+innerReference+` sh -c 'mkdir /p && mount -t proc p /p && echo mounted'`)
+	want(t, got, "overlay2", "second", apparmor.Name+" (enforce)", "mounted")
+}
+
+// inside runs a script in a container under a profile that a parser has loaded, and
+// returns its output. Nothing that it does may be denied.
+func inside(t *testing.T, p peer.Name, flags []string, script string) []string {
+	t.Helper()
+	rig.Require(t, rig.Root, rig.AppArmor, rig.CgroupV2)
+	load(t, p)
+	t.Cleanup(func() { remove(t, "docker-default") })
+	i, err := image.Get(t.Context(), image.Inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := newest(t)
+	scripts := t.TempDir()
+	const waiting = "wait_for() { for i in $(seq 100); do \"$@\" >/dev/null 2>&1 && return; sleep 0.5; done; tail /tmp/log; }\n"
+	if err := os.WriteFile(filepath.Join(scripts, "run"), []byte(waiting+label+script), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	id := n.start(t, append(flags, bind(i.Path, "/inner.tar", "rbind:ro"), bind(scripts, "/scripts", "rbind:ro"))...)
+	log := watch(t)
+	r := n.exec(t, id, "sh /scripts/run")
+	if d := denied(log.next(t), apparmor.Name); len(d) > 0 {
+		t.Errorf("denied:\n%s", strings.Join(d, "\n"))
+	}
+	if r.Err() != nil {
+		t.Error(r.Err())
+	}
+	return strings.Split(strings.TrimSpace(r.Stdout), "\n")
+}
+
+// want compares lines of output, behind the label that all scripts print first.
+func want(t *testing.T, got []string, lines ...string) {
+	t.Helper()
+	lines = append([]string{apparmor.Name + " (enforce)"}, lines...)
+	if strings.Join(got, "\n") != strings.Join(lines, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(lines, "\n"))
+	}
+}
+
+// TestSystemdInside boots systemd under the profile, and stops it.
+func TestSystemdInside(t *testing.T) {
+	rig.Require(t, rig.Root, rig.AppArmor, rig.CgroupV2)
+	load(t, peer.AppArmor3)
+	n := newest(t)
+	slim := node{Node: n.Node, image: n.MustImport(t, image.SystemdSlim)}
+	log := watch(t)
+	id := slim.startImage(t, nil, nil)
+	r := slim.exec(t, id, "for i in $(busybox seq 100); do systemctl is-system-running 2>/dev/null | busybox grep -qE 'running|degraded' && break; busybox sleep 0.5; done; "+
+		"busybox cat /proc/1/comm /proc/1/attr/current; systemctl is-system-running; systemctl list-units --failed --no-legend --plain; "+
+		"systemd-run -q --wait --pipe -p PrivateTmp=yes -p ProtectSystem=strict -p DynamicUser=no busybox cat /proc/self/attr/current")
+	if got, want := r.Stdout, "systemd\n"+apparmor.Name+" (enforce)\nrunning\n"+apparmor.Name+" (enforce)\n"; got != want {
+		t.Errorf("got\n%s%s\nwant\n%s", got, r.Stderr, want)
+	}
+	n.Ctr(t.Context(), "tasks", "kill", id).Must(t)
+	slim.awaitEnd(t, id)
+	if d := denied(log.next(t), apparmor.Name); len(d) > 0 {
+		t.Errorf("denied:\n%s", strings.Join(d, "\n"))
+	}
+}

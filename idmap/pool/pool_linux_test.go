@@ -345,8 +345,8 @@ func TestLockError(t *testing.T) {
 		in   error
 		want string
 	}{
-		{in: unix.EACCES, want: "AppArmor"},
-		{in: unix.EPERM, want: "AppArmor"},
+		{in: unix.EACCES, want: "denies file locks"},
+		{in: unix.EPERM, want: "denies file locks"},
 		{in: unix.ENOLCK, want: "flock /x: no locks available"},
 		{in: unix.EWOULDBLOCK, want: errLocked.Error()},
 	} {

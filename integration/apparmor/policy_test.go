@@ -55,7 +55,7 @@ func load(t *testing.T, name peer.Name) {
 		if mode := loaded(t)[apparmor.Name]; mode != "" {
 			t.Errorf("%s is still loaded: %s", apparmor.Name, mode)
 		}
-		if _, err := os.Stat(apparmor.File); !os.IsNotExist(err) {
+		if _, err := os.Stat(apparmor.File); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is still there: %v", apparmor.File, err)
 		}
 	})

@@ -55,7 +55,7 @@ func TestPrograms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer p.Close()
+			defer p.Close() //nolint:errcheck // O_PATH
 			if got := p.Any(test.programs...); got != test.want {
 				t.Errorf("Any(%q) = %v, want %v", test.programs, got, test.want)
 			}

@@ -16,9 +16,6 @@ const (
 	mapped  = "[rootfs]\nmethod = \"auto\""
 )
 
-// stateDir is where the shim keeps the states of rootfs with moved ids.
-const stateDir = "/var/lib/isolate/chown"
-
 // seeImage prints what an image has in which ids play a part, and what becomes of
 // it when it is used: owners, modes, set-id bits, capabilities, hard links.
 const seeImage = `

@@ -316,6 +316,12 @@ func overlayRootfs(t *testing.T) string {
 func tinyRootfs(t *testing.T, shift int) string {
 	t.Helper()
 	root := shortDir(t)
+	fillTiny(t, root, shift)
+	return root
+}
+
+func fillTiny(t *testing.T, root string, shift int) {
+	t.Helper()
 	program, err := os.ReadFile(insideProgram(t))
 	if err != nil {
 		t.Fatal(err)
@@ -337,7 +343,6 @@ func tinyRootfs(t *testing.T, shift int) string {
 	if err := errors.Join(err, os.Chown(filepath.Join(root, "data"), shift+1000, shift+1000)); err != nil {
 		t.Fatal(err)
 	}
-	return root
 }
 
 // Revisions of file capabilities (vfs_cap_data, linux/capability.h): those of

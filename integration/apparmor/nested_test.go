@@ -107,7 +107,7 @@ func TestSystemdInside(t *testing.T) {
 	n := newest(t)
 	slim := node{Node: n.Node, image: n.MustImport(t, image.SystemdSlim)}
 	log := watch(t)
-	id := slim.startImage(t, nil, nil)
+	id := slim.startImage(t, nil, []string{"/sbin/init", "--unit=basic.target"})
 	r := slim.exec(t, id, "for i in $(busybox seq 100); do systemctl is-system-running 2>/dev/null | busybox grep -qE 'running|degraded' && break; busybox sleep 0.5; done; "+
 		"busybox cat /proc/1/comm /proc/1/attr/current; systemctl is-system-running; systemctl list-units --failed --no-legend --plain; "+
 		"systemd-run -q --wait --pipe -p PrivateTmp=yes -p ProtectSystem=strict -p DynamicUser=no busybox cat /proc/self/attr/current")

@@ -61,6 +61,7 @@ var nested = []Definition{
 			Run: [][]string{
 				{"/bin/busybox", "ln", "-s", "busybox", "/bin/sh"},
 				{"/bin/busybox", "ln", "-s", "/usr/lib/systemd/systemd", "/sbin/init"},
+				{"/bin/sh", "-c", "busybox rm -r /usr/lib/*/gconv"},
 				// What these need is not installed, or takes long.
 				{"/bin/busybox", "ln", "-s", "/dev/null", "/etc/systemd/system/ldconfig.service"},
 				{"/bin/busybox", "ln", "-s", "/dev/null", "/etc/systemd/system/systemd-hwdb-update.service"},

@@ -54,6 +54,9 @@ const (
 	AppArmor3 Name = "apparmor-3" // Debian bookworm
 	AppArmor4 Name = "apparmor-4" // Debian trixie
 
+	// Secilc compiles SELinux policy.
+	Secilc Name = "secilc-3" // Debian bookworm
+
 	// Kubelet has kubelet, kube-proxy and kubectl, ControlPlane what they talk to.
 	Kubelet      Name = "kubelet-1.36"
 	ControlPlane Name = "control-plane-1.36"

@@ -32,6 +32,7 @@ const (
 	CgroupV1 Requirement = "cgroup v1"
 	CgroupV2 Requirement = "cgroup v2"
 	AppArmor Requirement = "apparmor"
+	SELinux  Requirement = "selinux"
 )
 
 // Kernel requires a kernel of at least that version, "6.15" for example.
@@ -107,6 +108,11 @@ func (r Requirement) check() (missing *lack, err error) {
 	case r == AppArmor:
 		if !apparmor.Enabled() {
 			return &lack{what: "kernel runs without AppArmor"}, nil
+		}
+	case r == SELinux:
+		// Only a kernel that has it on knows its file system.
+		if known, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(known), "\tselinuxfs\n") {
+			return &lack{what: "kernel runs without SELinux"}, nil //nolint:nilerr // that is the answer
 		}
 	case kind == "kernel":
 		old, release, err := olderThan(argument)

@@ -55,6 +55,11 @@ func (d Definition) make(ctx context.Context, w cache.Work) error {
 			return err
 		}
 	}
+	if d.Many > 0 {
+		if err := target.add("many", func(stream io.Writer) error { return writeMany(stream, d.Many) }); err != nil {
+			return err
+		}
+	}
 	return target.finish()
 }
 

@@ -101,6 +101,33 @@ func writeChanges(stream io.Writer, root string, before tree) error {
 	return writer.Close()
 }
 
+// writeMany writes a layer of small files of several owners.
+func writeMany(stream io.Writer, files int) error {
+	writer := tar.NewWriter(stream)
+	write := func(h *tar.Header, text string) error {
+		h.ModTime, h.Size = time.Unix(0, 0), int64(len(text))
+		if err := writer.WriteHeader(h); err != nil {
+			return fmt.Errorf("write layer: %w", err)
+		}
+		if _, err := writer.Write([]byte(text)); err != nil {
+			return fmt.Errorf("write layer: %w", err)
+		}
+		return nil
+	}
+	for i := range files {
+		dir := fmt.Sprintf("srv/many/%d", i/100)
+		if i%100 == 0 {
+			if err := write(&tar.Header{Name: dir, Mode: 0o755, Typeflag: tar.TypeDir}, ""); err != nil {
+				return err
+			}
+		}
+		if err := write(&tar.Header{Name: fmt.Sprintf("%s/%d", dir, i), Mode: 0o644, Uid: i % 1000, Gid: i % 1000}, dir); err != nil {
+			return err
+		}
+	}
+	return writer.Close()
+}
+
 // writeTiny writes a layer of one file that holds its own name.
 func writeTiny(stream io.Writer, name string) error {
 	writer := tar.NewWriter(stream)

@@ -30,6 +30,9 @@ type Definition struct {
 	Layers []Layer
 	// Tiny is how many layers with one small file each come last.
 	Tiny int
+	// Many is how many small files, a hundred in a directory, a layer after
+	// those has.
+	Many int
 	// Config is how the image runs; that of Base by default.
 	Config *ocispec.ImageConfig
 }
@@ -105,6 +108,9 @@ func (d Definition) resolve(ctx context.Context) (cache.Inputs, error) {
 	inputs.Version = closure.Version("base-files")
 	inputs.Parts = append(inputs.Parts, closure.Strings()...)
 	inputs.Parts = append(inputs.Parts, fmt.Sprintf("%q %q %+v %d %+v", d.Reference, d.Base, d.Layers, d.Tiny, d.Config), recipe)
+	if d.Many > 0 {
+		inputs.Parts = append(inputs.Parts, fmt.Sprint(d.Many))
+	}
 	return inputs, nil
 }
 

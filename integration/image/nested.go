@@ -25,6 +25,8 @@ const (
 	SystemdSlim Name = "image-systemd-slim"
 	// Inner is a small image to be run inside of these.
 	Inner Name = "image-inner"
+	// Many is Inner with 30,000 files more.
+	Many Name = "image-many"
 )
 
 var path = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -50,6 +52,7 @@ var nested = []Definition{
 		},
 		Config: &ocispec.ImageConfig{Env: path, Cmd: []string{"sh"}},
 	},
+	{Name: Many, Reference: "docker.io/local/many:1", Base: Inner, Many: 30000},
 	{
 		Name: SystemdSlim, Reference: "docker.io/local/systemd:slim", Suite: apt.Trixie,
 		Layers: []Layer{{

@@ -33,13 +33,14 @@ const (
 
 func main() {
 	pairs := flag.Int("pairs", 30, "how many pairs of containers are run for each row")
+	only := flag.Bool("chown", false, "measure how long it takes to move ids on disk, and nothing else")
 	flag.Parse()
 	if *pairs < 1 || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
 	os.Exit(rig.Enter(func() int {
-		if err := bench(context.Background(), *pairs); err != nil {
+		if err := bench(context.Background(), *pairs, *only); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			return 1
 		}
@@ -47,9 +48,12 @@ func main() {
 	}))
 }
 
-func bench(ctx context.Context, pairs int) error {
+func bench(ctx context.Context, pairs int, onlyChown bool) error {
 	if err := machine(); err != nil {
 		return err
+	}
+	if onlyChown {
+		return chowns(ctx)
 	}
 	if err := rootfs(); err != nil {
 		return err

@@ -93,7 +93,7 @@ func reflagBelow(tree *os.File, o CloneOptions) error {
 		return err
 	}
 	for _, m := range mountsBelow(mounts, id, "/") {
-		sub, err := openBeneath(int(tree.Fd()), strings.TrimPrefix(m.Mountpoint, "/"), unix.O_PATH|unix.O_NOFOLLOW, 0)
+		sub, err := openBeneath(int(tree.Fd()), strings.TrimPrefix(m.Mountpoint, "/"), unix.O_PATH|unix.O_NOFOLLOW)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 			continue // hidden by a later mount
 		}

@@ -102,7 +102,7 @@ func (l *layers) openBelow(dir string, paths []string, userns *os.File, attrs ui
 		if rel == "" {
 			rel = "."
 		}
-		d, err := openBeneath(int(tree.Fd()), rel, unix.O_PATH|unix.O_DIRECTORY, 0)
+		d, err := openBeneath(int(tree.Fd()), rel, unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +130,7 @@ func (l *layers) openEach(paths []string, userns *os.File) (_ []layer, retErr er
 			return nil, fmt.Errorf("open lowerdir: %w", err)
 		}
 		l.trees = append(l.trees, tree)
-		d, err := openBeneath(int(tree.Fd()), ".", unix.O_PATH|unix.O_DIRECTORY, 0)
+		d, err := openBeneath(int(tree.Fd()), ".", unix.O_PATH|unix.O_DIRECTORY)
 		if err != nil {
 			return nil, fmt.Errorf("open lowerdir %q: %w", path, err)
 		}
@@ -197,8 +197,8 @@ func sameDirectory(dir *os.File, path string) error {
 
 // openBeneath opens a path that must not leave the directory dirfd, not even
 // through symbolic links: out there is the same tree without the mapping.
-func openBeneath(dirfd int, rel string, flags, resolve uint64) (*os.File, error) {
-	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | resolve}
+func openBeneath(dirfd int, rel string, flags uint64) (*os.File, error) {
+	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH}
 	fd, err := retryOnEINTR(func() (int, error) { return unix.Openat2(dirfd, rel, how) })
 	if err != nil {
 		return nil, &os.PathError{Op: "openat2", Path: describe(dirfd, rel), Err: err}

@@ -195,7 +195,7 @@ func assemble(name string, parts []part) (tree *os.File, err error) {
 		}
 		top := int(parts[0].tree.Fd())
 		for _, p := range parts[1:] {
-			target, err := openBeneath(top, p.rel, unix.O_PATH, 0)
+			target, err := openBeneath(top, p.rel, unix.O_PATH)
 			if err != nil {
 				return err
 			}

@@ -49,9 +49,6 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// killed is the signal by which the helper says that it reached the checkpoint.
-const killedCode = 128 + int(unix.SIGKILL)
-
 // helper shifts args[1], the snapshot args[0], to the range that starts at
 // args[2], and kills itself at checkpoint args[3].
 func helper(args []string) int {

@@ -97,7 +97,7 @@ func Preferred(store chown.Store, mounts []*types.Mount, dir string) idmap.HostI
 // chowned mounts a rootfs without mappings and moves the ids on disk.
 func (s *Stage) chowned(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, o RootfsOptions) (_ *chown.Snapshot, retErr error) {
 	owner, ok := m.Root()
-	if !ok || owner.UID != idmap.HostID(owner.GID) || !m.Equal(idmap.Contiguous(owner.UID, m.UIDs[0].Size)) {
+	if !ok || owner.UID != owner.GID || !m.Equal(idmap.Contiguous(owner.UID, m.UIDs[0].Size)) {
 		return nil, fmt.Errorf("ids of the rootfs cannot be moved on disk to the ids %v, which are not one range: %w", m, spec.ErrRefused)
 	}
 	to := chown.Span{First: owner.UID, Size: m.UIDs[0].Size}

@@ -32,10 +32,10 @@ const (
 func chowns(ctx context.Context) error {
 	fmt.Printf("\nmoving the ids of %d files, median of %d\n", chownFiles, chownRounds)
 	fmt.Printf("%-24s  %14s  %14s  %6s\n", "us an inode", "lchown loop", "isolate", "ratio")
-	if err := chownTrees("plain tree", "target: 10 us", plainTree); err != nil {
+	if err := chownTrees(ctx, "plain tree", "target: 10 us", plainTree); err != nil {
 		return err
 	}
-	if err := chownTrees("overlay, copy-up", "target: ratio 1", overlayTree); err != nil {
+	if err := chownTrees(ctx, "overlay, copy-up", "target: ratio 1", overlayTree); err != nil {
 		return err
 	}
 	return chownStarts(ctx)
@@ -84,14 +84,14 @@ func overlayTree(dir string) (chownTree, error) {
 }
 
 // chownTrees measures both ways on trees of one kind, in turns.
-func chownTrees(name, target string, make func(dir string) (chownTree, error)) error {
+func chownTrees(ctx context.Context, name, target string, make func(dir string) (chownTree, error)) error {
 	store := chown.NewStore(filepath.Join(rig.Dir(), "chown-store"))
 	var loop, ours []float64
 	for round := range chownRounds {
 		for _, way := range []struct {
 			column *[]float64
 			move   func(chownTree) (int, error)
-		}{{&loop, lchownLoop}, {&ours, func(t chownTree) (int, error) { return shift(store, t) }}} {
+		}{{&loop, lchownLoop}, {&ours, func(t chownTree) (int, error) { return shift(ctx, store, t) }}} {
 			t, err := make(filepath.Join(rig.Dir(), "chown-"+strconv.Itoa(round)))
 			if err != nil {
 				return err
@@ -123,18 +123,18 @@ func lchownLoop(t chownTree) (inodes int, err error) {
 	return inodes, err
 }
 
-func shift(store chown.Store, t chownTree) (int, error) {
+func shift(ctx context.Context, store chown.Store, t chownTree) (int, error) {
 	tree, err := os.Open(t.root)
 	if err != nil {
 		return 0, err
 	}
 	defer tree.Close() //nolint:errcheck // only read
 	to := chown.Span{First: hostRoot, Size: 65536}
-	n, err := store.Acquire(context.Background(), t.dir, "bench/a", to, func(string) bool { return false })
+	n, err := store.Acquire(ctx, t.dir, "bench/a", to, func(string) bool { return false })
 	if err != nil {
 		return 0, err
 	}
-	r, err := n.Shift(context.Background(), tree, to, chown.Options{})
+	r, err := n.Shift(ctx, tree, to, chown.Options{})
 	return r.Inodes, errors.Join(err, n.Close())
 }
 

@@ -3,7 +3,6 @@
 package apparmor
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,16 +21,15 @@ func TestContainerdInside(t *testing.T) {
 		bind(program(t, peer.Containerd24), "/peer/containerd", "rbind:ro"),
 		bind(program(t, peer.Runc15), "/peer/runc", "rbind:ro"),
 		bind(t.TempDir(), "/var/lib/containerd", "rbind:rw"),
-	}, `
-export PATH=/peer/containerd:/peer/runc:$PATH
+	}, "export PATH=/peer/containerd:/peer/runc:$PATH", `
 mkdir -p /etc/containerd
 echo 'version = 3
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.nri.v1.nri"]' >/etc/containerd/config.toml
 containerd >/tmp/log 2>&1 &
 wait_for ctr version
-ctr images import --local /inner.tar >/dev/null || tail /tmp/log
-ctr run --rm `+innerReference+` x sh -c 'cat /layer /proc/self/attr/current'
-ctr run --rm --privileged `+innerReference+` y sh -c 'mkdir /p && mount -t proc p /p && echo mounted'`)
+ctr images import --local /inner.tar >/dev/null || tail /tmp/log`,
+		"ctr run --rm "+innerReference+" x sh -c 'cat /layer /proc/self/attr/current'",
+		"ctr run --rm --privileged "+innerReference+" y sh -c 'mkdir /p && mount -t proc p /p && echo mounted'")
 	want(t, got, "second", apparmor.Name+" (enforce)", "mounted")
 }
 
@@ -49,22 +47,21 @@ func TestDockerInside(t *testing.T) {
 		bind(usr+"/bin", "/docker/bin", "rbind:ro"), bind(usr+"/sbin", "/docker/sbin", "rbind:ro"),
 		bind(usr+"/lib", "/usr/lib", "rbind:ro"), bind(usr+"/lib64", "/usr/lib64", "rbind:ro"),
 		bind(t.TempDir(), "/var/lib/docker", "rbind:rw"),
-	}, `
+	}, "export PATH=/links:/docker/sbin:/docker/bin:$PATH", `
 mkdir /links
 for i in iptables ip6tables iptables-save iptables-restore ip6tables-save ip6tables-restore; do ln -s /docker/sbin/xtables-nft-multi /links/$i; done
-export PATH=/links:/docker/sbin:/docker/bin:$PATH
 dockerd >/tmp/log 2>&1 &
-wait_for docker version
-docker info -f '{{.Driver}}' || tail /tmp/log
-docker load -qi /inner.tar >/dev/null
-docker run --rm `+innerReference+` cat /layer /proc/self/attr/current
-docker run --rm --privileged `+innerReference+` sh -c 'mkdir /p && mount -t proc p /p && echo mounted'`)
+wait_for docker version`,
+		"docker info -f '{{.Driver}}' || tail /tmp/log; docker load -qi /inner.tar >/dev/null",
+		"docker run --rm "+innerReference+" cat /layer /proc/self/attr/current",
+		"docker run --rm --privileged "+innerReference+" sh -c 'mkdir /p && mount -t proc p /p && echo mounted'")
 	want(t, got, "overlay2", "second", apparmor.Name+" (enforce)", "mounted")
 }
 
-// inside runs a script in a container under a profile that a parser has loaded, and
-// returns its output. Nothing that it does may be denied.
-func inside(t *testing.T, p peer.Name, flags []string, script string) []string {
+// inside runs scripts in a container under a profile that a parser has loaded, each
+// as a process of its own after some preparation, and returns their output. Nothing
+// that they do may be denied.
+func inside(t *testing.T, p peer.Name, flags []string, prepare string, scripts ...string) (words []string) {
 	t.Helper()
 	rig.Require(t, rig.Root, rig.AppArmor, rig.CgroupV2)
 	load(t, p)
@@ -74,29 +71,28 @@ func inside(t *testing.T, p peer.Name, flags []string, script string) []string {
 		t.Fatal(err)
 	}
 	n := newest(t)
-	scripts := t.TempDir()
-	const waiting = "wait_for() { for i in $(seq 100); do \"$@\" >/dev/null 2>&1 && return; sleep 0.5; done; tail /tmp/log; }\n"
-	if err := os.WriteFile(filepath.Join(scripts, "run"), []byte(waiting+label+script), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	id := n.start(t, append(flags, bind(i.Path, "/inner.tar", "rbind:ro"), bind(scripts, "/scripts", "rbind:ro"))...)
+	id := n.start(t, append(flags, bind(i.Path, "/inner.tar", "rbind:ro"))...)
 	log := watch(t)
-	r := n.exec(t, id, "sh /scripts/run")
+	prepare += "\nwait_for() { for i in $(seq 100); do \"$@\" >/dev/null 2>&1 && return; sleep 0.5; done; tail /tmp/log; }\n"
+	for _, script := range append([]string{label}, scripts...) {
+		r := n.exec(t, id, prepare+script)
+		if r.Err() != nil {
+			t.Error(r.Err())
+		}
+		words = append(words, strings.Fields(r.Stdout)...)
+	}
 	if d := denied(log.next(t), apparmor.Name); len(d) > 0 {
 		t.Errorf("denied:\n%s", strings.Join(d, "\n"))
 	}
-	if r.Err() != nil {
-		t.Error(r.Err())
-	}
-	return strings.Split(strings.TrimSpace(r.Stdout), "\n")
+	return words
 }
 
-// want compares lines of output, behind the label that all scripts print first.
-func want(t *testing.T, got []string, lines ...string) {
+// want compares words of output, behind the label that is printed first.
+func want(t *testing.T, got []string, text ...string) {
 	t.Helper()
-	lines = append([]string{apparmor.Name + " (enforce)"}, lines...)
-	if strings.Join(got, "\n") != strings.Join(lines, "\n") {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(lines, "\n"))
+	want := strings.Join(append([]string{apparmor.Name, "(enforce)"}, text...), " ")
+	if got := strings.Join(got, " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
@@ -108,8 +104,8 @@ func TestSystemdInside(t *testing.T) {
 	slim := node{Node: n.Node, image: n.MustImport(t, image.SystemdSlim)}
 	log := watch(t)
 	id := slim.startImage(t, nil, []string{"/sbin/init", "--unit=basic.target"})
-	r := slim.exec(t, id, "for i in $(busybox seq 100); do systemctl is-system-running 2>/dev/null | busybox grep -qE 'running|degraded' && break; busybox sleep 0.5; done; "+
-		"busybox cat /proc/1/comm /proc/1/attr/current; systemctl is-system-running; systemctl list-units --failed --no-legend --plain; "+
+	slim.exec(t, id, "for i in $(busybox seq 200); do systemctl is-system-running 2>/dev/null | busybox grep -qE 'running|degraded' && break; busybox sleep 0.5; done").Must(t)
+	r := slim.exec(t, id, "busybox cat /proc/1/comm /proc/1/attr/current; systemctl is-system-running; systemctl list-units --failed --no-legend --plain; "+
 		"systemd-run -q --wait --pipe -p PrivateTmp=yes -p ProtectSystem=strict -p DynamicUser=no busybox cat /proc/self/attr/current")
 	if got, want := r.Stdout, "systemd\n"+apparmor.Name+" (enforce)\nrunning\n"+apparmor.Name+" (enforce)\n"; got != want {
 		t.Errorf("got\n%s%s\nwant\n%s", got, r.Stderr, want)

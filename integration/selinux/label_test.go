@@ -157,14 +157,21 @@ func TestLabels(t *testing.T) {
 			if tt.given == "" {
 				given, want = "", "system_u:system_r:"+kernelType+":s0" // containerd's
 			}
-			if got := n.labels(t, fmt.Sprintf("c%d", i), given); got != want+"\n"+want {
+			id := fmt.Sprintf("c%d", i)
+			if got := n.labels(t, id, given); got != want+"\n"+want {
 				t.Errorf("got %q, want %q twice", got, want)
 			}
 			log, err := os.ReadFile(n.Log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if warned := strings.Count(string(log), "SELinux denies mounts to "+given); warned != map[bool]int{true: 1}[tt.warns] {
+			warned := 0
+			for line := range strings.Lines(string(log)) {
+				if strings.Contains(line, "id="+id+" ") && strings.Contains(line, "isolate: SELinux denies mounts to "+given+" ") {
+					warned++
+				}
+			}
+			if warned != map[bool]int{true: 1}[tt.warns] {
 				t.Errorf("warned %d times, want it: %v", warned, tt.warns)
 			}
 		})

@@ -32,6 +32,9 @@ type Inside struct {
 // panic in it becomes an error. It must not start goroutines that expect to be
 // in there.
 //
+// It is the process's network namespace as well: below /proc/sys/net everybody
+// sees the files of the own one, and a mount on one of them is seen there alone.
+//
 // The process must be a child, or otherwise known not to have been replaced
 // when this is called; from then on a pidfd makes sure that it is still the
 // same one. A process in the caller's own mount namespace is refused: what
@@ -78,7 +81,7 @@ func enterRoot(pidfd int, root *os.File) error {
 		return os.NewSyscallError("unshare", err)
 	}
 	// By pidfd since Linux 5.8. ESRCH if the process has ended.
-	if err := unix.Setns(pidfd, unix.CLONE_NEWNS); err != nil {
+	if err := unix.Setns(pidfd, unix.CLONE_NEWNS|unix.CLONE_NEWNET); err != nil {
 		return os.NewSyscallError("setns", err)
 	}
 	if err := unix.Fchdir(int(root.Fd())); err != nil {

@@ -93,41 +93,47 @@ func (s *Stage) Units(m idmap.Mapping) (string, error) {
 	return path, own(path, owner.UID, owner.GID, 0o755)
 }
 
-// StandIn is a file that stands in for a sysctl, as a detached mount.
+// StandIn is a file that stands in for a setting of the kernel, as a detached
+// mount.
 type StandIn struct {
 	Name  string // below the container's root
 	Mount *os.File
 }
 
-// sysctl is a file below /proc/sys, and the programs for which alone it is
-// wanted; any if there are none.
-type sysctl struct {
-	name     string
+// setting is a file with a setting of the kernel, and the programs for which
+// alone a stand-in is wanted; any if there are none.
+type setting struct {
+	path     string
 	programs []string
 }
 
-// sysctls are what kubelet, k3s and kube-proxy insist on writing although the
+// settings are what kubelet, k3s and kube-proxy insist on writing although the
 // kernel gives them to the host alone (kubelet: "open
-// /proc/sys/kernel/panic: permission denied" is fatal).
+// /proc/sys/kernel/panic: permission denied" is fatal; so is nf_conntrack_max for
+// kube-proxy, and the size of its hash table, which it looks at next).
 //
 // Those below net are other files for each network namespace. A mount on one
 // shows in the mount table of a sandbox with a network of its own, but not at
 // its path, so that bwrap --unshare-all --ro-bind / / fails there.
-var sysctls = []sysctl{
-	{name: "vm/overcommit_memory"},
-	{name: "vm/panic_on_oom"},
-	{name: "vm/max_map_count"},
-	{name: "kernel/panic"},
-	{name: "kernel/panic_on_oops"},
-	{name: "kernel/keys/root_maxkeys"},
-	{name: "kernel/keys/root_maxbytes"},
-	{name: "net/netfilter/nf_conntrack_max", programs: []string{"kube-proxy", "k3s", "rke2", "k0s"}},
+var settings = []setting{
+	{path: "/proc/sys/vm/overcommit_memory"},
+	{path: "/proc/sys/vm/panic_on_oom"},
+	{path: "/proc/sys/vm/max_map_count"},
+	{path: "/proc/sys/kernel/panic"},
+	{path: "/proc/sys/kernel/panic_on_oops"},
+	{path: "/proc/sys/kernel/keys/root_maxkeys"},
+	{path: "/proc/sys/kernel/keys/root_maxbytes"},
+	{path: "/proc/sys/net/netfilter/nf_conntrack_max", programs: conntrack},
+	{path: "/sys/module/nf_conntrack/parameters/hashsize", programs: conntrack},
 }
 
-// Sysctls makes a small writable file with the host's value for every sysctl
+// conntrack are the programs that size the table of connections.
+var conntrack = []string{"kube-proxy", "k3s", "rke2", "k0s"}
+
+// StandIns makes a small writable file with the host's value for every setting
 // that programs insist on writing. The container's root owns them; the host's
 // values stay as they are.
-func (s *Stage) Sysctls(programs *Programs, m idmap.Mapping) (_ []StandIn, retErr error) {
+func (s *Stage) StandIns(programs *Programs, m idmap.Mapping) (_ []StandIn, retErr error) {
 	owner, ok := m.Root()
 	if !ok {
 		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
@@ -140,33 +146,32 @@ func (s *Stage) Sysctls(programs *Programs, m idmap.Mapping) (_ []StandIn, retEr
 			}
 		}
 	}()
-	for _, wanted := range sysctls {
-		name := wanted.name
+	for _, wanted := range settings {
 		if len(wanted.programs) > 0 && !programs.Any(wanted.programs...) {
 			continue
 		}
-		value, err := os.ReadFile(filepath.Join("/proc/sys", name))
+		value, err := os.ReadFile(wanted.path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without it; nothing will write it
 		}
 		if err != nil {
-			return out, fmt.Errorf("read sysctl: %w", err)
+			return out, fmt.Errorf("read setting: %w", err)
 		}
 		path, err := s.entry()
 		if err != nil {
 			return out, err
 		}
 		if err := os.WriteFile(path, value, 0o600); err != nil {
-			return out, fmt.Errorf("write stand-in for sysctl %s: %w", name, err)
+			return out, fmt.Errorf("write stand-in for %s: %w", wanted.path, err)
 		}
 		if err := own(path, owner.UID, owner.GID, 0o644); err != nil {
 			return out, err
 		}
 		clone, err := idmap.CloneTree(-1, path, idmap.CloneOptions{SetAttrs: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
 		if err != nil {
-			return out, fmt.Errorf("stand-in for sysctl %s: %w", name, err)
+			return out, fmt.Errorf("stand-in for %s: %w", wanted.path, err)
 		}
-		out = append(out, StandIn{Name: filepath.Join("proc/sys", name), Mount: clone})
+		out = append(out, StandIn{Name: wanted.path[1:], Mount: clone})
 	}
 	return out, nil
 }

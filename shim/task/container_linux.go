@@ -36,7 +36,7 @@ type container struct {
 	views    string // how many files of lxcfs it got, for the log
 	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
 	sealed bool
-	// standIns are grafted over sysctls once the container exists.
+	// standIns are grafted over settings of the kernel once the container exists.
 	standIns []stage.StandIn
 	// delegated is closed when the cgroups are handed over; nil if they are not.
 	delegated chan struct{}

@@ -53,7 +53,7 @@ func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs
 		return err
 	}
 	defer programs.Close() //nolint:errcheck // O_PATH
-	if c.standIns, err = st.Sysctls(programs, c.plan.Mapping); err != nil {
+	if c.standIns, err = st.StandIns(programs, c.plan.Mapping); err != nil {
 		return err
 	}
 	if upper := stage.Upper(r.Rootfs); upper != "" && c.mapsRootfs(r.Rootfs) && !s.Root.Readonly {

@@ -127,7 +127,7 @@ func (c *container) awaitDelegation() {
 	}
 }
 
-// standIn grafts the stand-ins over the sysctls. runc refuses them in a spec.
+// standIn grafts the stand-ins over settings. runc refuses them in a spec.
 func (c *container) standIn(pid int) error {
 	if len(c.standIns) == 0 {
 		return nil
@@ -135,10 +135,10 @@ func (c *container) standIn(pid int) error {
 	defer c.closeStandIns()
 	return idmap.InMountNamespace(pid, func(in *idmap.Inside) error {
 		for _, f := range c.standIns {
-			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC}})
-			// A sysctl of the network namespace may not exist in this one.
+			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
+			// A setting of the network namespace may not exist in this one.
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("stand-in for sysctl %s: %w", f.Name, err)
+				return fmt.Errorf("stand-in for /%s: %w", f.Name, err)
 			}
 		}
 		return nil

@@ -8,8 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,16 +33,17 @@ type container struct {
 	pid     string
 }
 
-var made, execs int
+// made and execs number containers and processes; some tests are parallel.
+var made, execs atomic.Int32
 
 // start runs a container in the background, with the flags of ctr run, and
 // connects it to the node's network. It goes away with the test.
 func start(t *testing.T, n *node, name image.Name, flags []string, argv ...string) *container {
 	t.Helper()
-	made++
+	number := made.Add(1)
 	c := &container{
-		node: n, id: fmt.Sprintf("c%d", made), output: filepath.Join(t.TempDir(), "output"),
-		address: fmt.Sprintf("10.88.70.%d", 10+made%200),
+		node: n, id: fmt.Sprintf("c%d", number), output: filepath.Join(t.TempDir(), "output"),
+		address: fmt.Sprintf("10.88.70.%d", 10+number%200),
 	}
 	if err := os.WriteFile(c.output, nil, 0o644); err != nil {
 		t.Fatal(err)
@@ -59,9 +60,8 @@ func start(t *testing.T, n *node, name image.Name, flags []string, argv ...strin
 // run runs a container to its end and returns what became of it.
 func run(t *testing.T, n *node, name image.Name, flags []string, argv ...string) rig.Result {
 	t.Helper()
-	made++
 	return n.Ctr(t.Context(), slices.Concat(
-		[]string{"run", "--rm", "--runtime", runtimeName}, flags, []string{n.image(t, name), fmt.Sprintf("c%d", made)}, argv)...)
+		[]string{"run", "--rm", "--runtime", runtimeName}, flags, []string{n.image(t, name), fmt.Sprintf("c%d", made.Add(1))}, argv)...)
 }
 
 // connect gives the container a link to the bridge of the node.
@@ -126,8 +126,7 @@ func (c *container) try(t *testing.T, script string) rig.Result {
 // as runs a shell script in the container as a user.
 func (c *container) as(t *testing.T, user, script string) rig.Result {
 	t.Helper()
-	execs++
-	return c.node.Ctr(t.Context(), "tasks", "exec", "--exec-id", "e"+strconv.Itoa(execs), "--user", user, c.id, "sh", "-c", script)
+	return c.node.Ctr(t.Context(), "tasks", "exec", "--exec-id", fmt.Sprintf("e%d", execs.Add(1)), "--user", user, c.id, "sh", "-c", script)
 }
 
 // sh runs a shell script that must succeed, and returns what it prints.
@@ -152,10 +151,20 @@ func (c *container) expect(t *testing.T, want, script string) {
 // await repeats a script until it succeeds.
 func (c *container) await(t *testing.T, script string) {
 	t.Helper()
-	execs++
-	r := c.try(t, fmt.Sprintf("for i in $(seq 200); do { %s; } >/tmp/await.%d 2>&1 && exit 0; sleep 0.1; done; cat /tmp/await.%[2]d >&2; exit 1", script, execs))
+	r := c.try(t, fmt.Sprintf("for i in $(seq 200); do { %s; } >/tmp/await.%d 2>&1 && exit 0; sleep 0.1; done; cat /tmp/await.%[2]d >&2; exit 1", script, execs.Add(1)))
 	if err := r.Err(); err != nil {
 		t.Fatalf("in container, for 20 s: %v", err)
+	}
+}
+
+// awaitLong is await for what takes longer than half a minute; diagnosis is a
+// script whose output tells why it did not come.
+func (c *container) awaitLong(t *testing.T, script, diagnosis string) {
+	t.Helper()
+	const limit = 100 // seconds; a call may take two minutes
+	r := c.try(t, fmt.Sprintf("end=$(($(date +%%s)+%d)); while [ $(date +%%s) -lt $end ]; do { %s; } && exit 0; sleep 0.2; done; exit 1", limit, script))
+	if r.Err() != nil {
+		t.Fatalf("in container, for %d s: %s\n%s", limit, script, c.try(t, diagnosis).Stdout)
 	}
 }
 

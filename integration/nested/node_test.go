@@ -24,21 +24,30 @@ type node struct {
 
 var nodes = map[peer.Name]*node{}
 
-// on returns the node with a runtime, and starts lxcfs with the first. The test
-// has to leave the rig as it finds it.
+// on returns the node with a runtime. The test has to leave the rig as it finds
+// it.
 func on(t *testing.T, runtime peer.Name) *node {
 	t.Helper()
+	return onAll(t, []peer.Name{runtime})[0]
+}
+
+// onAll is on for a test that uses several nodes at a time.
+func onAll(t *testing.T, runtimes []peer.Name) []*node {
+	t.Helper()
 	rig.Require(t, rig.Root, rig.FUSE)
-	n, ok := nodes[runtime]
-	if !ok {
-		n = startNode(t, runtime)
-		nodes[runtime] = n
+	var list []*node
+	for _, runtime := range runtimes {
+		if nodes[runtime] == nil {
+			nodes[runtime] = startNode(t, runtime)
+		}
+		list = append(list, nodes[runtime])
 	}
 	before := rig.MustSnapshot(t)
 	t.Cleanup(func() { rig.MustMatch(t, before) })
-	return n
+	return list
 }
 
+// startNode starts a node, and lxcfs with the first.
 func startNode(t *testing.T, runtime peer.Name) *node {
 	t.Helper()
 	if len(nodes) == 0 {
@@ -73,7 +82,7 @@ func (n *node) logged(t *testing.T, id string) string {
 	}
 	var lines []string
 	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "isolate:") && strings.Contains(line, id) {
+		if strings.Contains(line, "isolate:") && strings.Contains(line, id) && !strings.Contains(line, "serving seccomp") {
 			lines = append(lines, line)
 		}
 	}

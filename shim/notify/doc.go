@@ -23,9 +23,13 @@
 // a stuck process is killed and not waited for; the number of them and the rate
 // are limited.
 //
+// The descriptor of a listener is never given up while a process has the filter:
+// with it would go pivot_root in the whole container, for good (ENOSYS).
+//
 // Known edges: the kernel allows one listener in a chain of filters, so programs
 // inside that want one get EBUSY, and [Profile] gives way to a caller's own. When
-// the shim dies, pivot_root fails with ENOSYS in what is left of the container.
+// the shim dies, pivot_root fails with ENOSYS in what is left of the container,
+// which containerd ends then; while it is stopped (SIGSTOP), pivot_root waits.
 //
 // Not here: finding lxcfs and its files (shim/lxcfs), the container's own /proc.
 package notify

@@ -37,8 +37,10 @@ type Notifier struct {
 	budget   budget
 	warnings atomic.Int32
 	slots    chan struct{} // one for each process that grafts
-	ctx      context.Context
-	cancel   context.CancelFunc
+	// wrap stands between serve and a descriptor, in tests.
+	wrap   func(syscall.RawConn) syscall.RawConn
+	ctx    context.Context
+	cancel context.CancelFunc
 
 	mu      sync.Mutex
 	closed  bool
@@ -85,11 +87,20 @@ func Listen(ctx context.Context, path string, views Views) (*Notifier, error) {
 		budget:   budget{burst: 200, second: 100},
 		slots:    make(chan struct{}, 4),
 		files:    map[io.Closer]struct{}{},
+		wrap:     func(raw syscall.RawConn) syscall.RawConn { return raw },
 	}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.serving.Go(n.accept)
 	return n, nil
 }
+
+// Prepare has views ready for the first inner container: clones of those given,
+// which stay the caller's. Where the kernel cannot clone them (before Linux 6.15)
+// and an inner container is likely, others are fetched meanwhile.
+//
+// What is kept pins the file system of their server, as do the views that the
+// container itself has got. It is not used without asking that server.
+func (n *Notifier) Prepare(views []View, likely bool) error { return n.store.keep(views, likely) }
 
 // Refresh forgets the views that are kept, which is to be done when their server
 // was replaced. It is not necessary: a server that is gone is noticed. But until
@@ -162,9 +173,12 @@ func (n *Notifier) connection(conn *net.UnixConn) {
 	}
 	f, m, err := receive(conn)
 	n.release(conn)
-	if err != nil {
+	switch {
+	case f == nil:
 		log.G(n.ctx).WithError(err).Warn("isolate: receive seccomp descriptor; pivot_root will fail in this process of the container")
 		return
+	case err != nil:
+		log.G(n.ctx).WithError(err).Warn("isolate: receive seccomp descriptor")
 	}
 	if !n.hold(f) {
 		f.Close() //nolint:errcheck // nothing is written to it
@@ -178,32 +192,62 @@ func (n *Notifier) connection(conn *net.UnixConn) {
 }
 
 // receive reads a container process state and returns the seccomp descriptor
-// that came with it. It reads no further than needed: crun's parent process
-// keeps its end open for a while.
-func receive(conn *net.UnixConn) (_ *os.File, m message, retErr error) {
-	if err := conn.SetReadDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return nil, m, err
+// that came with it. That is returned whatever else is wrong: if it were dropped,
+// pivot_root would fail for good in the process that it belongs to.
+func receive(conn *net.UnixConn) (_ *os.File, m message, _ error) {
+	data, fds, err := readState(conn)
+	if err == nil {
+		m, err = parseMessage(data, len(fds))
 	}
-	var fds []int
-	defer func() {
-		for i, fd := range fds {
-			if retErr != nil || i != m.Index {
-				unix.Close(fd) //nolint:errcheck // nothing is written to it
+	at := m.Index
+	if err != nil {
+		at = max(0, slices.IndexFunc(fds, func(fd int) bool { return listener(fd) == nil }))
+	}
+	var file *os.File
+	for i, fd := range fds {
+		if i == at {
+			if wrong := listener(fd); wrong != nil {
+				err = errors.Join(err, wrong)
+			} else if wrong := unix.SetNonblock(fd, true); wrong != nil { // for the runtime's poller; no ioctl heeds it
+				err = errors.Join(err, os.NewSyscallError("fcntl", wrong))
+			} else {
+				file = os.NewFile(uintptr(fd), "seccomp notify")
+				continue
 			}
 		}
-	}()
-	var data []byte
+		unix.Close(fd) //nolint:errcheck // nothing is written to it
+	}
+	return file, m, err
+}
+
+// listener says why a descriptor is no seccomp listener; nil if it is one. On
+// every other file an ioctl of ours could mean something else.
+func listener(fd int) error {
+	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+	if err == nil && name != "anon_inode:seccomp notify" {
+		err = fmt.Errorf("%s is no seccomp listener", name)
+	}
+	return err
+}
+
+// readState reads a container process state and the descriptors that come with
+// it, which are the caller's whatever the error. It reads no further than needed:
+// crun's parent process keeps its end open for a while.
+func readState(conn *net.UnixConn) (data []byte, fds []int, _ error) {
+	if err := conn.SetReadDeadline(time.Now().Add(sendTimeout)); err != nil {
+		return nil, nil, err
+	}
 	chunk, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*8))
 	for !json.Valid(data) {
 		if len(data) > maxMessage {
-			return nil, m, fmt.Errorf("container process state is longer than %d bytes", maxMessage)
+			return nil, fds, fmt.Errorf("container process state is longer than %d bytes", maxMessage)
 		}
 		count, oobCount, flags, _, err := conn.ReadMsgUnix(chunk, oob)
 		if err == nil && count == 0 && oobCount == 0 {
 			err = io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return nil, m, fmt.Errorf("read container process state: %w", err)
+			return nil, fds, fmt.Errorf("read container process state: %w", err)
 		}
 		more, err := descriptors(oob[:oobCount])
 		fds = append(fds, more...)
@@ -211,28 +255,11 @@ func receive(conn *net.UnixConn) (_ *os.File, m message, retErr error) {
 			err = errors.New("too many descriptors")
 		}
 		if err != nil {
-			return nil, m, fmt.Errorf("read container process state: %w", err)
+			return nil, fds, fmt.Errorf("read container process state: %w", err)
 		}
 		data = append(data, chunk[:count]...)
 	}
-	m, err := parseMessage(data, len(fds))
-	if err != nil {
-		return nil, m, err
-	}
-	fd := fds[m.Index]
-	// Every other file could make an ioctl of ours mean something else.
-	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if err == nil && name != "anon_inode:seccomp notify" {
-		err = fmt.Errorf("%s is no seccomp listener", name)
-	}
-	if err == nil {
-		// For the runtime's poller; no ioctl heeds it.
-		err = unix.SetNonblock(fd, true)
-	}
-	if err != nil {
-		return nil, m, fmt.Errorf("receive seccomp descriptor: %w", err)
-	}
-	return os.NewFile(uintptr(fd), "seccomp notify"), m, nil
+	return data, fds, nil
 }
 
 func descriptors(oob []byte) ([]int, error) {

@@ -27,6 +27,7 @@ import (
 type container struct {
 	n       *Notifier
 	dir     string // its user can make files there
+	state   string // what its runtime sends, instead of what it should
 	fetched atomic.Int32
 
 	cmd *exec.Cmd
@@ -37,6 +38,14 @@ type container struct {
 
 // start starts a container; without views it gets a file for meminfo.
 func start(t testing.TB, views Views) *container {
+	t.Helper()
+	c := listening(t, views)
+	c.start(t)
+	return c
+}
+
+// listening is start without the container itself.
+func listening(t testing.TB, views Views) *container {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -68,7 +77,6 @@ func start(t testing.TB, views Views) *container {
 			t.Error(err)
 		}
 	})
-	c.start(t)
 	return c
 }
 
@@ -131,17 +139,33 @@ func (c *container) start(t testing.TB) {
 		t.Fatalf("got descriptors %v, %v", fds, err)
 	}
 	defer unix.Close(fds[0])
-	send(t, c.n, `{"ociVersion":"1.2.0","fds":["seccompFd"],"pid":1,"state":{"id":"x"}}`, fds...)
-	for range 200 { // until it is served
-		c.n.mu.Lock()
-		held := len(c.n.files)
-		c.n.mu.Unlock()
-		if held == 1 {
+	state := c.state
+	if state == "" {
+		state = `{"ociVersion":"1.2.0","fds":["seccompFd"],"pid":1,"state":{"id":"x"}}`
+	}
+	held := c.held()
+	send(t, c.n, state, fds...)
+	c.awaitHeld(t, held+1) // until it is served
+}
+
+// held is how many descriptors and connections the notifier has.
+func (c *container) held() int {
+	c.n.mu.Lock()
+	defer c.n.mu.Unlock()
+	return len(c.n.files)
+}
+
+func (c *container) awaitHeld(t testing.TB, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		held := c.held()
+		if held == want {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
+		if time.Now().After(deadline) {
+			t.Fatalf("the notifier holds %d descriptors, want %d", held, want)
+		}
 	}
-	t.Fatal("the notifier did not take the descriptor")
 }
 
 func (c *container) stop() {
@@ -379,19 +403,7 @@ func TestEnd(t *testing.T) {
 	c := start(t, nil)
 	c.do(t, order{})
 	c.stop()
-	deadline := time.Now().Add(5 * time.Second)
-	for {
-		c.n.mu.Lock()
-		held := len(c.n.files)
-		c.n.mu.Unlock()
-		if held == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the descriptor is still held")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	c.awaitHeld(t, 0)
 }
 
 func TestListenRefuses(t *testing.T) {

@@ -5,7 +5,6 @@ package notify
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -45,40 +44,89 @@ type response struct {
 	flags uint32
 }
 
+// retryLater is the pause after something that should not happen.
+const retryLater = 100 * time.Millisecond
+
 // serve answers notifications until no process is left that could send one, or
-// the Notifier is closed.
+// the Notifier is closed. Nothing else ends it: with the descriptor would go
+// pivot_root (ENOSYS) in all processes that have the filter, for good.
 func (n *Notifier) serve(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
+	raw = n.wrap(raw)
+	wait := raw.Read
 	for {
 		var req notification
 		var state state
 		var ioctlErr error
-		err := raw.Read(func(fd uintptr) bool {
+		err := wait(func(fd uintptr) bool {
 			state, ioctlErr = next(int(fd), &req)
 			return state != idle
 		})
 		switch {
-		case errors.Is(err, os.ErrClosed), state == finished:
-			return nil
+		case n.ctx.Err() != nil, state == finished:
+			return nil //nolint:nilerr // closing is no error
 		case err != nil:
-			return fmt.Errorf("wait for notification: %w", err)
+			// The runtime's poller gives a descriptor up on a single EPOLLERR, which
+			// means little; see readiness.
+			log.G(n.ctx).WithError(err).Debug("isolate: wait for seccomp notifications by poll(2) from now on")
+			wait = func(done func(uintptr) bool) error { return n.poll(raw, done) }
 		case ioctlErr != nil:
-			return fmt.Errorf("receive notification: %w", ioctlErr)
+			log.G(n.ctx).WithError(ioctlErr).Warn("isolate: receive seccomp notification")
+			select {
+			case <-n.ctx.Done():
+			case <-time.After(retryLater):
+			}
+		default:
+			n.answer(raw, req)
 		}
-		n.answer(raw, req)
 	}
+}
+
+// poll is raw.Read without the runtime's poller. It looks from time to time
+// whether the Notifier is closed, which Close waits for.
+func (n *Notifier) poll(raw syscall.RawConn, done func(uintptr) bool) error {
+	for over := false; !over; {
+		if n.ctx.Err() != nil {
+			return n.ctx.Err()
+		}
+		err := raw.Control(func(fd uintptr) {
+			fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
+			unix.Poll(fds, int(retryLater.Milliseconds()))             //nolint:errcheck // done looks itself
+			over = done(fd)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type state int
 
 const (
 	idle     state = iota // nothing to receive now
-	received              // req is filled
+	received              // req is filled, or can be
 	finished              // nobody has the filter any more
+	unknown               // the kernel was interrupted when it looked
 )
+
+// readiness says what poll(2) has found. POLLERR alone says nothing:
+// seccomp_notify_poll returns it when a signal for the thread (Go sends itself
+// some) keeps it from waiting for a lock.
+func readiness(revents int16) state {
+	switch {
+	case revents&unix.POLLIN != 0:
+		return received
+	case revents&(unix.POLLHUP|unix.POLLNVAL) != 0:
+		return finished
+	case revents != 0:
+		return unknown
+	}
+	return idle
+}
 
 // next receives a notification without waiting for one. The ioctl waits, so it
 // is called only if poll(2) says that one is there; we are the only reader, and
@@ -86,16 +134,19 @@ const (
 func next(fd int, req *notification) (state, error) {
 	for {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
-		count, err := unix.Poll(fds, 0)
-		switch {
-		case errors.Is(err, unix.EINTR):
+		_, err := unix.Poll(fds, 0)
+		if errors.Is(err, unix.EINTR) {
 			continue
-		case err != nil:
-			return finished, os.NewSyscallError("poll", err)
-		case count == 0:
-			return idle, nil
-		case fds[0].Revents&unix.POLLIN == 0:
-			return finished, nil
+		}
+		if err != nil {
+			return received, os.NewSyscallError("poll", err)
+		}
+		switch s := readiness(fds[0].Revents); s {
+		case received:
+		case unknown:
+			continue // at once: there may be no other event
+		default:
+			return s, nil
 		}
 		*req = notification{} // the kernel insists
 		switch err := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(req)); {
@@ -103,7 +154,7 @@ func next(fd int, req *notification) (state, error) {
 			return received, nil
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOENT):
 		default:
-			return finished, os.NewSyscallError("ioctl SECCOMP_IOCTL_NOTIF_RECV", err)
+			return received, os.NewSyscallError("ioctl SECCOMP_IOCTL_NOTIF_RECV", err)
 		}
 	}
 }

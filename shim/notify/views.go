@@ -95,15 +95,20 @@ func (s *store) take(ctx context.Context) ([]View, error) {
 
 // use returns clones of the set, or the set itself.
 func (s *store) use() ([]View, error) {
+	views, err := s.clones(s.set)
+	if errors.Is(err, unix.EINVAL) {
+		views, s.set = s.set, nil
+		s.start()
+		return views, nil
+	}
+	return views, err
+}
+
+// clones clones views, or none.
+func (s *store) clones(of []View) ([]View, error) {
 	var views []View
-	for _, v := range s.set {
+	for _, v := range of {
 		mount, err := s.clone(v.Mount)
-		if errors.Is(err, unix.EINVAL) {
-			closeViews(views)
-			views, s.set = s.set, nil
-			s.start()
-			return views, nil
-		}
 		if err != nil {
 			closeViews(views)
 			return nil, err
@@ -111,6 +116,26 @@ func (s *store) use() ([]View, error) {
 		views = append(views, View{Name: v.Name, Mount: mount})
 	}
 	return views, nil
+}
+
+// keep makes clones of views the set, unless there is one or will be. Where there
+// can be none, it fetches views if it should.
+func (s *store) keep(views []View, fetch bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || len(s.set) > 0 || s.flight != nil {
+		return nil
+	}
+	set, err := s.clones(views)
+	switch {
+	case err == nil:
+		s.set = set
+	case !errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("keep views for inner containers: %w", err)
+	case fetch:
+		s.start()
+	}
+	return nil
 }
 
 // start begins to fetch a set unless that is under way. It is called with the

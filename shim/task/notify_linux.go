@@ -67,9 +67,13 @@ func innerViews(ctx context.Context, cfg config.LXCFS) ([]notify.View, error) {
 	if err != nil {
 		return nil, err
 	}
+	return viewsOf(served), nil
+}
+
+func viewsOf(served lxcfs.Served) []notify.View {
 	views := make([]notify.View, 0, len(served.Files))
 	for _, f := range served.Files {
 		views = append(views, notify.View{Name: f.Name, Mount: f.Mount})
 	}
-	return views, nil
+	return views
 }

@@ -77,6 +77,13 @@ func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
 		}
 		return nil
 	}
+	if c.notifier != nil {
+		// Before they are attached, and used up by that.
+		likely := len(c.plan.Nesting.Stores) > 0 || c.plan.Nesting.Systemd
+		if err := c.notifier.Prepare(viewsOf(served), likely); err != nil { //nolint:contextcheck // it outlives the request
+			log.G(ctx).WithError(err).Debug("isolate: the first inner container has to wait for its views")
+		}
+	}
 	grafted := 0
 	err = idmap.InMountNamespace(pid, func(in *idmap.Inside) error {
 		for _, f := range served.Files {

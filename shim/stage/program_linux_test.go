@@ -55,9 +55,11 @@ func TestPrograms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer p.Close() //nolint:errcheck // O_PATH
 			if got := p.Any(test.programs...); got != test.want {
 				t.Errorf("Any(%q) = %v, want %v", test.programs, got, test.want)
+			}
+			if err := p.Close(); err != nil {
+				t.Error(err)
 			}
 		})
 	}

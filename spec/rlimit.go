@@ -20,6 +20,9 @@ const rlimitNofile = "RLIMIT_NOFILE"
 // host can grant: a runtime without CAP_SYS_RESOURCE fails the container for a
 // limit above its own.
 func rlimits(proc *specs.Process, n *Nesting) []string {
+	if n.LimitsFixed {
+		return dropLimits(proc)
+	}
 	i := slices.IndexFunc(proc.Rlimits, func(r specs.POSIXRlimit) bool { return r.Type == rlimitNofile })
 	if i < 0 {
 		proc.Rlimits = append(proc.Rlimits, specs.POSIXRlimit{Type: rlimitNofile, Soft: 1024})
@@ -42,5 +45,15 @@ func rlimits(proc *specs.Process, n *Nesting) []string {
 		r.Hard = limit
 		r.Soft = min(r.Soft, limit)
 	}
+	return warnings
+}
+
+// dropLimits takes all limits away, for they cannot be set.
+func dropLimits(proc *specs.Process) []string {
+	var warnings []string
+	for _, r := range proc.Rlimits {
+		warnings = append(warnings, fmt.Sprintf("%s was dropped: containerd runs without CAP_SYS_RESOURCE, and the user namespace to join was not made by root", r.Type))
+	}
+	proc.Rlimits = nil
 	return warnings
 }

@@ -34,6 +34,9 @@ func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs
 	if n.Limits, err = hostLimits(); err != nil {
 		return err
 	}
+	if n.LimitsFixed, err = c.limitsFixed(s); err != nil {
+		return err
+	}
 	if n.Systemd, err = stage.IsSystemd(rootfs, s.Process); err != nil {
 		return err
 	}
@@ -79,13 +82,8 @@ func hostLimits() (map[string]uint64, error) {
 		return nil, fmt.Errorf("limit of open files: %w", err)
 	}
 	limits := map[string]uint64{"RLIMIT_NOFILE": nrOpen}
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var caps [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &caps[0]); err != nil {
-		return nil, fmt.Errorf("own capabilities: %w", err)
-	}
-	if caps[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0 {
-		return limits, nil
+	if may, err := setsLimits(); err != nil || may {
+		return limits, err
 	}
 	for name, resource := range resources {
 		var l unix.Rlimit
@@ -97,6 +95,40 @@ func hostLimits() (map[string]uint64, error) {
 		}
 	}
 	return limits, nil
+}
+
+// setsLimits tells whether this process has CAP_SYS_RESOURCE.
+func setsLimits() (bool, error) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &caps[0]); err != nil {
+		return false, fmt.Errorf("own capabilities: %w", err)
+	}
+	return caps[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0, nil
+}
+
+// limitsFixed tells whether the runtime can set no limit of the container's
+// processes. prlimit(2) wants CAP_SYS_RESOURCE in their user namespace, which
+// the owner of a user namespace has in any case; but containerd makes that of a
+// pod as the pod's first id, so that its count of namespaces is charged there.
+func (c *container) limitsFixed(s *specs.Spec) (bool, error) {
+	path := c.plan.Userns
+	if n := spec.Namespace(s, specs.UserNamespace); path == "" && n != nil {
+		path = n.Path
+	}
+	if may, err := setsLimits(); err != nil || may || path == "" {
+		return false, err
+	}
+	ns, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("user namespace: %w", err)
+	}
+	defer ns.Close()
+	owner, err := unix.IoctlGetUint32(int(ns.Fd()), unix.NS_GET_OWNER_UID)
+	if err != nil {
+		return false, fmt.Errorf("owner of user namespace %q: %w", path, err)
+	}
+	return owner != uint32(os.Geteuid()), nil
 }
 
 // resources are the names of the OCI runtime spec.

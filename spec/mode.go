@@ -60,6 +60,8 @@ type Sandbox struct {
 	Mode    Mode // ModeOwn or ModeAdopt
 	Userns  string
 	Mapping idmap.Mapping
+	// Network is what it may do with its network namespace, if that is known.
+	Network Network
 }
 
 // Facts is what Decide must know of the world.
@@ -114,6 +116,9 @@ func Decide(s *specs.Spec, f Facts, p Policy) (Decision, error) {
 		}
 		if p.RefuseForeignNetns {
 			return d, fmt.Errorf("container uses %s and foreign_netns is \"refuse\"; give it a network namespace of its own (Kubernetes: hostUsers: false): %w", what, ErrRefused)
+		}
+		if d.Mode == ModeJoin && f.Sandbox.Network == NetworkForeign {
+			return d, nil // one warning for a pod
 		}
 		d.Warnings = append(d.Warnings, fmt.Sprintf("container uses %s: it runs without network administration and with /sys read-only (Kubernetes: set hostUsers: false)", what))
 	}

@@ -53,7 +53,9 @@ func (c *container) asSandbox() *spec.Sandbox {
 	if c.record.Init == nil {
 		return nil
 	}
-	return sandbox(c.id, mode, c.record)
+	out := sandbox(c.id, mode, c.record)
+	out.Network = c.plan.Network
+	return out
 }
 
 func sandbox(id string, mode spec.Mode, r *record.Record) *spec.Sandbox {

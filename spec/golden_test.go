@@ -34,10 +34,11 @@ func TestGolden(t *testing.T) {
 		version string
 		rootfs  string
 		nesting *Nesting
+		set     bool // NetSysctlsSet
 	}{
 		{name: "own-ctr", rootfs: "/bundle/rootfs", version: "1.0.2"},
 		{name: "own-volumes", rootfs: "/bundle/rootfs"},
-		{name: "own-foreign-netns", facts: Facts{Joined: map[specs.LinuxNamespaceType]Owner{specs.NetworkNamespace: OwnerHost}}},
+		{name: "own-foreign-netns", facts: Facts{Joined: map[specs.LinuxNamespaceType]Owner{specs.NetworkNamespace: OwnerHost}}, set: true},
 		{name: "own-repairs"},
 		{name: "join-pod", facts: Facts{Sandbox: pod, Joined: map[specs.LinuxNamespaceType]Owner{
 			specs.NetworkNamespace: OwnerSandbox, specs.IPCNamespace: OwnerSandbox, specs.UTSNamespace: OwnerSandbox,
@@ -57,7 +58,7 @@ func TestGolden(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			doc := parseFile(t, filepath.Join("testdata", tt.name, "in.json"))
-			plan := Plan{Rootfs: tt.rootfs, OCIVersion: tt.version, Mapping: idmap.Contiguous(1879048192, 65536), Nesting: tt.nesting}
+			plan := Plan{Rootfs: tt.rootfs, OCIVersion: tt.version, Mapping: idmap.Contiguous(1879048192, 65536), Nesting: tt.nesting, NetSysctlsSet: tt.set}
 			var got result
 			got.Volumes, got.Warnings = apply(t, doc, tt.facts, &plan)
 			data, err := doc.JSON()

@@ -28,6 +28,8 @@ type Plan struct {
 	// Staged maps the index of a mount of the spec (as Volumes numbers them)
 	// to its staged clone.
 	Staged map[int]StagedMount
+	// NetSysctlsSet tells that the shim has set NetSysctls.
+	NetSysctlsSet bool
 	// OCIVersion is the ociVersion to write, for runtimes that refuse the
 	// caller's (crun 1.8.1 and containerd 2.4: "unknown version specified");
 	// empty leaves it.

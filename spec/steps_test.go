@@ -172,3 +172,45 @@ func TestVolumeFlagsOfTheClone(t *testing.T) {
 		t.Errorf("options %q, want %q", got, want)
 	}
 }
+
+// TestNetSysctls takes the sysctls of a foreign network namespace away: from the
+// caller's if the shim has set them, else with a warning for each.
+func TestNetSysctls(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		network  Network
+		set      bool
+		left     int
+		warnings int
+	}{
+		{name: "own", network: NetworkOwned, left: 4},
+		{name: "a pod's, set by the shim", network: NetworkForeign, set: true, left: 1},
+		{name: "the host's", network: NetworkForeign, left: 1, warnings: 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := &specs.Spec{Linux: &specs.Linux{Sysctl: map[string]string{
+				"net.ipv4.ip_unprivileged_port_start": "0", "net/ipv4/conf/eth0.1/forwarding": "1",
+				"net.ipv4.ping_group_range": "0 2147483647", "kernel.shm_rmid_forced": "1",
+			}}}
+			p := &Plan{Decision: Decision{Network: tt.network}, NetSysctlsSet: tt.set, Mapping: idmap.Contiguous(300000, 65536)}
+			warnings, err := sysctls(s, p)
+			if err != nil || len(s.Linux.Sysctl) != tt.left || len(warnings) != tt.warnings {
+				t.Errorf("left %v, warnings %q, %v", s.Linux.Sysctl, warnings, err)
+			}
+		})
+	}
+}
+
+// TestLimitsFixed gives a process no limit where the runtime could set none, and
+// says so if the caller asked for one.
+func TestLimitsFixed(t *testing.T) {
+	t.Parallel()
+	for _, asked := range [][]specs.POSIXRlimit{nil, {{Type: "RLIMIT_CORE", Hard: 1}, {Type: "RLIMIT_NOFILE", Hard: 5}}} {
+		proc := &specs.Process{Rlimits: asked}
+		if warnings := rlimits(proc, &Nesting{LimitsFixed: true}); len(proc.Rlimits) != 0 || len(warnings) != len(asked) {
+			t.Errorf("limits %v, warnings %q", proc.Rlimits, warnings)
+		}
+	}
+}

@@ -23,22 +23,33 @@ const pingGroupRange = "net.ipv4.ping_group_range"
 func sysctls(s *specs.Spec, p *Plan) ([]string, error) {
 	var warnings []string
 	allowPing(s, p)
-	if v, ok := s.Linux.Sysctl[pingGroupRange]; ok {
+	if v, ok := s.Linux.Sysctl[pingGroupRange]; ok && p.Network != NetworkForeign {
 		fixed, err := clampGroups(v, p.Mapping)
 		if err != nil {
 			return nil, err
 		}
 		s.Linux.Sysctl[pingGroupRange] = fixed
 	}
-	if p.Network == NetworkForeign {
-		for _, key := range slices.Sorted(maps.Keys(s.Linux.Sysctl)) {
-			if strings.HasPrefix(key, "net.") || strings.HasPrefix(key, "net/") {
-				delete(s.Linux.Sysctl, key)
-				warnings = append(warnings, fmt.Sprintf("sysctl %s was dropped: the network namespace belongs to another user namespace", key))
-			}
+	for _, key := range slices.Sorted(maps.Keys(NetSysctls(s, p.Decision))) {
+		delete(s.Linux.Sysctl, key)
+		if !p.NetSysctlsSet {
+			warnings = append(warnings, fmt.Sprintf("sysctl %s was dropped: the network namespace is the host's", key))
 		}
 	}
 	return warnings, nil
+}
+
+// NetSysctls returns those sysctls that the runtime cannot set from inside the
+// container's user namespace, because the network namespace is foreign. The shim
+// sets them beforehand (Plan.NetSysctlsSet), unless that is the host's.
+func NetSysctls(s *specs.Spec, d Decision) map[string]string {
+	out := map[string]string{}
+	for key, value := range s.Linux.Sysctl {
+		if d.Network == NetworkForeign && (strings.HasPrefix(key, "net.") || strings.HasPrefix(key, "net/")) {
+			out[key] = value
+		}
+	}
+	return out
 }
 
 // allowPing lets every group of a container with a network namespace of its own

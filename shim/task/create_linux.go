@@ -94,6 +94,9 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		return nil, err
 	}
 	// spec
+	if err := c.netSysctls(doc.Spec); err != nil {
+		return nil, err
+	}
 	if err := c.edit(ctx, r.Bundle, doc, cfg, bin, look); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// netSysctls sets the sysctls of a network namespace that the container's root
+// may use and not administer: that of a pod which is not mapped. The runtime
+// could not, from inside the container's user namespace. CRI sends two for every
+// pod, and without them nobody in it could listen on a port below 1024, or ping.
+//
+// The host's own network namespace is left alone, as every runtime does.
+func (c *container) netSysctls(s *specs.Spec) error {
+	want := spec.NetSysctls(s, c.plan.Decision)
+	n := spec.Namespace(s, specs.NetworkNamespace)
+	if len(want) == 0 || n == nil {
+		return nil
+	}
+	ns, err := os.Open(n.Path)
+	if err != nil {
+		return fmt.Errorf("network namespace: %w", err)
+	}
+	defer ns.Close()
+	own, err := os.Open("/proc/self/ns/net")
+	if err != nil {
+		return fmt.Errorf("own network namespace: %w", err)
+	}
+	defer own.Close()
+	if host, err := idmap.SameNamespace(ns, own); err != nil || host {
+		return err
+	}
+	err = idmap.InNetworkNamespace(ns, func() error {
+		for _, key := range slices.Sorted(maps.Keys(want)) {
+			if err := writeSysctl(key, want[key]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	c.plan.NetSysctlsSet = err == nil
+	return err
+}
+
+// writeSysctl writes a sysctl below net.
+func writeSysctl(key, value string) error {
+	file := sysctlFile(key)
+	if !strings.HasPrefix(file, "/proc/sys/net/") {
+		return fmt.Errorf("sysctl %s: not a sysctl of a network namespace: %w", key, spec.ErrRefused)
+	}
+	if err := os.WriteFile(file, []byte(value), 0); err != nil {
+		return fmt.Errorf("sysctl %s: %w", key, err)
+	}
+	return nil
+}
+
+// sysctlFile is the file of a sysctl, whose name has dots, or slashes if a part of
+// it has dots (sysctl(8)).
+func sysctlFile(key string) string {
+	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
+		key = strings.NewReplacer(".", "/", "/", ".").Replace(key)
+	}
+	return filepath.Join("/proc/sys", key)
+}

@@ -55,6 +55,7 @@ var debianRecipes = map[Name]debian{
 	AppArmor3:  {suite: apt.Bookworm, packages: []string{"apparmor"}, programs: []string{"usr/sbin/apparmor_parser"}, relink: true},
 	AppArmor4:  {suite: apt.Trixie, packages: []string{"apparmor"}, programs: []string{"usr/sbin/apparmor_parser"}, relink: true},
 	Secilc:     {suite: apt.Bookworm, packages: []string{"secilc"}, programs: []string{"usr/bin/secilc"}, relink: true},
+	Nftables:   {suite: apt.Bookworm, packages: []string{"nftables"}, programs: []string{"usr/sbin/nft"}, relink: true},
 	Etcd:       {suite: apt.Trixie, packages: []string{"etcd-server"}, programs: []string{"usr/bin/etcd"}},
 	patchelf:   {suite: apt.Bookworm, packages: []string{"patchelf"}, programs: []string{"usr/bin/patchelf"}},
 	libseccomp: {suite: apt.Bookworm, packages: []string{"libseccomp-dev"}},

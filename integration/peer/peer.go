@@ -46,7 +46,8 @@ const (
 
 	CRITools Name = "cri-tools-1.36" // crictl and critest
 	CNI      Name = "cni-plugins"
-	Etcd     Name = "etcd-3.5" // Debian trixie
+	Nftables Name = "nftables-1.0" // Debian bookworm; nft, which CNI's portmap runs
+	Etcd     Name = "etcd-3.5"     // Debian trixie
 
 	// The parsers of AppArmor policy; each series has rules that the one before
 	// takes for errors.
@@ -66,6 +67,7 @@ const (
 var Default = []Name{
 	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22, Criu, Filesystems,
 	AppArmor2, AppArmor3, AppArmor4,
+	CRITools, CNI, Nftables,
 }
 
 // Peer is a directory of programs.

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cri
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/integration/rig"
+)
+
+var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
+
+// documented returns the blocks of one language in docs/containerd.md.
+func documented(t *testing.T, language string) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/containerd.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
+		if m[1] == language {
+			blocks = append(blocks, m[2])
+		}
+	}
+	return blocks
+}
+
+// block returns the one block with some text in it.
+func block(t *testing.T, language, part string) string {
+	t.Helper()
+	var found []string
+	for _, b := range documented(t, language) {
+		if strings.Contains(b, part) {
+			found = append(found, b)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d blocks of %s with %q in the documentation", len(found), language, part)
+	}
+	return found[0]
+}
+
+// TestDocumentation does what docs/containerd.md says, in either form of the
+// stanza: its configuration, its files and its commands.
+func TestDocumentation(t *testing.T) {
+	hosts, registry := serveRegistry(t)
+	for name, stanza := range map[string]string{
+		"by name": block(t, "toml", `runtime_type = "`+shimName+`"`),
+		"as runc": block(t, "toml", `runtime_path`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			rig.Require(t, rig.Root, rig.FUSE)
+			rig.LxcfsFor(t, peer.Lxcfs6, "")
+			programs, err := rig.Built(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			containerd, err := peer.Get(t.Context(), peer.Containerd24)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtime := record(t, peer.Runc15)
+			place := strings.NewReplacer(
+				"/usr/local/bin/containerd-shim-isolate-v1", programs["containerd-shim-isolate-v1"], "/usr/local/sbin/runc", runtime.path,
+			)
+			settings := block(t, "toml", "annotations.allow")
+			if name == "by name" {
+				settings += place.Replace(block(t, "toml", "systemd_cgroup"))
+			}
+			configure(t, settings)
+			// Keys of the stanza's first table.
+			head, rest, _ := strings.Cut(place.Replace(stanza), "runtime_type")
+			n := startNode(t, rig.Config{TOML: registry + head + block(t, "toml", "pod_annotations") + "runtime_type" + rest})
+
+			dir := t.TempDir()
+			t.Cleanup(func() { os.RemoveAll("/tmp/try-logs") })
+			files := documented(t, "json")
+			for i, file := range []string{"pod.json", "container.json"} {
+				// For the driver that the settings name.
+				text := strings.Replace(files[i], `"linux": {"security_context"`, `"linux": {"cgroup_parent": "test.slice", "security_context"`, 1)
+				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			script := "set -e; cd " + dir + "; export PATH=" + filepath.Dir(n.crictl) + ":$PATH CONTAINER_RUNTIME_ENDPOINT=unix://" + n.Address + "\n" +
+				block(t, "sh", "crictl runp")
+			got := strings.Join(strings.Fields(rig.Exec(t.Context(), "sh", "-c", script).Must(t)), " ")
+			for _, part := range []string{" 0 200000 65536 ", " MemTotal: 131072 kB "} {
+				if !strings.Contains(got, part) {
+					t.Errorf("%q is not in %q", part, got)
+				}
+			}
+			if got := runtime.take(t); !strings.HasPrefix(got, "create+systemd start+systemd create+systemd") {
+				t.Errorf("the runtime was asked to %q", got)
+			}
+
+			script = "set -e; sudo() { \"$@\"; }; ctr() { " + containerd.Program("ctr") + " --address " + n.Address + " \"$@\"; }\n" +
+				// ctr does not know where containerd looks.
+				strings.Replace(block(t, "sh", "ctr run"), "images pull", "images pull --hosts-dir "+hosts, 1)
+			if got := strings.Fields(rig.Exec(t.Context(), "sh", "-c", script).Must(t)); len(got) < 3 || got[len(got)-1] != "65536" {
+				t.Errorf("ctr printed %q", got)
+			}
+		})
+	}
+}

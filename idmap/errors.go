@@ -25,6 +25,10 @@ var (
 	// and the caller did not ask to replace what is there.
 	ErrMounted = errors.New("something is mounted there already")
 
+	// ErrNotThere means that a mount inside a container is not, or not any more,
+	// on top of the path where it was seen.
+	ErrNotThere = errors.New("another mount is there now")
+
 	// ErrWrongFileSystem means that a path inside a container is not on the
 	// kind of file system the caller expects.
 	ErrWrongFileSystem = errors.New("unexpected file system")

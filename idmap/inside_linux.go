@@ -202,6 +202,59 @@ func (in *Inside) Detach(unsafePath string) error {
 	return fmt.Errorf("detach %q: more than %d mounts on top of each other", unsafePath, maxStacked)
 }
 
+// OpenMount opens what is mounted at the very path, without asking its server, if
+// it is the mount with that id (of mountinfo). Otherwise the error is
+// [ErrNotThere].
+func (in *Inside) OpenMount(unsafePath string, id int) (*os.File, error) {
+	f, err := in.Open(unsafePath, unix.O_PATH|unix.O_NOFOLLOW)
+	if err != nil {
+		return nil, err
+	}
+	if err := isMount(int(f.Fd()), "", id); err != nil {
+		return nil, errors.Join(fmt.Errorf("open mount at %q: %w", unsafePath, err), f.Close())
+	}
+	return f, nil
+}
+
+// DetachMount detaches what is mounted at the very path if it is the mount with
+// that id (of mountinfo), also if its server is dead, and nothing of what else
+// may be there: then the error is [ErrNotThere].
+func (in *Inside) DetachMount(unsafePath string, id int) error {
+	dir, name := path.Split(path.Clean("/" + unsafePath))
+	parent, err := in.Open(dir, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return fmt.Errorf("detach %q: %w", unsafePath, err)
+	}
+	defer parent.Close()                                  //nolint:errcheck // O_PATH
+	if err := unix.Fchdir(int(parent.Fd())); err != nil { // as in Detach
+		return fmt.Errorf("detach %q: %w", unsafePath, os.NewSyscallError("fchdir", err))
+	}
+	if err := isMount(int(parent.Fd()), name, id); err != nil {
+		return fmt.Errorf("detach %q: %w", unsafePath, err)
+	}
+	if err := unix.Unmount(name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return fmt.Errorf("detach %q: %w", unsafePath, os.NewSyscallError("umount2", err))
+	}
+	return nil
+}
+
+// isMount tells whether the topmost mount at the path is the one with that id
+// (statx(2), STATX_MNT_ID, Linux 5.8).
+func isMount(dirfd int, name string, id int) error {
+	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT | unix.AT_STATX_DONT_SYNC
+	if name == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	var st unix.Statx_t
+	if err := ignoringEINTR(func() error { return unix.Statx(dirfd, name, flags, unix.STATX_MNT_ID, &st) }); err != nil {
+		return os.NewSyscallError("statx", err)
+	}
+	if st.Mask&unix.STATX_MNT_ID == 0 || st.Mnt_id != uint64(id) || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 { //nolint:gosec // not negative
+		return ErrNotThere
+	}
+	return nil
+}
+
 // isMountRoot tells whether something is mounted at the path (statx(2),
 // STATX_ATTR_MOUNT_ROOT, Linux 5.8). It takes cached attributes, so that no
 // server is asked.

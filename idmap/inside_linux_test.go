@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +118,83 @@ func TestInside(t *testing.T) {
 	}
 	if found := mountLines(t, "meminfo"); found != "" {
 		t.Errorf("mounts outside:\n%s", found)
+	}
+}
+
+// TestInsideMount finds and detaches one mount by its id, and no other.
+func TestInsideMount(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	dir := workDir(t)
+	pid := container(t, dir)
+	for _, name := range []string{"lower", "upper"} {
+		write(t, dir+"/"+name, name)
+		m, err := CloneTree(-1, dir+"/"+name, CloneOptions{})
+		check(t, err)
+		// The second is stacked on the first, as a container might do it.
+		check(t, InMountNamespace(pid, func(in *Inside) error {
+			target, err := in.Open("/proc/meminfo", unix.O_PATH)
+			if err != nil {
+				return err
+			}
+			return errors.Join(moveMount(m, int(target.Fd()), "", 0), target.Close())
+		}))
+		shut(t, m)
+	}
+	ids := map[string]int{}
+	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	check(t, err)
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if f[4] == "/proc/meminfo" {
+			id, err := strconv.Atoi(f[0])
+			check(t, err)
+			ids[path.Base(f[3])] = id
+		}
+	}
+	if len(ids) != 2 {
+		t.Fatalf("mounts %v in\n%s", ids, table)
+	}
+	open := func(name string) (string, error) {
+		var f *os.File
+		err := InMountNamespace(pid, func(in *Inside) (err error) {
+			f, err = in.OpenMount("proc/meminfo", ids[name])
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+		defer shut(t, f)
+		data, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		return string(data), err
+	}
+	detach := func(name string) error {
+		return InMountNamespace(pid, func(in *Inside) error { return in.DetachMount("proc/meminfo", ids[name]) })
+	}
+	if got, err := open("upper"); err != nil || got != "upper" {
+		t.Errorf("the upper one holds %q, %v", got, err)
+	}
+	if _, err := open("lower"); !errors.Is(err, ErrNotThere) {
+		t.Errorf("the lower one was opened: %v", err)
+	}
+	if err := detach("lower"); !errors.Is(err, ErrNotThere) || seen(pid, "/proc/meminfo") != "upper" {
+		t.Errorf("below another: %v", err)
+	}
+	check(t, detach("upper"))
+	if got := seen(pid, "/proc/meminfo"); got != "lower" {
+		t.Errorf("then it is %q", got)
+	}
+	if err := detach("upper"); !errors.Is(err, ErrNotThere) {
+		t.Errorf("a second time: %v", err)
+	}
+	check(t, detach("lower"))
+	if err := detach("lower"); !errors.Is(err, ErrNotThere) || !strings.Contains(seen(pid, "/proc/meminfo"), "MemTotal") {
+		t.Errorf("nothing there: %v", err)
+	}
+	for _, path := range []string{"/link", "/dirlink/meminfo", "/proc/nothing"} {
+		if err := InMountNamespace(pid, func(in *Inside) error { return in.DetachMount(path, ids["lower"]) }); err == nil {
+			t.Errorf("detached %s", path)
+		}
 	}
 }
 

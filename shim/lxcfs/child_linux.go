@@ -29,10 +29,15 @@ const socketFD = 3
 // package: if the process is the disposable child of a look, it does its work
 // and does not return.
 func MaybeChild() {
-	if len(os.Args) == 0 || os.Args[0] != childName {
+	if len(os.Args) == 0 {
 		return
 	}
-	os.Exit(child(os.Args[1:]))
+	switch os.Args[0] {
+	case childName:
+		os.Exit(child(os.Args[1:]))
+	case askerName:
+		os.Exit(asker(os.Args[1:]))
+	}
 }
 
 // child looks at one mount: args are its mount point, its mount id and the time
@@ -85,6 +90,12 @@ func (l *looker) look(m mount) error {
 	}
 	if st.Mask&unix.STATX_MNT_ID != 0 && int(st.Mnt_id) != m.ID {
 		return errHidden
+	}
+	// Of a dead server nothing is looked up. The kernel would take the names for
+	// stale and detach all that is mounted on those files, in every container
+	// (d_invalidate); also what a container's root has put there.
+	if err := unix.Statx(root, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
+		return fmt.Errorf("ask for a sign of life: %w", err)
 	}
 	l.root = root
 	if err := l.walk("proc", 2); err != nil {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -24,6 +25,10 @@ import (
 type Served struct {
 	// Root is its mount point.
 	Root string
+	// Device numbers its superblock, as in mountinfo.
+	Device Device
+	// Seen is when it answered, since boot (CLOCK_BOOTTIME).
+	Seen time.Duration
 	// Files are those that it serves; one of them could be read a moment ago.
 	Files []File
 	// Skipped are files that exist and cannot be used, and why.
@@ -137,15 +142,15 @@ func lookAt(ctx context.Context, m mount, limit time.Duration) (_ Served, retErr
 		return Served{}, fmt.Errorf("look at lxcfs: %w", err)
 	}
 	defer conn.Close() //nolint:errcheck // nothing was written
-	kill, err := spawn(theirs, m, limit)
+	p, err := spawn([]*os.File{theirs}, childName, m.Root, strconv.Itoa(m.ID), (limit + grace).String())
 	if err := errors.Join(err, theirs.Close()); err != nil {
 		return Served{}, fmt.Errorf("look at lxcfs: %w", err)
 	}
-	defer kill()
+	defer p.kill()
 
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // fails if closed: over anyway
 	defer stop()
-	served := Served{Root: m.Root, Skipped: map[string]error{}}
+	served := Served{Root: m.Root, Device: m.Device, Skipped: map[string]error{}}
 	defer func() {
 		if retErr != nil {
 			retErr = errors.Join(retErr, served.Close())
@@ -154,13 +159,15 @@ func lookAt(ctx context.Context, m mount, limit time.Duration) (_ Served, retErr
 	for {
 		msg, mount, err := receive(conn)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+			p.hang()
 			return served, hung(m.Root, limit)
 		case ctx.Err() != nil:
 			return served, fmt.Errorf("look at lxcfs on %q: %w", m.Root, ctx.Err())
 		case err != nil:
 			return served, fmt.Errorf("look at lxcfs on %q: %w", m.Root, err)
 		case msg.End:
+			served.Seen = sinceBoot()
 			return served, verdict(served, msg)
 		case msg.File != "":
 			served.Files = append(served.Files, File{Name: msg.File, Mount: mount})
@@ -192,6 +199,14 @@ func verdict(s Served, end message) error {
 	return dead(s.Root, errors.New("it serves no file"))
 }
 
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0 // then whatever is asked about it looks later
+	}
+	return time.Duration(ts.Nano())
+}
+
 // socketPair returns a connected pair: ours, and the child's.
 func socketPair() (*net.UnixConn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -211,22 +226,61 @@ func socketPair() (*net.UnixConn, *os.File, error) {
 	return unixConn, theirs, nil
 }
 
-// spawn starts the child: this very program, which calls MaybeChild first. kill
-// ends it, by pidfd, and does not wait: a child that waits for the server in the
-// kernel dies when the server answers or goes away. Somebody else may reap it,
-// too; in the shim that is containerd's reaper.
-func spawn(socket *os.File, m mount, limit time.Duration) (kill func(), err error) {
+// grace is how much longer than its parent a child waits: that ends it by itself
+// only if the parent is gone.
+const grace = time.Second
+
+// process is a disposable child.
+type process struct {
+	cmd  *exec.Cmd
+	late atomic.Int32 // of the states below
+}
+
+const (
+	running int32 = iota
+	ended
+	stuck
+)
+
+// waiting counts those that did not end in time and still have not.
+var waiting atomic.Int32
+
+// Waiting tells whether a server that did not answer in time still does not. It
+// is for those who ask again and again: each time leaves a process waiting.
+func Waiting() bool { return waiting.Load() > 0 }
+
+// spawn starts a child: this very program, which calls MaybeChild first.
+func spawn(files []*os.File, args ...string) (*process, error) {
 	// Not by exec.CommandContext: its end is bound to the child's.
 	cmd := exec.Command("/proc/self/exe") //nolint:noctx // as above
-	cmd.Args = []string{childName, m.Root, strconv.Itoa(m.ID), limit.String()}
+	cmd.Args = args
 	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"} // it lives for milliseconds
 	cmd.Dir = "/"
-	cmd.ExtraFiles = []*os.File{socket}
+	cmd.ExtraFiles = files
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start child: %w", err)
 	}
-	go func() { _ = cmd.Wait() }() // its answer is what counts
-	return func() { _ = cmd.Process.Kill() }, nil
+	p := &process{cmd: cmd}
+	go func() {
+		_ = cmd.Wait() // its answer is what counts
+		if !p.late.CompareAndSwap(running, ended) {
+			waiting.Add(-1)
+		}
+	}()
+	return p, nil
+}
+
+// kill ends the child, by pidfd, and does not wait: a child that waits for the
+// server in the kernel dies when the server answers or goes away. Somebody else
+// may reap it, too; in the shim that is containerd's reaper.
+func (p *process) kill() { _ = p.cmd.Process.Kill() }
+
+// hang notes that the child did not answer in time.
+func (p *process) hang() {
+	waiting.Add(1)
+	if !p.late.CompareAndSwap(running, stuck) {
+		waiting.Add(-1) // it has ended
+	}
 }
 
 // receive reads one message and the mount that comes with it.

@@ -42,12 +42,12 @@ func TestChoose(t *testing.T) {
 		want              []mount
 		wantErr           string
 	}{
-		{"newest of each superblock", table, "", []mount{{33, "/srv/bind"}, {30, "/var/lib/lxcfs"}}, ""},
-		{"path", table, "/var/lib/lxcfs", []mount{{30, "/var/lib/lxcfs"}}, ""},
-		{"path, written otherwise", table, "/var/lib//lxcfs/", []mount{{30, "/var/lib/lxcfs"}}, ""},
+		{"newest of each superblock", table, "", []mount{{33, Device{0, 42}, "/srv/bind"}, {30, Device{0, 40}, "/var/lib/lxcfs"}}, ""},
+		{"path", table, "/var/lib/lxcfs", []mount{{30, Device{0, 40}, "/var/lib/lxcfs"}}, ""},
+		{"path, written otherwise", table, "/var/lib//lxcfs/", []mount{{30, Device{0, 40}, "/var/lib/lxcfs"}}, ""},
 		{"path of another file system", table, "/mnt/other", nil, `"/mnt/other" (lxcfs.path)`},
 		{"part of one", table, "/srv/rootfs/proc/meminfo", nil, "lxcfs.path"},
-		{"a later mount on the same place", table + "36 30 0:44 / /var/lib/lxcfs rw - fuse.lxcfs lxcfs rw\n", "/var/lib/lxcfs", []mount{{36, "/var/lib/lxcfs"}, {30, "/var/lib/lxcfs"}}, ""},
+		{"a later mount on the same place", table + "36 30 0:44 / /var/lib/lxcfs rw - fuse.lxcfs lxcfs rw\n", "/var/lib/lxcfs", []mount{{36, Device{0, 44}, "/var/lib/lxcfs"}, {30, Device{0, 40}, "/var/lib/lxcfs"}}, ""},
 		{"none", "24 1 0:22 / / rw - ext4 /dev/root rw\n", "", nil, "lxcfs -l --enable-cfs --enable-pidfd"},
 		{"no mounts", "", "", nil, `lxcfs.mode = "off"`},
 	} {
@@ -66,6 +66,41 @@ func TestChoose(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestBoundIn(t *testing.T) {
+	t.Parallel()
+	const table = `
+24 1 0:22 / / rw - overlay overlay rw
+25 24 0:23 / /proc rw - proc proc rw
+30 25 0:40 /proc/meminfo /proc/meminfo ro - fuse.lxcfs lxcfs rw
+31 30 0:41 /proc/meminfo /proc/meminfo ro - fuse.lxcfs lxcfs rw
+32 25 0:40 /proc/stat /proc/uptime ro - fuse.lxcfs lxcfs rw
+33 24 0:40 /proc/stat /mnt/stat ro - fuse.lxcfs lxcfs rw
+34 24 0:40 / /mnt/all ro - fuse.lxcfs lxcfs rw
+35 25 0:42 /proc/swaps /proc/swaps ro - fuse.other lxcfs rw
+36 24 0:40 /sys/devices/system/cpu/online /sys/devices/system/cpu/online ro - fuse.lxcfs lxcfs rw
+`
+	want := []Bound{{"proc/meminfo", 30, Device{0, 40}}, {"proc/meminfo", 31, Device{0, 41}}, {cpuOnline, 36, Device{0, 40}}}
+	got, err := BoundIn(strings.NewReader(strings.TrimPrefix(table, "\n")))
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got  %v, %v\nwant %v", got, err, want)
+	}
+	if _, err := BoundIn(strings.NewReader("nonsense\n")); err == nil {
+		t.Error("nonsense was read")
+	}
+}
+
+func FuzzBoundIn(f *testing.F) {
+	f.Add("30 25 0:40 /proc/meminfo /proc/meminfo ro - fuse.lxcfs lxcfs rw\n")
+	f.Fuzz(func(t *testing.T, table string) {
+		found, err := BoundIn(strings.NewReader(table))
+		for _, b := range found {
+			if err != nil || !servable(b.Name) {
+				t.Errorf("%v, %v", b, err)
+			}
+		}
+	})
 }
 
 func TestServable(t *testing.T) {

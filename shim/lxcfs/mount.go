@@ -4,6 +4,7 @@ package lxcfs
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
@@ -13,10 +14,14 @@ import (
 // fsType is the type of the superblock, in mountinfo.
 const fsType = "fuse.lxcfs"
 
+// Device is the major and minor number of a superblock.
+type Device [2]int
+
 // mount is a mounted lxcfs.
 type mount struct {
-	ID   int
-	Root string // mount point
+	ID     int
+	Device Device
+	Root   string // mount point
 }
 
 // choose returns the lxcfs mounts to try, best first. That is the newest one;
@@ -30,7 +35,7 @@ func choose(mounts []*mountinfo.Info, path string) ([]mount, error) {
 		path = filepath.Clean(path)
 	}
 	var found []mount
-	seen := map[[2]int]bool{}
+	seen := map[Device]bool{}
 	for i := len(mounts) - 1; i >= 0; i-- {
 		m := mounts[i]
 		if m.FSType != fsType || m.Root != "/" || path != "" && m.Mountpoint != path {
@@ -40,9 +45,9 @@ func choose(mounts []*mountinfo.Info, path string) ([]mount, error) {
 		if strings.HasSuffix(m.Mountpoint, "//deleted") {
 			continue
 		}
-		if device := [2]int{m.Major, m.Minor}; !seen[device] {
+		if device := (Device{m.Major, m.Minor}); !seen[device] {
 			seen[device] = true
-			found = append(found, mount{ID: m.ID, Root: m.Mountpoint})
+			found = append(found, mount{ID: m.ID, Device: device, Root: m.Mountpoint})
 		}
 	}
 	switch {
@@ -52,4 +57,31 @@ func choose(mounts []*mountinfo.Info, path string) ([]mount, error) {
 		return nil, absent(fmt.Sprintf("nothing of type %s is mounted on %q (lxcfs.path)", fsType, path))
 	}
 	return nil, absent("nothing of type " + fsType + " is mounted in this mount namespace")
+}
+
+// Bound is a file of lxcfs that is mounted in a container.
+type Bound struct {
+	// Name is its place relative to the container's root, as in [File].
+	Name string
+	// ID is the mount's, as in mountinfo.
+	ID     int
+	Device Device
+}
+
+// BoundIn finds the files of lxcfs in the mountinfo of a container's process.
+// Those that are stacked on one place come from the lowest to the topmost.
+func BoundIn(r io.Reader) ([]Bound, error) {
+	infos, err := mountinfo.GetMountsFromReader(r, mountinfo.FSTypeFilter(fsType))
+	if err != nil {
+		return nil, fmt.Errorf("look for files of lxcfs: %w", err)
+	}
+	var found []Bound
+	for _, m := range infos {
+		name := strings.TrimPrefix(m.Mountpoint, "/")
+		// What the container bound elsewhere is its own affair.
+		if servable(name) && m.Root == m.Mountpoint {
+			found = append(found, Bound{Name: name, ID: m.ID, Device: Device{m.Major, m.Minor}})
+		}
+	}
+	return found, nil
 }

@@ -34,6 +34,13 @@ type container struct {
 	// snapshot is the rootfs if its ids were moved on disk.
 	snapshot *chown.Snapshot
 	views    string // how many files of lxcfs it got, for the log
+	// shown are those files, and those that it cannot have.
+	shown []string
+	// lxcfs is where those come from, and when that was seen alive, since boot.
+	lxcfs struct {
+		root string
+		seen time.Duration
+	}
 	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
 	sealed bool
 	// standIns are grafted over settings of the kernel once the container exists.
@@ -169,6 +176,7 @@ func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAP
 	c := s.containers[r.ID]
 	delete(s.containers, r.ID)
 	s.mu.Unlock()
+	s.healer.Remove(r.ID)
 	if c != nil {
 		// The record stays after an error, and `delete`, which containerd runs
 		// next, tries once more.

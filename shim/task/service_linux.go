@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/plugin/registry"
 	"github.com/containerd/ttrpc"
 
+	"github.com/isolate-shim/isolate/shim/heal"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -71,6 +72,8 @@ type Service struct {
 
 	mu         sync.Mutex
 	containers map[string]*container // by id
+
+	healer heal.Healer // of their files of lxcfs
 }
 
 // RegisterTTRPC serves the task API in the version of today, and in that of

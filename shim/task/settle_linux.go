@@ -14,6 +14,8 @@ import (
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/shim/cgroup"
+	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/heal"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/stage"
 )
@@ -84,6 +86,7 @@ func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
 			log.G(ctx).WithError(err).Debug("isolate: the first inner container has to wait for its views")
 		}
 	}
+	c.lxcfs.root, c.lxcfs.seen = served.Root, served.Seen
 	grafted := 0
 	err = idmap.InMountNamespace(pid, func(in *idmap.Inside) error {
 		for _, f := range served.Files {
@@ -91,8 +94,10 @@ func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
 			switch {
 			case err == nil:
 				grafted++
+				c.shown = append(c.shown, f.Name)
 			case errors.Is(err, os.ErrNotExist): // the kernel has no such file
 				log.G(ctx).WithError(err).Debug("isolate: lxcfs file without a counterpart")
+				c.shown = append(c.shown, f.Name)
 			default:
 				return fmt.Errorf("graft %s: %w", f.Name, err)
 			}
@@ -107,6 +112,20 @@ func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
 		c.warn(ctx, fmt.Sprintf("/proc and /sys show the host's resources in part: %v", err))
 	}
 	return nil
+}
+
+// watch keeps the files of lxcfs in order while the container runs.
+func (s *Service) watch(ctx context.Context, c *container, pid int, cfg config.Config) {
+	if pid <= 0 || cfg.LXCFS.Mode == config.LXCFSOff {
+		return
+	}
+	h := heal.Container{ID: c.id, PID: pid, Cgroups: c.cgroups, LXCFS: cfg.LXCFS, Root: c.lxcfs.root, Seen: c.lxcfs.seen, Files: c.shown}
+	if c.notifier != nil {
+		h.Refresh = c.notifier.Refresh
+	}
+	if err := s.healer.Add(detached(ctx), h); err != nil {
+		log.G(ctx).WithError(err).Warn("isolate: if lxcfs dies, /proc and /sys of the container show errors")
+	}
 }
 
 // delegate gives the container its own cgroups, while containerd goes from

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package heal keeps the files of lxcfs in running containers in order when
+// lxcfs dies and when it comes back.
+//
+// The mounts of a FUSE server outlive it, and then answer ENOTCONN: without help
+// `free` and `top` fail in every container of the host for as long as it lives.
+// A [Healer] watches the server. When it has died, the dead mounts are detached,
+// so that programs see the kernel's own files; when there is a new server, its
+// files are put in their place, also in containers that were made meanwhile.
+//
+// How it is seen. A pidfd of each lxcfs tells its end, at no cost. A process is
+// a hint and no proof, since a container can have one of that name: what is dead
+// is found out by asking the server of each mount, in a disposable process (see
+// package lxcfs), and only ENOTCONN counts. A new server shows as a mount, for
+// which mountinfo is polled, and only while a container lacks files: on a busy
+// host it changes all the time.
+//
+// A server that hangs (SIGSTOP) is left alone. It cannot be seen without asking
+// it again and again, it may go on at any time, and whoever reads its files then
+// gets what they waited for. If it is killed, that is seen.
+//
+// What the container did is not undone: a file that it unmounted does not come
+// back, one that it mounted something over is not touched, and files go only onto
+// real procfs and sysfs. That of the mounts of inner containers and services that
+// is theirs alone (mount namespaces that get nothing from the container's own) is
+// healed too.
+//
+// What does not belong here: finding out what lxcfs serves; the files at the start
+// of a container.
+package heal

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package heal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/shim/config"
+)
+
+// Container is one whose files of lxcfs are kept in order.
+type Container struct {
+	ID string
+	// PID is its first process, a child of ours that has not been waited for.
+	PID int
+	// Cgroups are its directories, one in each hierarchy.
+	Cgroups []string
+	LXCFS   config.LXCFS
+	// Root is where the lxcfs is mounted that it has files of, "" for none.
+	Root string
+	// Files are those, relative to the container's root, and those that it cannot
+	// have.
+	Files []string
+	// Seen is when, since boot, that lxcfs was seen alive.
+	Seen time.Duration
+	// Refresh is called when a server has died, and when there is a new one; nil
+	// for nothing.
+	Refresh func()
+}
+
+// Healer watches lxcfs for all containers of a shim. The zero value is ready, and
+// costs nothing before the first [Healer.Add].
+type Healer struct {
+	mu      sync.Mutex
+	members map[string]*member
+	removed []*member // whose descriptors the watch may be using
+	wake    int       // eventfd, while the watch runs
+	running bool
+}
+
+// member is a container and what is known of its files.
+type member struct {
+	Container
+	pidfd  int
+	states map[uint64]*state // by inode of the mount namespace
+}
+
+// Add begins to watch for a container. It does not wait for anything; ctx serves
+// for logging only.
+func (h *Healer) Add(ctx context.Context, c Container) error {
+	m, err := newMember(c)
+	if err != nil {
+		return fmt.Errorf("watch lxcfs for container %q: %w", c.ID, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.running {
+		wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		if err != nil {
+			m.close()
+			return fmt.Errorf("watch lxcfs: %w", os.NewSyscallError("eventfd", err))
+		}
+		h.wake, h.running, h.members = wake, true, map[string]*member{c.ID: m}
+		w := &watch{healer: h, wake: wake}
+		go w.run(context.WithoutCancel(ctx))
+		return nil
+	}
+	h.members[c.ID] = m
+	h.signal()
+	return nil
+}
+
+// Remove ends it.
+func (h *Healer) Remove(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if m := h.members[id]; m != nil {
+		delete(h.members, id)
+		h.removed = append(h.removed, m)
+		h.signal()
+	}
+}
+
+// signal wakes the watch up; it is called with the lock held.
+func (h *Healer) signal() {
+	unix.Write(h.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) //nolint:errcheck // EAGAIN: it is woken up already
+}
+
+// list returns the containers to the watch, or false if there are none: then the
+// watch has ended.
+func (h *Healer) list() ([]*member, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, m := range h.removed {
+		m.close()
+	}
+	h.removed = nil
+	if len(h.members) == 0 {
+		h.running = false
+		unix.Close(h.wake) //nolint:errcheck // nothing is kept in it
+		return nil, false
+	}
+	list := make([]*member, 0, len(h.members))
+	for _, m := range h.members {
+		list = append(list, m)
+	}
+	return list, true
+}
+
+func newMember(c Container) (*member, error) {
+	m := &member{Container: c, states: map[uint64]*state{}}
+	var err error
+	if m.pidfd, err = unix.PidfdOpen(c.PID, 0); err != nil {
+		return nil, os.NewSyscallError("pidfd_open", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(procPath(c.PID, "ns/mnt"), &st); err != nil {
+		m.close()
+		return nil, &os.PathError{Op: "stat", Path: procPath(c.PID, "ns/mnt"), Err: err}
+	}
+	m.states[st.Ino] = newState(c.Files, true)
+	return m, nil
+}
+
+func (m *member) close() {
+	unix.Close(m.pidfd) //nolint:errcheck // nothing is written to it
+}
+
+// state returns what is known of a namespace.
+func (m *member) state(ns namespace) *state {
+	s := m.states[ns.ino]
+	if s == nil {
+		// Of an inner one only what was lost comes back.
+		s = newState(nil, false)
+		m.states[ns.ino] = s
+	}
+	return s
+}
+
+// lacks tells whether the container could be missing files.
+func (m *member) lacks() bool {
+	for _, s := range m.states {
+		if s.lacks() {
+			return true
+		}
+	}
+	return false
+}
+
+func procPath(pid int, name string) string {
+	return filepath.Join("/proc", strconv.Itoa(pid), name)
+}
+
+// healAll heals all containers, and logs what became of it.
+func healAll(ctx context.Context, members []*member) *round {
+	r := newRound()
+	defer r.close()
+	for _, m := range members {
+		err := r.heal(ctx, m)
+		if err != nil && !errors.Is(err, errEnded) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
+			log.G(ctx).WithError(err).WithField("id", m.ID).Warn("isolate: files of lxcfs could not be kept in order")
+		}
+	}
+	if r.detached > 0 {
+		log.G(ctx).WithField("files", r.detached).Warn("isolate: lxcfs has died: /proc and /sys show the host's resources until it is back")
+	}
+	if r.attached > 0 {
+		log.G(ctx).WithField("files", r.attached).Info("isolate: lxcfs is back: /proc and /sys show the containers' resources")
+	}
+	return r
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package heal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
+)
+
+// errEnded means that a process has ended, and its mounts perhaps with it.
+var errEnded = errors.New("the process has ended")
+
+// namespace is a mount namespace of a container, by one of its processes.
+type namespace struct {
+	pid   int
+	pidfd int
+	ino   uint64
+	bound []lxcfs.Bound
+}
+
+// openNamespace looks at the mounts of a process. pidfd is its own, or -1 to open
+// one.
+func openNamespace(pid, pidfd int) (_ namespace, retErr error) {
+	ns := namespace{pid: pid, pidfd: -1}
+	var err error
+	if pidfd >= 0 {
+		ns.pidfd, err = unix.FcntlInt(uintptr(pidfd), unix.F_DUPFD_CLOEXEC, 0)
+	} else {
+		ns.pidfd, err = unix.PidfdOpen(pid, 0)
+	}
+	if err != nil {
+		return ns, errors.Join(errEnded, err)
+	}
+	defer func() {
+		if retErr != nil {
+			ns.close()
+		}
+	}()
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(proc, "ns/mnt"), &st); err != nil {
+		return ns, &os.PathError{Op: "stat", Path: proc, Err: err}
+	}
+	ns.ino = st.Ino
+	table, err := os.ReadFile(filepath.Join(proc, "mountinfo"))
+	if err != nil {
+		return ns, err
+	}
+	if bytes.Contains(table, []byte("fuse.lxcfs")) {
+		if ns.bound, err = lxcfs.BoundIn(bytes.NewReader(table)); err != nil {
+			return ns, err
+		}
+	}
+	return ns, ns.alive()
+}
+
+// alive tells whether the process still is the one that was opened.
+func (ns namespace) alive() error {
+	if unix.PidfdSendSignal(ns.pidfd, 0, nil, 0) != nil {
+		return errEnded
+	}
+	return nil
+}
+
+func (ns namespace) close() {
+	if ns.pidfd >= 0 {
+		unix.Close(ns.pidfd) //nolint:errcheck // nothing is written to it
+	}
+}
+
+// inside runs fn in the namespace, with the process's root.
+func (ns namespace) inside(fn func(*idmap.Inside) error) error {
+	return idmap.InMountNamespace(ns.pid, func(in *idmap.Inside) error {
+		if err := ns.alive(); err != nil {
+			return err // another process has its number
+		}
+		return fn(in)
+	})
+}
+
+// open opens one of the files, for its server to be asked.
+func (ns namespace) open(b lxcfs.Bound) (f *os.File, err error) {
+	err = ns.inside(func(in *idmap.Inside) error {
+		f, err = in.OpenMount(b.Name, b.ID)
+		return err
+	})
+	return f, err
+}
+
+// detach detaches mounts whose server is dead. What the container changed
+// meanwhile is left alone.
+func (ns namespace) detach(ctx context.Context, mounts []lxcfs.Bound, s *state) error {
+	if len(mounts) == 0 {
+		return nil
+	}
+	return ns.inside(func(in *idmap.Inside) error {
+		var errs []error
+		for _, b := range mounts {
+			switch err := in.DetachMount(b.Name, b.ID); {
+			case err == nil:
+				s.detached(b.Name)
+			case errors.Is(err, idmap.ErrNotThere), errors.Is(err, fs.ErrNotExist):
+				log.G(ctx).WithError(err).Debug("isolate: a dead file of lxcfs is not on top")
+			default:
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// attach puts files in the places that are to get them, and returns how many.
+func (ns namespace) attach(files []lxcfs.File, s *state) (attached int, _ error) {
+	err := ns.inside(func(in *idmap.Inside) error {
+		var errs []error
+		for _, f := range files {
+			if !s.wants(f.Name) {
+				continue
+			}
+			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
+			switch {
+			case err == nil:
+				attached++
+			case errors.Is(err, idmap.ErrMounted), errors.Is(err, idmap.ErrWrongFileSystem), errors.Is(err, fs.ErrNotExist):
+				// The container's doing, or the kernel has no such file.
+			default:
+				errs = append(errs, fmt.Errorf("graft %s: %w", f.Name, err))
+				continue
+			}
+			s.settle(f.Name)
+		}
+		return errors.Join(errs...)
+	})
+	return attached, err
+}
+
+// processesIn lists the processes of a cgroup and those below it. A container's
+// are all below its own in each hierarchy, so one hierarchy tells them all.
+func processesIn(cgroups []string) []int {
+	var pids []int
+	for _, top := range cgroups {
+		if _, err := os.Stat(filepath.Join(top, "cgroup.procs")); err != nil {
+			continue
+		}
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return fs.SkipDir // removed meanwhile
+			}
+			if d.Name() != "cgroup.procs" {
+				return nil
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return nil //nolint:nilerr // removed meanwhile, or threaded
+			}
+			for field := range strings.FieldsSeq(string(text)) {
+				if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
+					pids = append(pids, pid)
+				}
+			}
+			return nil
+		})
+		if err == nil {
+			return pids
+		}
+	}
+	return pids
+}

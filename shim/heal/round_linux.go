@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package heal
+
+import (
+	"context"
+	"errors"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
+)
+
+// round is one walk through all containers: each server is asked once in it, and
+// lxcfs is looked at as rarely as can be.
+type round struct {
+	verdicts map[lxcfs.Device]error
+	supplies map[supplyKey]*supply
+
+	detached, attached int
+}
+
+// supplyKey is what a look depends on.
+type supplyKey struct {
+	path      string
+	timeoutMS uint32
+}
+
+func newRound() *round {
+	return &round{verdicts: map[lxcfs.Device]error{}, supplies: map[supplyKey]*supply{}}
+}
+
+func (r *round) close() {
+	for _, s := range r.supplies {
+		s.close()
+	}
+}
+
+// heal heals one container.
+func (r *round) heal(ctx context.Context, m *member) error {
+	first, err := openNamespace(m.PID, m.pidfd)
+	if err != nil {
+		return err
+	}
+	defer first.close()
+	// What is changed in the container's own namespace spreads to those of its
+	// services, so it comes first.
+	errs := []error{r.mend(ctx, m, first)}
+	seen := map[uint64]bool{first.ino: true}
+	for _, pid := range processesIn(m.Cgroups) {
+		var st unix.Stat_t
+		if err := unix.Stat(procPath(pid, "ns/mnt"), &st); err != nil || seen[st.Ino] {
+			continue
+		}
+		seen[st.Ino] = true
+		ns, err := openNamespace(pid, -1)
+		if err != nil {
+			continue // it has ended; another of the namespace may have been seen
+		}
+		if err := r.mend(ctx, m, ns); err != nil && !errors.Is(err, errEnded) {
+			// Of inner containers some cannot be helped: their root may be closed
+			// to us, or their mounts locked.
+			log.G(ctx).WithError(err).WithField("id", m.ID).Debug("isolate: files of lxcfs in an inner mount namespace")
+		}
+		ns.close()
+	}
+	for ino := range m.states {
+		if !seen[ino] {
+			delete(m.states, ino)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mend heals one mount namespace.
+func (r *round) mend(ctx context.Context, m *member, ns namespace) error {
+	s := m.state(ns)
+	gone := dead(ns.bound, func(b lxcfs.Bound) bool {
+		return errors.Is(r.verdict(ctx, m.LXCFS, ns, b), lxcfs.ErrDead)
+	})
+	before := len(s.lost)
+	err := ns.detach(ctx, gone, s)
+	r.detached += len(s.lost) - before
+	if len(gone) > 0 && m.Refresh != nil {
+		m.Refresh()
+	}
+	if err != nil || !s.lacks() {
+		return err
+	}
+	supply := r.supply(m.LXCFS)
+	files, err := supply.take(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // kept in the supply
+	}
+	n, err := ns.attach(files, s)
+	if r.attached += n; n > 0 {
+		m.Root, m.Seen = supply.served.Root, supply.served.Seen
+		if m.Refresh != nil {
+			m.Refresh()
+		}
+	}
+	for _, f := range files {
+		f.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	}
+	if err == nil {
+		s.healed()
+	}
+	return err
+}
+
+// verdict is nil for a server that lives, or of which nothing is known.
+func (r *round) verdict(ctx context.Context, cfg config.LXCFS, ns namespace, b lxcfs.Bound) error {
+	if err, ok := r.verdicts[b.Device]; ok {
+		return err
+	}
+	f, err := ns.open(b)
+	if err != nil {
+		return nil //nolint:nilerr // covered; another file of it may not be
+	}
+	defer f.Close() //nolint:errcheck // O_PATH
+	err = lxcfs.Alive(ctx, f, cfg.Timeout())
+	r.verdicts[b.Device] = err
+	return err
+}
+
+func (r *round) supply(cfg config.LXCFS) *supply {
+	key := supplyKey{cfg.Path, cfg.TimeoutMS}
+	if r.supplies[key] == nil {
+		cfg.Mode = config.LXCFSAuto
+		r.supplies[key] = &supply{cfg: cfg}
+	}
+	return r.supplies[key]
+}
+
+// supply has sets of the files of an lxcfs to give away.
+type supply struct {
+	cfg    config.LXCFS
+	look   *lxcfs.Look // the last one, nil for none
+	served lxcfs.Served
+	err    error
+}
+
+// take returns a set that the caller closes. Linux 6.15 and later clone a
+// detached mount; before that it takes a look for each set.
+func (s *supply) take(ctx context.Context) ([]lxcfs.File, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.look == nil {
+		if lxcfs.Waiting() {
+			s.err = lxcfs.ErrHung
+			return nil, s.err
+		}
+		s.look = lxcfs.Start(ctx, s.cfg)
+		if s.served, s.err = s.look.Result(); s.err != nil {
+			return nil, s.err
+		}
+	}
+	var files []lxcfs.File
+	for _, f := range s.served.Files {
+		mount, err := idmap.CloneTree(int(f.Mount.Fd()), "", idmap.CloneOptions{})
+		if errors.Is(err, unix.EINVAL) {
+			closeFiles(files)
+			s.look = nil // what it found is the caller's
+			return s.served.Files, nil
+		}
+		if err != nil {
+			closeFiles(files)
+			s.err = err
+			return nil, err
+		}
+		files = append(files, lxcfs.File{Name: f.Name, Mount: mount})
+	}
+	return files, nil
+}
+
+func (s *supply) close() {
+	if s.look != nil {
+		s.look.Close() //nolint:errcheck // closes O_PATH descriptors
+	}
+}
+
+func closeFiles(files []lxcfs.File) {
+	for _, f := range files {
+		f.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	}
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package heal
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap/pool"
+)
+
+// server is a process that may be an lxcfs.
+type server struct {
+	pidfd int
+	start time.Duration // since boot
+}
+
+// pidfiles are where lxcfs notes its process, unless told otherwise.
+var pidfiles = []string{"/run/lxcfs.pid", "/run/lxcfs/lxcfs.pid"}
+
+// findServers returns the processes to watch for an lxcfs that is mounted on one
+// of roots: the one that its usual file names, if that says that it serves that
+// root, or else all of its name that do, or else all of its name.
+func findServers(roots []string) []server {
+	for _, file := range pidfiles {
+		text, err := os.ReadFile(file)
+		if err != nil || len(roots) != 1 {
+			continue
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			continue
+		}
+		if s, serves, ok := openServer(pid, roots); ok && serves {
+			return []server{s}
+		} else if ok {
+			s.close()
+		}
+	}
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer dir.Close() //nolint:errcheck // read-only
+	names, err := dir.Readdirnames(0)
+	if err != nil {
+		return nil
+	}
+	var certain, others []server
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if s, serves, ok := openServer(pid, roots); ok && serves {
+			certain = append(certain, s)
+		} else if ok {
+			others = append(others, s)
+		}
+	}
+	if len(certain) == 0 {
+		return others
+	}
+	for _, s := range others {
+		s.close()
+	}
+	return certain
+}
+
+// openServer opens a process if it is named lxcfs and not in a container's user
+// namespace, and tells whether its command line names one of roots.
+func openServer(pid int, roots []string) (s server, serves, ok bool) {
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	comm, err := os.ReadFile(filepath.Join(proc, "comm"))
+	if err != nil || string(bytes.TrimSpace(comm)) != "lxcfs" {
+		return server{}, false, false
+	}
+	ours, err := os.Readlink("/proc/self/ns/user")
+	if err != nil {
+		return server{}, false, false
+	}
+	if theirs, err := os.Readlink(filepath.Join(proc, "ns/user")); err != nil || theirs != ours {
+		return server{}, false, false
+	}
+	if s.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		return server{}, false, false
+	}
+	p, err := pool.ProcessOf(pid)
+	line, lineErr := os.ReadFile(filepath.Join(proc, "cmdline"))
+	// What was read belongs to the process if it lives until now.
+	if err != nil || lineErr != nil || unix.PidfdSendSignal(s.pidfd, 0, nil, 0) != nil {
+		s.close()
+		return server{}, false, false
+	}
+	s.start = time.Duration(p.Start) * tick //nolint:gosec // not for ages
+	args := strings.Split(string(line), "\x00")
+	serves = slices.ContainsFunc(roots, func(root string) bool {
+		return slices.ContainsFunc(args, func(arg string) bool { return filepath.Clean(arg) == root })
+	})
+	return s, serves, true
+}
+
+// tick is the unit of start times, the same on all platforms (USER_HZ).
+const tick = 10 * time.Millisecond
+
+func (s server) close() {
+	unix.Close(s.pidfd) //nolint:errcheck // nothing is written to it
+}

@@ -70,6 +70,16 @@ func TestSystemdEntries(t *testing.T) {
 	})
 }
 
+// TestKillAllOfSystemd removes a container whose first process has moved to a
+// cgroup below the container's, where crun does not look for processes to kill.
+func TestKillAllOfSystemd(t *testing.T) {
+	each(t, both, func(t *testing.T, n *node) {
+		c := start(t, n, image.Systemd252, nil, "/sbin/init")
+		running(t, c)
+		n.Ctr(t.Context(), "tasks", "rm", "--force", c.id).Must(t)
+	})
+}
+
 // running waits until systemd has started all units, and fails if it could not.
 func running(t *testing.T, c *container) {
 	t.Helper()

@@ -47,6 +47,8 @@ type container struct {
 	standIns []stage.StandIn
 	// delegated is closed when the cgroups are handed over; nil if they are not.
 	delegated chan struct{}
+	// ownPIDs is set if the container is alone in its pid namespace.
+	ownPIDs bool
 	// notifier shows the limits to containers inside; nil for none.
 	notifier *notify.Notifier
 }
@@ -156,11 +158,20 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 // Kill sends a signal. To systemd as the container's init, the signal by which
 // clients ask a container to stop (SIGTERM) becomes the one by which systemd
 // does: SIGTERM would only make it re-execute itself.
+//
+// SIGKILL for all processes goes to the first one alone, with which the kernel
+// ends all of its pid namespace. Runtimes look for them in the container's cgroup:
+// crun 1.21 finds none, and reports success, once the first process has moved to
+// a group below, as systemd does and every container may (cgroup v1).
 func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Empty, error) {
 	c := s.container(r.ID)
 	if c != nil && r.ExecID == "" && r.Signal == uint32(unix.SIGTERM) && c.plan.Nesting != nil && c.plan.Nesting.Systemd {
 		r = proto.CloneOf(r)
 		r.Signal = spec.StopSignal
+	}
+	if c != nil && c.ownPIDs && r.ExecID == "" && r.All && r.Signal == uint32(unix.SIGKILL) {
+		r = proto.CloneOf(r)
+		r.All = false
 	}
 	return s.TTRPCTaskService.Kill(ctx, r)
 }

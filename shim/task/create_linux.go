@@ -64,6 +64,9 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 
 	// plan
 	c := &container{id: r.ID}
+	if n := spec.Namespace(doc.Spec, specs.PIDNamespace); n != nil {
+		c.ownPIDs = n.Path == ""
+	}
 	facts, err := s.facts(ctx, doc.Spec, stage.Mapped(r.Rootfs))
 	if err != nil {
 		return nil, err

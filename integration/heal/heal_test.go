@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package heal
+
+import (
+	"fmt"
+	"maps"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/integration/rig"
+)
+
+// each runs a test with each lxcfs and each OCI runtime.
+func each(t *testing.T, test func(t *testing.T, lxcfs, runtime peer.Name)) {
+	for _, lxcfs := range []peer.Name{peer.Lxcfs5, peer.Lxcfs6} {
+		for _, runtime := range []peer.Name{peer.Runc15, peer.Crun121} {
+			t.Run(string(lxcfs)+"/"+string(runtime), func(t *testing.T) {
+				rig.Require(t, rig.Root, rig.FUSE)
+				test(t, lxcfs, runtime)
+			})
+		}
+	}
+}
+
+// TestHeal kills lxcfs and starts it again, twice, under containers that share a
+// shim and one that has changed its own files.
+func TestHeal(t *testing.T) {
+	each(t, func(t *testing.T, lxcfs, runtime peer.Name) {
+		h := on(t, runtime, 4)
+		h.start(t, "first").remove(t) // what is made once stays, with lxcfs and without
+		server, err := rig.StartLxcfs(t.Context(), lxcfs, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		for range 4 {
+			h.start(t, "first").remove(t)
+		}
+		if err := server.Close(); err != nil {
+			t.Fatal(err)
+		}
+		before := rig.MustSnapshot(t)
+		if server, err = rig.StartLxcfs(t.Context(), lxcfs, dir); err != nil {
+			t.Fatal(err)
+		}
+		a := h.start(t, "a", "--annotation", "io.containerd.runc.v2.group=together")
+		b := h.start(t, "b", "--annotation", "io.containerd.runc.v2.group=together")
+		own := h.start(t, "own")
+		all := files(t, a.pid)
+		count := len(all)
+		if count < 8 {
+			t.Fatalf("files %v", all)
+		}
+		for _, c := range []container{a, b, own} {
+			c.sees(t, total, shown)
+		}
+		// What the container's root did stays as it is.
+		own.sees(t, "umount /proc/swaps && echo mine >/mine && mount --bind /mine /proc/uptime && head -c 8 /proc/swaps", "Filename")
+		// A process with mounts of its own, cut off from the container's.
+		own.exec(t, "unshare -m --propagation private sleep 86300 >/dev/null 2>&1 &").Must(t)
+		cutOff := 0
+		eventually(t, "process with mounts of its own", func() bool {
+			cutOff = processOf(t, "sleep 86300")
+			return cutOff != 0
+		})
+		readable(t, cutOff, 1)
+		for round := range 2 {
+			if err := server.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range []container{a, b} {
+				until(t, c.pid, 0)
+				c.sees(t, total, hostTotal(t))
+				c.exec(t, "free >/dev/null && uptime >/dev/null && top -bn1 >/dev/null").Must(t)
+			}
+			until(t, own.pid, 1) // the file below its own mount
+			readable(t, cutOff, 0)
+			own.sees(t, total+"; cat /proc/uptime", hostTotal(t)+"\nmine")
+			meanwhile := h.start(t, fmt.Sprint("meanwhile", round))
+			meanwhile.sees(t, total, hostTotal(t))
+
+			unmount(t)
+			if server, err = rig.StartLxcfs(t.Context(), lxcfs, dir); err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range []container{a, b, meanwhile} {
+				until(t, c.pid, count)
+				c.sees(t, total, shown)
+				if got := files(t, c.pid); !maps.Equal(got, all) {
+					t.Errorf("%s has the mounts %v, want %v", c.id, got, all)
+				}
+			}
+			until(t, own.pid, count-1) // without swaps; that below uptime is the dead one
+			readable(t, cutOff, 1)
+			own.sees(t, total+"; cat /proc/uptime; head -c 8 /proc/swaps", shown+"\nmine\nFilename")
+			meanwhile.remove(t)
+		}
+		for _, c := range []container{a, b, own} {
+			c.remove(t)
+		}
+		if err := server.Close(); err != nil {
+			t.Fatal(err)
+		}
+		rig.MustMatch(t, before)
+	})
+}
+
+// readable waits until a process has that many mounts of lxcfs on its meminfo, and
+// fails if it cannot be read there.
+func readable(t *testing.T, pid, mounts int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d mounts on the meminfo of process %d", mounts, pid), func() bool {
+		return files(t, pid)["/proc/meminfo"] == mounts
+	})
+	if got := rig.Exec(t.Context(), "nsenter", "-t", strconv.Itoa(pid), "-m", "head", "-n1", "/proc/meminfo").Must(t); !strings.HasPrefix(got, "MemTotal:") {
+		t.Errorf("process %d sees %q", pid, got)
+	}
+}
+
+// processOf finds a process by the beginning of its command line; 0 for none.
+func processOf(t *testing.T, begin string) int {
+	t.Helper()
+	out, err := exec.Command("pgrep", "-f", "^"+begin).Output()
+	if err != nil {
+		return 0 // it says so by its exit status
+	}
+	pid := 0
+	if _, err := fmt.Sscan(string(out), &pid); err != nil {
+		return 0
+	}
+	return pid
+}
+
+// TestHealAbsent starts lxcfs, under a container that had none, and somewhere else
+// than usual.
+func TestHealAbsent(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	h := on(t, peer.Runc15, 2)
+	c := h.start(t, "a")
+	c.sees(t, total, hostTotal(t))
+	server := rig.LxcfsFor(t, peer.Lxcfs5, "/run/lxcfs-elsewhere")
+	eventually(t, "files of lxcfs", func() bool { return len(files(t, c.pid)) > 0 })
+	c.sees(t, total, shown)
+	// It is watched from now on.
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, c.pid, 0)
+	c.sees(t, total, hostTotal(t))
+	c.remove(t)
+}
+
+// TestHealHung stops lxcfs: nothing is taken away, and nothing waits. When it is
+// killed, that is seen.
+func TestHealHung(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	h := on(t, peer.Runc15, 2)
+	server := rig.LxcfsFor(t, peer.Lxcfs5, dir)
+	a := h.start(t, "a")
+	count := len(files(t, a.pid))
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	b := h.start(t, "b") // warns, and has the host's
+	b.sees(t, total, hostTotal(t))
+	if got := len(files(t, a.pid)); got != count {
+		t.Errorf("%d files of %d", got, count)
+	}
+	if err := server.Cont(); err != nil {
+		t.Fatal(err)
+	}
+	a.sees(t, total, shown)
+	until(t, b.pid, count)
+	b.sees(t, total, shown)
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []container{a, b} {
+		until(t, c.pid, 0)
+		c.sees(t, total, hostTotal(t))
+		c.remove(t)
+	}
+}
+
+// TestHealRequired has containers that must not start without lxcfs: those that
+// run go on without it, and get it back.
+func TestHealRequired(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	h := on(t, peer.Crun121, 2, "[lxcfs]\nmode = \"require\"")
+	server := rig.LxcfsFor(t, peer.Lxcfs6, dir)
+	a := h.start(t, "a")
+	count := len(files(t, a.pid))
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, a.pid, 0)
+	a.sees(t, total, hostTotal(t))
+	if r := h.Ctr(t.Context(), "run", "--rm", "--runtime", shimName, h.image(t, image.Demo), "b", "true"); r.Code == 0 || !strings.Contains(r.Stderr, "lxcfs.mode") {
+		t.Errorf("not refused: %v", r.Err())
+	}
+	h.Ctr(t.Context(), "containers", "rm", "b")
+	unmount(t)
+	rig.LxcfsFor(t, peer.Lxcfs6, dir)
+	until(t, a.pid, count)
+	a.sees(t, total, shown)
+	a.remove(t)
+}
+
+// TestHealOff leaves containers alone that are to have nothing of lxcfs.
+func TestHealOff(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	h := on(t, peer.Runc15, 2, "[lxcfs]\nmode = \"off\"")
+	a := h.start(t, "a")
+	rig.LxcfsFor(t, peer.Lxcfs5, dir)
+	on(t, peer.Runc15, 2)
+	b := h.start(t, "b")
+	b.sees(t, total, shown)
+	a.sees(t, total, hostTotal(t))
+	a.remove(t)
+	b.remove(t)
+}
+
+// TestHealMany kills lxcfs under twenty containers with a shim each.
+func TestHealMany(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	h := on(t, peer.Crun121, 20)
+	server := rig.LxcfsFor(t, peer.Lxcfs5, dir)
+	var all []container
+	for n := range 20 {
+		all = append(all, h.start(t, fmt.Sprint("c", n)))
+	}
+	count := len(files(t, all[0].pid))
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		until(t, c.pid, 0)
+	}
+	all[7].sees(t, total, hostTotal(t))
+	unmount(t)
+	rig.LxcfsFor(t, peer.Lxcfs5, dir)
+	for _, c := range all {
+		until(t, c.pid, count)
+	}
+	all[13].sees(t, total, shown)
+	for _, c := range all {
+		c.remove(t)
+	}
+}

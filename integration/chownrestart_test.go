@@ -192,8 +192,9 @@ func TestChownKeepsLayers(t *testing.T) {
 	}
 }
 
-// TestChownKilled proves that a shim which is killed while it moves ids leaves
-// nothing that hangs, and that the next start goes on from there.
+// TestChownKilled proves that a shim which is killed while it moves ids, and a
+// client that goes away meanwhile, leave nothing that hangs, and that the next
+// start goes on from there.
 func TestChownKilled(t *testing.T) {
 	rig.Require(t, rig.Root)
 	// Ids for one container: each start must get those of the one before.
@@ -204,27 +205,29 @@ func TestChownKilled(t *testing.T) {
 	before := rig.MustSnapshot(t)
 	m.Ctr(t.Context(), "containers", "create", "--allow-new-privs", "--runtime", shimName, m.reference, "a", "sleep", "1000").Must(t)
 	t.Cleanup(func() { m.remove(t, "a") })
-	for _, after := range []time.Duration{0, 300 * time.Millisecond, 900 * time.Millisecond} {
-		known := len(states(t))
+	for _, end := range []struct {
+		after  time.Duration
+		client bool
+	}{{0, false}, {300 * time.Millisecond, false}, {300 * time.Millisecond, true}, {500 * time.Millisecond, false}} {
+		ctx, cancel := context.WithCancel(t.Context())
 		started := make(chan rig.Result, 1)
-		go func() {
-			started <- m.Ctr(context.WithoutCancel(t.Context()), "tasks", "start", "--detach", "--null-io", "a")
-		}()
-		deadline := time.Now().Add(time.Minute)
-		for len(states(t)) <= known && after == 0 || !m.mounted("a") {
-			if time.Now().After(deadline) {
-				t.Fatal("ids are not being moved")
-			}
-			time.Sleep(time.Millisecond)
+		go func() { started <- m.Ctr(ctx, "tasks", "start", "--detach", "--null-io", "a") }()
+		eventually(t, "moving ids", func() bool { return m.mounted("a") || len(started) > 0 })
+		if !m.mounted("a") {
+			t.Fatalf("rootfs was never mounted: %v", (<-started).Err())
 		}
-		time.Sleep(after)
-		killShim(t, "a")
-		if r := <-started; r.Code == 0 {
-			t.Fatalf("start was through before its shim was killed after %v", after)
+		time.Sleep(end.after)
+		if end.client {
+			cancel()
+		} else {
+			killShim(t, "a")
 		}
-		if m.mounted("a") {
-			t.Error("rootfs is still mounted")
+		r := <-started
+		cancel()
+		if r.Code == 0 {
+			t.Fatalf("start was through before it was ended after %v", end.after)
 		}
+		eventually(t, "unmounted", func() bool { return !m.mounted("a") && shimOf(t, "a") == 0 })
 	}
 	m.Ctr(t.Context(), "tasks", "start", "--detach", "--null-io", "a").Must(t)
 	if got := m.exec(t, "a", nil, "sh", "-ec", seeImage).Must(t); got != seenImage {

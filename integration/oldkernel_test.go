@@ -119,6 +119,10 @@ func TestOldKernel(t *testing.T) {
 			if got := m.exec(t, "a", nil, "sh", "-ec", script).Must(t); got != want {
 				t.Errorf("the container printed\n%s\nwant\n%s", got, want)
 			}
+			const final = `touch /x 2>/dev/null || echo read-only; mount -o remount,bind,rw / 2>/dev/null; touch /x 2>/dev/null || echo final`
+			if got, want := m.output(t, "run", "--rm", "--read-only", "--runtime", shimName, m.reference, "b", "sh", "-c", final).Must(t), "read-only\nfinal"; got != want {
+				t.Errorf("a container with a read-only rootfs printed\n%s\nwant\n%s", got, want)
+			}
 			m.Ctr(t.Context(), "tasks", "rm", "--force", "a")
 		})
 	}

@@ -95,7 +95,7 @@ func (s Store) recorded(id identity) (State, bool, error) {
 // write writes a file of the store so that it is there in full or not at all,
 // also after a power failure.
 func write(name string, data []byte) error {
-	tmp := filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
+	tmp := unfinished(name)
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -109,6 +109,11 @@ func write(name string, data []byte) error {
 		return errors.Join(err, os.Remove(tmp))
 	}
 	return syncDir(filepath.Dir(name))
+}
+
+// unfinished is what a file is called while it is written.
+func unfinished(name string) string {
+	return filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
 }
 
 func syncDir(dir string) error {
@@ -169,5 +174,6 @@ func (s Store) forget(base string) {
 	}
 	for _, suffix := range []string{stateSuffix, journalSuffix, usedSuffix, lockSuffix} {
 		_ = os.Remove(base + suffix)
+		_ = os.Remove(unfinished(base + suffix))
 	}
 }

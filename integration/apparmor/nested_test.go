@@ -25,9 +25,8 @@ func TestContainerdInside(t *testing.T) {
 mkdir -p /etc/containerd
 echo 'version = 3
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.nri.v1.nri"]' >/etc/containerd/config.toml
-containerd >/tmp/log 2>&1 &
-wait_for ctr version
-ctr images import --local /inner.tar >/dev/null || tail /tmp/log`,
+containerd >/tmp/log 2>&1 &`, "ctr version >/dev/null 2>&1",
+		"ctr images import --local /inner.tar >/dev/null || tail /tmp/log",
 		"ctr run --rm "+innerReference+" x sh -c 'cat /layer /proc/self/attr/current'",
 		"ctr run --rm --privileged "+innerReference+" y sh -c 'mkdir /p && mount -t proc p /p && echo mounted'")
 	want(t, got, "second", apparmor.Name+" (enforce)", "mounted")
@@ -50,18 +49,17 @@ func TestDockerInside(t *testing.T) {
 	}, "export PATH=/links:/docker/sbin:/docker/bin:$PATH", `
 mkdir /links
 for i in iptables ip6tables iptables-save iptables-restore ip6tables-save ip6tables-restore; do ln -s /docker/sbin/xtables-nft-multi /links/$i; done
-dockerd >/tmp/log 2>&1 &
-wait_for docker version`,
+dockerd >/tmp/log 2>&1 &`, "docker version >/dev/null 2>&1",
 		"docker info -f '{{.Driver}}' || tail /tmp/log; docker load -qi /inner.tar >/dev/null",
 		"docker run --rm "+innerReference+" cat /layer /proc/self/attr/current",
 		"docker run --rm --privileged "+innerReference+" sh -c 'mkdir /p && mount -t proc p /p && echo mounted'")
 	want(t, got, "overlay2", "second", apparmor.Name+" (enforce)", "mounted")
 }
 
-// inside runs scripts in a container under a profile that a parser has loaded, each
-// as a process of its own after some preparation, and returns their output. Nothing
-// that they do may be denied.
-func inside(t *testing.T, p peer.Name, flags []string, prepare string, scripts ...string) (words []string) {
+// inside starts a daemon in a container under a profile that a parser has loaded,
+// waits until it is ready, and runs scripts, each as a process of its own after some
+// preparation. It returns what they print. Nothing that they do may be denied.
+func inside(t *testing.T, p peer.Name, flags []string, prepare, daemon, ready string, scripts ...string) (words []string) {
 	t.Helper()
 	rig.Require(t, rig.Root, rig.AppArmor, rig.CgroupV2)
 	load(t, p)
@@ -73,9 +71,12 @@ func inside(t *testing.T, p peer.Name, flags []string, prepare string, scripts .
 	n := newest(t)
 	id := n.start(t, append(flags, bind(i.Path, "/inner.tar", "rbind:ro"))...)
 	log := watch(t)
-	prepare += "\nwait_for() { for i in $(seq 100); do \"$@\" >/dev/null 2>&1 && return; sleep 0.5; done; tail /tmp/log; }\n"
+	n.exec(t, id, prepare+"\n"+daemon).Must(t)
+	if !n.await(t, id, prepare+"\n"+ready) {
+		t.Fatalf("not ready: %s", n.exec(t, id, "cat /tmp/log").Stdout)
+	}
 	for _, script := range append([]string{label}, scripts...) {
-		r := n.exec(t, id, prepare+script)
+		r := n.exec(t, id, prepare+"\n"+script)
 		if r.Err() != nil {
 			t.Error(r.Err())
 		}
@@ -104,7 +105,9 @@ func TestSystemdInside(t *testing.T) {
 	slim := node{Node: n.Node, image: n.MustImport(t, image.SystemdSlim)}
 	log := watch(t)
 	id := slim.startImage(t, nil, []string{"/sbin/init", "--unit=basic.target"})
-	slim.exec(t, id, "for i in $(busybox seq 200); do systemctl is-system-running 2>/dev/null | busybox grep -qE 'running|degraded' && break; busybox sleep 0.5; done").Must(t)
+	if !slim.await(t, id, "systemctl is-system-running 2>/dev/null | busybox grep -qE 'running|degraded'") {
+		t.Fatalf("not running: %s", slim.exec(t, id, "systemctl is-system-running; systemctl list-jobs").Stdout)
+	}
 	r := slim.exec(t, id, "busybox cat /proc/1/comm /proc/1/attr/current; systemctl is-system-running; systemctl list-units --failed --no-legend --plain; "+
 		"systemd-run -q --wait --pipe -p PrivateTmp=yes -p ProtectSystem=strict -p DynamicUser=no busybox cat /proc/self/attr/current")
 	if got, want := r.Stdout, "systemd\n"+apparmor.Name+" (enforce)\nrunning\n"+apparmor.Name+" (enforce)\n"; got != want {

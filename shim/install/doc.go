@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package install puts isolate on a host and takes it away again: the two
-// programs, a drop-in that makes containerd know the runtime handler isolate, and
-// a label on the Kubernetes node. It is `isolatectl install` and `uninstall`.
+// programs, a drop-in that makes containerd know the runtime handler isolate, the
+// AppArmor profile of containers where AppArmor is on, and a label on the Kubernetes
+// node. It is `isolatectl install` and `uninstall`.
 //
 // What is done is decided first, as data ([Plan]), which can be printed; then it
 // is written down in a receipt, then it is done. Uninstall undoes what the receipt

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/isolate-shim/isolate/shim/apparmor"
 	"github.com/isolate-shim/isolate/shim/containerd"
 	"github.com/isolate-shim/isolate/shim/version"
 )
@@ -35,6 +36,9 @@ func Install(ctx context.Context, programs Programs, r Request) error {
 	}
 	if r.DryRun {
 		plan.print(r)
+		if apparmor.Enabled() {
+			r.Say("would load AppArmor profile %s", apparmor.Name)
+		}
 		return nil
 	}
 
@@ -48,10 +52,14 @@ func Install(ctx context.Context, programs Programs, r Request) error {
 		return err
 	}
 	receipt = receipt.with(plan)
+	receipt.AppArmor = receipt.AppArmor || apparmor.Enabled()
 	if err := receipt.save(Dir); err != nil {
 		return err
 	}
 	if err := plan.write(ctx, programs, facts, r); err != nil {
+		return err
+	}
+	if err := loadProfile(ctx, r); err != nil {
 		return err
 	}
 	if err := receipt.settled(plan).save(Dir); err != nil {

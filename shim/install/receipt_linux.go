@@ -38,6 +38,8 @@ type Receipt struct {
 	// Address is that of the containerd that was made to know the handler, "" if
 	// none was.
 	Address string `json:"address,omitempty"`
+	// AppArmor is set if the profile of containers was loaded.
+	AppArmor bool `json:"apparmor,omitempty"`
 	// Node has the label.
 	Node  string `json:"node,omitempty"`
 	Label *Label `json:"label,omitempty"`

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/isolate-shim/isolate/shim/apparmor"
 	"github.com/isolate-shim/isolate/shim/containerd"
 	"github.com/isolate-shim/isolate/shim/record"
 )
@@ -45,6 +46,9 @@ func Uninstall(ctx context.Context, r Request) error {
 		for _, f := range receipt.Files {
 			r.Say("would remove %s", f.Path)
 		}
+		if receipt.AppArmor {
+			r.Say("would remove AppArmor profile %s", apparmor.Name)
+		}
 		return nil
 	}
 	if receipt.Address != "" {
@@ -60,6 +64,11 @@ func Uninstall(ctx context.Context, r Request) error {
 			return err
 		}
 		r.Say("removed %s", f.Path)
+	}
+	if receipt.AppArmor {
+		if err := unloadProfile(ctx, r); err != nil {
+			return err
+		}
 	}
 	for _, d := range slices.Backward(receipt.Directories) {
 		_ = os.Remove(d) // unless something else is in there

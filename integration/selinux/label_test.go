@@ -25,6 +25,7 @@ const (
 	mountpoint = "/sys/fs/selinux"
 	kernelType = "kernel_t"
 	label      = "system_u:system_r:%s:s0:c1,c2"
+	fileLabel  = "system_u:object_r:container_file_t:s0:c1,c2"
 )
 
 //go:embed testdata/base.cil
@@ -94,6 +95,11 @@ func (n *node) labels(t *testing.T, id, given string) string {
 	process := *s.Process
 	process.SelinuxLabel = given
 	s.Process = &process
+	linux := *s.Linux
+	s.Linux = &linux
+	if given != "" {
+		s.Linux.MountLabel = fileLabel // as callers do
+	}
 	s.Linux.CgroupsPath = "/default/" + id
 	data, err := json.Marshal(s)
 	if err != nil {
@@ -112,6 +118,27 @@ func (n *node) labels(t *testing.T, id, given string) string {
 	n.Ctr(t.Context(), "run", "--detach", "--runtime", "io.containerd.isolate.v1", "--config", file, id).Must(t)
 	out := n.Ctr(t.Context(), "tasks", "exec", "--exec-id", "e", id, "sh", "-c", "cat /proc/1/attr/current; echo; cat /proc/self/attr/current").Must(t)
 	return strings.ReplaceAll(out, "\x00", "")
+}
+
+// fileLabels looks at what the shim makes for a container: it is the container's, as
+// is what the runtime mounts.
+func (n *node) fileLabels(t *testing.T, id string) {
+	t.Helper()
+	var pid string
+	for line := range strings.Lines(n.Ctr(t.Context(), "tasks", "ls").Must(t)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == id {
+			pid = fields[1]
+		}
+	}
+	for _, file := range []string{"dev/fuse", "dev/net/tun", "proc/sys/kernel/panic", "dev/shm"} {
+		value := make([]byte, 256)
+		size, err := unix.Lgetxattr(filepath.Join("/proc", pid, "root", file), "security.selinux", value)
+		if err != nil {
+			t.Errorf("label of %s: %v", file, err)
+		} else if got := strings.TrimRight(string(value[:size]), "\x00"); got != fileLabel {
+			t.Errorf("label of %s is %q, want %q", file, got, fileLabel)
+		}
+	}
 }
 
 // TestLabels looks at the labels that processes really have.
@@ -160,6 +187,9 @@ func TestLabels(t *testing.T) {
 			id := fmt.Sprintf("c%d", i)
 			if got := n.labels(t, id, given); got != want+"\n"+want {
 				t.Errorf("got %q, want %q twice", got, want)
+			}
+			if tt.given != "" {
+				n.fileLabels(t, id)
 			}
 			log, err := os.ReadFile(n.Log)
 			if err != nil {

@@ -42,8 +42,7 @@ func appArmor(r *Report, cfg config.Config) {
 // a right to it get capabilities in a new user namespace. isolate-default has it.
 func restrictedUserns() string {
 	if n, err := sysctl("kernel/apparmor_restrict_unprivileged_userns"); err == nil && n != 0 {
-		return "; this kernel keeps user namespaces of unconfined processes without root's rights from any use " +
-			"(kernel.apparmor_restrict_unprivileged_userns), which does not concern containers under " + apparmor.Name
+		return "; user namespaces are restricted (kernel.apparmor_restrict_unprivileged_userns), but not for containers under " + apparmor.Name
 	}
 	return ""
 }

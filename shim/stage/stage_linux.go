@@ -15,6 +15,7 @@ import (
 // Stage is the staging area of one container.
 type Stage struct {
 	dir     string
+	label   string // SELinux
 	next    int
 	mounted bool
 	userns  []usernsOf
@@ -28,8 +29,9 @@ type usernsOf struct {
 }
 
 // New returns a staging area that will be at dir. Nothing is mounted before it
-// is needed.
-func New(dir string) *Stage { return &Stage{dir: dir} }
+// is needed. What is made there, and not cloned, has the SELinux label of the
+// container's own mounts; "" if it has none.
+func New(dir, mountLabel string) *Stage { return &Stage{dir: dir, label: mountLabel} }
 
 // Userns returns a user namespace with the mapping, made at the first call.
 func (s *Stage) Userns(m idmap.Mapping) (*os.File, error) {
@@ -67,7 +69,11 @@ func (s *Stage) mount() error {
 	if err := os.MkdirAll(s.dir, 0o711); err != nil {
 		return fmt.Errorf("create staging directory: %w", err)
 	}
-	if err := unix.Mount("isolate", s.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=711,size=1m"); err != nil {
+	options := "mode=711,size=1m"
+	if s.label != "" {
+		options += fmt.Sprintf(",context=%q", s.label) // levels have commas
+	}
+	if err := unix.Mount("isolate", s.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount tmpfs on %q: %w", s.dir, err)
 	}
 	s.mounted = true

@@ -228,7 +228,7 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	if err := openTo(filepath.Dir(dir), c.plan.Mapping); err != nil {
 		return err
 	}
-	st := stage.New(dir)
+	st := stage.New(dir, s.Linux.MountLabel)
 	defer st.Close() //nolint:errcheck // user namespaces, only held
 	rootfs := rootfsDir(r.Bundle, s)
 	if c.record.Rootfs {

@@ -14,7 +14,7 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// appArmor looks up what the host has of it. It takes 50 us where that is on.
+// appArmor looks up what the host has of it.
 func appArmor(cfg config.Config) (spec.AppArmor, error) {
 	if cfg.AppArmor == config.AppArmorKeep || !apparmor.Enabled() {
 		return spec.AppArmor{}, nil

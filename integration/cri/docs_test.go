@@ -3,6 +3,7 @@
 package cri
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -78,7 +79,16 @@ func TestDocumentation(t *testing.T) {
 			n := startNode(t, rig.Config{TOML: registry + head + block(t, "toml", "pod_annotations") + "runtime_type" + rest})
 
 			dir := t.TempDir()
-			t.Cleanup(func() { os.RemoveAll("/tmp/try-logs") })
+			t.Cleanup(func() {
+				n.removeAll(t)
+				if err := errors.Join(os.RemoveAll("/tmp/try-logs"), os.Remove("/etc/crictl.yaml")); err != nil {
+					t.Error(err)
+				}
+			})
+			client := strings.Replace(block(t, "yaml", "endpoint"), "/run/containerd/containerd.sock", n.Address, 1)
+			if err := os.WriteFile("/etc/crictl.yaml", []byte(client), 0o644); err != nil {
+				t.Fatal(err)
+			}
 			files := documented(t, "json")
 			for i, file := range []string{"pod.json", "container.json"} {
 				// For the driver that the settings name.
@@ -87,7 +97,7 @@ func TestDocumentation(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			script := "set -e; cd " + dir + "; export PATH=" + filepath.Dir(n.crictl) + ":$PATH CONTAINER_RUNTIME_ENDPOINT=unix://" + n.Address + "\n" +
+			script := "set -e; cd " + dir + "; export PATH=" + filepath.Dir(n.crictl) + ":$PATH\n" +
 				block(t, "sh", "crictl runp")
 			got := strings.Join(strings.Fields(rig.Exec(t.Context(), "sh", "-c", script).Must(t)), " ")
 			for _, part := range []string{" 0 200000 65536 ", " MemTotal: 131072 kB "} {

@@ -86,7 +86,7 @@ func sharesIDs(t *testing.T, n *node, config message) {
 			t.Errorf("an exec'd process has %q", got)
 		}
 	}
-	if shims := strings.Count(rig.Exec(t.Context(), "ps", "-eo", "args").Must(t), "containerd-shim-isolate-v1 -"); shims != 1 {
+	if shims := strings.Count(rig.Exec(t.Context(), "ps", "-eo", "args").Must(t), "containerd-shim-isolate-v1 -namespace k8s.io -id "); shims != 1 {
 		t.Errorf("%d shims for one pod", shims)
 	}
 	other := own()
@@ -185,7 +185,7 @@ func streams(t *testing.T, n *node, config message) {
 	// script(1) has a terminal, which crictl wants.
 	crictl := n.crictl + " --runtime-endpoint unix://" + n.Address
 	r := rig.Exec(t.Context(), "script", "-qec", crictl+" exec -it "+c.id+" sh -c 'tty; test -t 0 && stat -c %u $(tty)'", "/dev/null")
-	if !strings.Contains(r.Stdout, "/dev/pts/") || !strings.Contains(r.Stdout, "\n0") {
+	if !strings.Contains(r.Stdout, "/dev/pts/") || !strings.Contains(r.Stdout, "0\r\n") {
 		t.Errorf("exec with a terminal: %q, %v", r.Stdout, r.Err())
 	}
 	r = rig.Exec(t.Context(), "sh", "-c", "(sleep 1; echo line) | timeout 20 "+crictl+" attach -i "+c.id)
@@ -350,8 +350,9 @@ func outlivesContainerd(t *testing.T, n *node, config message) {
 	}
 }
 
-// diesWithShim proves that a shim that is killed takes the pod with it, and that
-// clients can remove what containerd still knows of it.
+// diesWithShim proves that a shim that is killed takes the pod with it, that
+// clients can remove what containerd still knows of it, and that others get its
+// ids.
 func diesWithShim(t *testing.T, n *node, config message) {
 	p := n.pod(t, config)
 	c := p.container(t, security(config, message{}))
@@ -375,4 +376,9 @@ func diesWithShim(t *testing.T, n *node, config message) {
 	eventually(t, "report of the end", func() bool {
 		return p.info(t).Status.State == "SANDBOX_NOTREADY" && c.info(t).Status.State == "CONTAINER_EXITED"
 	})
+	p.remove(t)
+	// Its ids are free: the host has two ranges.
+	for range 2 {
+		n.pod(t, own())
+	}
 }

@@ -137,7 +137,7 @@ func TestHostNetwork(t *testing.T) {
 			mark := n.mark(t)
 			config := namespaces(message{"pid": 1, "network": 2})
 			c := n.pod(t, config).container(t, security(config, message{"privileged": false}))
-			if got := c.sh(t, "ip -o link | grep -c node0"); got != "1" {
+			if got := c.sh(t, "ip -o link | grep -c ': node0:'"); got != "1" {
 				t.Errorf("container sees %q", got)
 			}
 			for _, script := range []string{"ip link add d0 type bridge", "echo 1 > /proc/sys/net/ipv4/ip_nonlocal_bind", "mount -o remount,rw,bind /sys"} {

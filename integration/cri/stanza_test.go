@@ -170,7 +170,7 @@ func TestStanzaWithOptionsOfItsOwn(t *testing.T) {
 	}
 	r = rig.Exec(t.Context(), programs["isolatectl"], "check")
 	for _, part := range []string{
-		"CRI runtime isolate has an options table: containerd then fails to start pods with hostUsers: false",
+		"CRI runtime isolate, ", "it has an options table: containerd then fails to start pods with hostUsers: false",
 		"remove the options table and put its settings into /etc/isolate/config.toml",
 	} {
 		if !strings.Contains(r.Stdout, part) {

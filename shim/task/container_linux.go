@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
@@ -51,6 +52,9 @@ type container struct {
 	ownPIDs bool
 	// notifier shows the limits to containers inside; nil for none.
 	notifier *notify.Notifier
+	// execs names the processes that clients have added; the service's mutex is
+	// for it.
+	execs []string
 }
 
 // asSandbox describes the container to one that joins it.
@@ -180,8 +184,16 @@ func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Em
 // the container.
 func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
 	resp, err := s.TTRPCTaskService.Delete(ctx, r)
-	if err != nil || r.ExecID != "" {
+	if err != nil {
 		return resp, err
+	}
+	if r.ExecID != "" {
+		if c := s.container(r.ID); c != nil {
+			s.mu.Lock()
+			c.execs = slices.DeleteFunc(c.execs, func(id string) bool { return id == r.ExecID })
+			s.mu.Unlock()
+		}
+		return resp, nil
 	}
 	s.mu.Lock()
 	c := s.containers[r.ID]

@@ -58,21 +58,12 @@ type host struct {
 	ref string
 }
 
-var hosts = map[peer.Name]host{}
-
 // hostOf returns the containerd of a version. A first container has run when it
 // returns, so that what is made once is there before anybody counts.
 func hostOf(t testing.TB, containerd peer.Name) host {
 	t.Helper()
-	h, ok := hosts[containerd]
-	if !ok {
-		node, err := rig.StartContainerd(context.WithoutCancel(t.Context()), rig.Config{Isolate: true, Containerd: containerd})
-		if err != nil {
-			t.Fatal(err)
-		}
-		h = host{Node: node, ref: node.MustImport(t, image.Demo)}
-		hosts[containerd] = h
-	}
+	node := nodeOf(t, containerd, "overlayfs")
+	h := host{Node: node, ref: imported(t, node, image.Demo)}
 	mark := h.mark(t)
 	t.Cleanup(func() {
 		h.clear(t)
@@ -192,7 +183,7 @@ func killShim(t testing.TB, id string) {
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(rig.Patiently(30 * time.Second)); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not in 30 s", what)
 		}

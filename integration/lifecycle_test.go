@@ -314,7 +314,7 @@ func (m machine) onTerminal(t *testing.T, input string, args ...string) string {
 // feed runs a program with an input that ends.
 func feed(t *testing.T, input string, argv ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), rig.Patiently(20*time.Second))
 	defer cancel()
 	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out bytes.Buffer
@@ -376,7 +376,7 @@ func shims(t *testing.T) int {
 // await waits for a condition, and fails the test if it does not come.
 func await(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(rig.Patiently(20 * time.Second)); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited for %s in vain", what)
 		}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/isolate-shim/isolate/integration/cache"
@@ -35,32 +34,50 @@ type machine struct {
 	logged int64
 }
 
-var machines = struct {
-	sync.Mutex
-	byName map[string]machine
-}{byName: map[string]machine{}}
+// nodes are the containerds that tests share, and images are those that are
+// imported into them.
+var (
+	nodes  = map[string]*rig.Node{}
+	images = map[*rig.Node]map[image.Name]string{}
+)
+
+// nodeOf returns the containerd of a version, with a snapshotter.
+func nodeOf(t testing.TB, containerd peer.Name, snapshotter string) *rig.Node {
+	t.Helper()
+	key := string(containerd) + "/" + snapshotter
+	if node, ok := nodes[key]; ok {
+		return node
+	}
+	config := rig.Config{Isolate: true, Containerd: containerd, Snapshotter: snapshotter}
+	if ok, err := rig.Has(rig.MappedLayers); err == nil && !ok {
+		// So that clients can map by themselves.
+		config.TOML = "[plugins.'io.containerd.snapshotter.v1.overlayfs']\nslow_chown = true\n"
+	}
+	node, err := rig.StartContainerd(context.WithoutCancel(t.Context()), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes[key], images[node] = node, map[image.Name]string{}
+	return node
+}
+
+// imported returns the reference of an image, which is imported once.
+func imported(t testing.TB, node *rig.Node, name image.Name) string {
+	t.Helper()
+	reference, ok := images[node][name]
+	if !ok {
+		reference = node.MustImport(t, name)
+		images[node][name] = reference
+	}
+	return reference
+}
 
 // machineFor returns the machine with a snapshotter and an image, configured for
 // an OCI runtime and with more lines of configuration.
 func machineFor(t *testing.T, runtime peer.Name, snapshotter string, name image.Name, lines ...string) machine {
 	t.Helper()
-	machines.Lock()
-	defer machines.Unlock()
-	node, ok := machines.byName[snapshotter]
-	if !ok {
-		var err error
-		node.Node, err = rig.StartContainerd(context.Background(), rig.Config{Isolate: true, Snapshotter: snapshotter})
-		if err != nil {
-			t.Fatal(err)
-		}
-		machines.byName[snapshotter] = node
-	}
-	key := snapshotter + "/" + string(name)
-	m, ok := machines.byName[key]
-	if !ok {
-		m = machine{Node: node.Node, reference: node.MustImport(t, name)}
-		machines.byName[key] = m
-	}
+	node := nodeOf(t, peer.Containerd24, snapshotter)
+	m := machine{Node: node, reference: imported(t, node, name)}
 	m.logged = int64(len(m.log(t)))
 	configure(t, runtime, lines...)
 	t.Cleanup(func() {
@@ -215,14 +232,27 @@ func init() {
 	})
 }
 
-// insideProgram is the path of the program that tests run in containers.
+// insideProgram is the path of the program that tests run in containers: a copy, as
+// the cache may be on a file system that cannot be idmapped (9p, in a virtual
+// machine).
 func insideProgram(t *testing.T) string {
 	t.Helper()
+	path := filepath.Join(rig.Dir(), "inside-program")
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
 	dir, err := cache.Get(t.Context(), insideName)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, "inside")
+	program, err := os.ReadFile(filepath.Join(dir, "inside"))
+	if err == nil {
+		err = os.WriteFile(path, program, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // withInside are the options that put that program into a container at /inside.

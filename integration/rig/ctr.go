@@ -49,7 +49,7 @@ const commandTimeout = 2 * time.Minute
 
 // Exec runs a command.
 func Exec(ctx context.Context, argv ...string) Result {
-	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	ctx, cancel := context.WithTimeout(ctx, Patiently(commandTimeout))
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	command := exec.CommandContext(ctx, argv[0], argv[1:]...)

@@ -62,16 +62,16 @@ func (d *daemon) stop(s os.Signal) error {
 	select {
 	case <-d.done:
 		return nil
-	case <-time.After(patience):
+	case <-time.After(Patiently(patience)):
 	}
 	err := d.signal(unix.SIGKILL)
 	<-d.done
-	return errors.Join(err, fmt.Errorf("stop %q: still there after %s, killed it", d.command.Path, patience))
+	return errors.Join(err, fmt.Errorf("stop %q: still there after %s, killed it", d.command.Path, Patiently(patience)))
 }
 
 // await waits until a condition holds, and fails early when the program ends.
 func (d *daemon) await(ctx context.Context, ready func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, Patiently(30*time.Second))
 	defer cancel()
 	for {
 		err := ready()

@@ -53,7 +53,7 @@ const patience = 10 * time.Second
 // MustMatch fails a test unless the rig soon looks as it did before.
 func MustMatch(t testing.TB, before Leftovers) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(Patiently(patience))
 	for {
 		after, err := Snapshot()
 		if err != nil {
@@ -64,7 +64,7 @@ func MustMatch(t testing.TB, before Leftovers) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("left behind %s later:", patience)
+			t.Errorf("left behind %s later:", Patiently(patience))
 			for _, line := range diff {
 				t.Errorf("  %s", line)
 			}

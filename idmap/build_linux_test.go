@@ -221,7 +221,7 @@ func TestSilentReadOnly(t *testing.T) {
 func TestOddLayers(t *testing.T) {
 	t.Parallel()
 	forMethods(t, func(t *testing.T, method Method) {
-		requireFeature(t, MappableAt("/dev/shm"))
+		requireFeature(t, MappableTmpfs())
 		dir := workDir(t)
 		o := stack(t, dir, 1)
 		odd := dir + `/snapshots/a:b,c\d e`

@@ -152,6 +152,7 @@ func TestCloneTreeErrors(t *testing.T) {
 func TestClonePartial(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
+	requireFeature(t, MappableTmpfs())
 	dir := workDir(t)
 	src, dst := dir+"/src", dir+"/dst"
 	write(t, src+"/top", "")
@@ -222,6 +223,7 @@ func TestClonePartial(t *testing.T) {
 func TestReadOnlyIsLocked(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
+	requireFeature(t, MappableTmpfs())
 	dir := workDir(t)
 	m := Contiguous(300000, 65536)
 	ns := userns(t, m)

@@ -114,11 +114,15 @@ func tryOverlay(ns *os.File, method Method, dir string) (retErr error) {
 	if err == nil {
 		return m.Close()
 	}
-	if refused(err) || errors.Is(err, unix.ENODEV) {
+	if refused(err) || errors.Is(err, unix.ENODEV) || errors.Is(err, ErrNotIDMappable) && !idMaps() {
 		return fmt.Errorf("%w: %w", ErrNotSupported, err)
 	}
 	return err
 }
+
+// idMaps tells whether the kernel maps the ids of any file system: whether it has
+// mount_setattr(2), which here has no mount to change.
+func idMaps() bool { return !errors.Is(mountSetattr(-1, "", 0, &unix.MountAttr{}), unix.ENOSYS) }
 
 // MountBeneath probes move_mount(2) with MOVE_MOUNT_BENEATH, which replaces a
 // mount without a moment in which the path shows neither. dir is any existing

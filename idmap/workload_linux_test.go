@@ -36,7 +36,10 @@ func aclFor(uid uint32) []byte {
 }
 
 func wantXattr(path, name string, want []byte) error {
-	buf := make([]byte, 256)
+	// Room for 32 entries of an ACL: Linux 6.1 maps the ids in one only if the size
+	// of the buffer could be that of an ACL (posix_acl_getxattr_idmapped_mnt in
+	// fs/posix_acl.c).
+	buf := make([]byte, 4+32*8)
 	n, err := unix.Lgetxattr(path, name, buf)
 	if err != nil {
 		return fmt.Errorf("%s of %s: %w", name, path, err)

@@ -33,7 +33,7 @@ import (
 func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
 	resp, err := s.create(ctx, r)
 	if err != nil {
-		return nil, toGRPC(err)
+		return nil, toGRPC(idmap.ExplainNoSpace(err))
 	}
 	return resp, nil
 }

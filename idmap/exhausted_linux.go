@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idmap
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// namespaceLimits are the sysctls that limit each kind of namespace. The kernel says
+// "no space left on device" for all of them (namespaces(7)), whoever asks.
+var namespaceLimits = []struct {
+	flag   uint64
+	sysctl string
+}{
+	{unix.CLONE_NEWUSER, "user.max_user_namespaces"},
+	// A copy of all mounts is counted as well.
+	{unix.CLONE_NEWNS, "user.max_mnt_namespaces or fs.mount-max"},
+	{unix.CLONE_NEWPID, "user.max_pid_namespaces"},
+	{unix.CLONE_NEWNET, "user.max_net_namespaces"},
+	{unix.CLONE_NEWIPC, "user.max_ipc_namespaces"},
+	{unix.CLONE_NEWUTS, "user.max_uts_namespaces"},
+	{unix.CLONE_NEWCGROUP, "user.max_cgroup_namespaces"},
+}
+
+// ExplainNoSpace adds to an error by which something has failed for want of space
+// the limits of namespaces that are reached, found by making one of each kind. An
+// error of another cause is returned as it is.
+func ExplainNoSpace(err error) error {
+	if err == nil || !strings.Contains(strings.ToLower(err.Error()), unix.ENOSPC.Error()) {
+		return err
+	}
+	var reached []string
+	for _, limit := range namespaceLimits {
+		if exhausted(limit.flag) {
+			reached = append(reached, limit.sysctl)
+		}
+	}
+	if len(reached) == 0 {
+		return err
+	}
+	return fmt.Errorf("the host has no namespaces left for it: raise %s (sysctl): %w", strings.Join(reached, ", "), err)
+}
+
+// exhausted tells whether no more namespaces of a kind can be made.
+func exhausted(flag uint64) bool {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	child, err := startIdleChild(flag)
+	if err != nil {
+		return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EUSERS)
+	}
+	// It is gone with this thread at the latest.
+	_ = child.kill()
+	return false
+}

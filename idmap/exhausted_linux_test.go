@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package idmap
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestExplainNoSpace: where a limit is reached it is named, and where none is, an
+// error stays what it was. The limit is that of a user namespace of the test's own.
+func TestExplainNoSpace(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	full := &os.PathError{Op: "write", Path: "/x", Err: unix.ENOSPC}
+	for _, err := range []error{nil, io.EOF, full} {
+		if got := ExplainNoSpace(err); !errors.Is(got, err) || err != nil && got.Error() != err.Error() {
+			t.Errorf("%v became %v", err, got)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	cmd.Env = append(os.Environ(), helperEnv+"=exhaust")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{Size: 1}}, GidMappings: []syscall.SysProcIDMap{{Size: 1}},
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	const want = "the host has no namespaces left for it: raise user.max_mnt_namespaces or fs.mount-max, user.max_net_namespaces (sysctl): unshare: No space left on device"
+	if got := strings.TrimSpace(string(out)); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func init() { helpers["exhaust"] = exhaust }
+
+func exhaust([]string) error {
+	for _, name := range []string{"max_mnt_namespaces", "max_net_namespaces"} {
+		if err := os.WriteFile("/proc/sys/user/"+name, []byte("0"), 0); err != nil {
+			return err
+		}
+	}
+	// As a runtime written in C says it.
+	_, err := fmt.Println(ExplainNoSpace(errors.New("unshare: No space left on device")))
+	return err
+}

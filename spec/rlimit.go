@@ -41,7 +41,11 @@ func rlimits(proc *specs.Process, n *Nesting) []string {
 		if !ok || r.Hard <= limit {
 			continue
 		}
-		warnings = append(warnings, fmt.Sprintf("%s was cut from %d to %d, the most this host grants (containerd runs without CAP_SYS_RESOURCE)", r.Type, r.Hard, limit))
+		cause := "containerd runs without CAP_SYS_RESOURCE"
+		if r.Type == rlimitNofile {
+			cause += ", or fs.nr_open is low"
+		}
+		warnings = append(warnings, fmt.Sprintf("%s was cut from %d to %d, the most this host grants (%s)", r.Type, r.Hard, limit, cause))
 		r.Hard = limit
 		r.Soft = min(r.Soft, limit)
 	}

@@ -24,5 +24,5 @@ func TestWithoutResourceCapability(t *testing.T) {
 	if len(got) != 4 || got[0] != "4096" || got[1] != "1024" || got[3] != "000001ffffffffff" {
 		t.Errorf("the container printed %q", got)
 	}
-	n.warned(t, logged, "RLIMIT_NOFILE was cut from 1048576 to 4096, the most this host grants (containerd runs without CAP_SYS_RESOURCE)")
+	n.warned(t, logged, "RLIMIT_NOFILE was cut from 1048576 to 4096, the most this host grants (containerd runs without CAP_SYS_RESOURCE, or fs.nr_open is low)")
 }

@@ -56,6 +56,9 @@ func TestGroups(t *testing.T) {
 			})
 			t.Run("pause", func(t *testing.T) { pause(t, c) })
 			t.Run("metrics", func(t *testing.T) { metrics(t, c) })
+			if n.systemd {
+				t.Run("unit", func(t *testing.T) { unit(t, c) })
+			}
 			for name, was := range limits {
 				if now := read(t, c.dir, name); now != was {
 					t.Errorf("%s was %q and is %q", name, was, now)
@@ -310,7 +313,7 @@ func outOfMemory(t *testing.T, n node) {
 	r := n.Ctr(t.Context(), n.run("oom", []string{"--rm", "--memory-limit", "67108864"}, "sh", "-c", script)...)
 	equal(t, "exit status", r.Code, 137)
 	seen := map[string]bool{}
-	for deadline := time.After(20 * time.Second); !seen["/tasks/oom"] || !seen["/tasks/delete"]; {
+	for deadline := time.After(rig.Patiently(20 * time.Second)); !seen["/tasks/oom"] || !seen["/tasks/delete"]; {
 		select {
 		case topic := <-topics:
 			seen[topic] = true

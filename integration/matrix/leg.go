@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"strings"
+
+	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/integration/vm"
+)
+
+// leg is a machine, and what is run on it.
+type leg struct {
+	kernel vm.Kernel
+	cgroup vm.Cgroup
+	init   vm.Init
+	// what tells legs apart that are the same otherwise.
+	what   string
+	suites []suite
+	// parameters are added to the kernel's command line.
+	parameters []string
+	// needs are what the suites take from the cache beside the usual.
+	needs []string
+}
+
+func (l leg) name() string {
+	name := string(l.kernel) + "-cgroup-" + string(l.cgroup) + "-" + string(l.init)
+	if l.what != "" {
+		name += "-" + l.what
+	}
+	return name
+}
+
+// suite is a test program and a choice of its tests.
+type suite struct {
+	dir string // below the repository
+	// tests are patterns as go test -run takes them; none is all.
+	tests []string
+	env   []string
+}
+
+func (s suite) name() string { return strings.ReplaceAll(s.dir, "/", "-") }
+
+// legs are in the order in which they are run.
+var legs = []leg{
+	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
+	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitSystemd, suites: []suite{cgroupsOnMachine}},
+	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
+	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
+	{kernel: vm.Linux510, cgroup: vm.CgroupV1, init: vm.InitNone, suites: []suite{mappings, old}},
+}
+
+// usual is what is in the cache before any machine starts, as they have no network.
+var usual = []string{
+	string(peer.Containerd24), string(peer.Runc15), string(peer.Crun121), string(peer.Lxcfs6),
+	string(image.Inner), "isolate-programs",
+}
+
+// mappings is all of package idmap, whose tests need no containers.
+var mappings = suite{dir: "idmap"}
+
+// core are the tests of containers whose outcome a kernel decides, with the newest
+// runtimes.
+var core = suite{dir: "integration", tests: []string{
+	"^TestKernel",
+	"^TestConformance$/^(runc-1.5|crun-1.21)$",
+	"^TestRootfs(Owners|ReadOnly)$/^(runc-1.5|crun-1.21)",
+	"^TestVolumeOwners$/^(runc-1.5|crun-1.21)$",
+	"^TestVolumeLocks$/^(runc-1.5|crun-1.21)$/^nesting_with_its_own",
+	"^TestVolumePropagation$/^(runc-1.5|crun-1.21)$",
+	"^TestModeAdopt$/^(runc-1.5|crun-1.21)$",
+	"^TestModeJoin$/^(runc-1.5|crun-1.21)$",
+	"^TestLifecycle$/^(runc-1.5|crun-1.21)$",
+	"^TestCleanup$/^(delete|shim_killed|containerd_killed_and_started)$",
+}}
+
+// old are those of a kernel without id-mapped mounts: what it refuses, what moved
+// ids do instead, and what clients that map by themselves can do.
+var old = suite{dir: "integration", tests: []string{
+	"^TestKernel",
+	"^TestOldKernel$",
+	"^TestModeAdopt(Bundle)?$/^(runc-1.5|crun-1.21)$",
+}}
+
+// cgroups is all of package cgroup2.
+var cgroups = suite{dir: "integration/cgroup2"}
+
+// cgroupsOnMachine is the same without a rig, where systemd is process 1.
+var cgroupsOnMachine = suite{dir: "integration/cgroup2", env: []string{"ISOLATE_TEST_ON_MACHINE=1"}}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package matrix
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/isolate-shim/isolate/integration/cache"
+	"github.com/isolate-shim/isolate/integration/image"
+	_ "github.com/isolate-shim/isolate/integration/rig" // the project's own programs
+	"github.com/isolate-shim/isolate/integration/vm"
+)
+
+// legLimit bounds a machine. Its tests take a fourth of it on idle processors.
+const legLimit = 15 * time.Minute
+
+// built are the test programs.
+type built struct {
+	top string // of the repository
+	dir string // where they are
+}
+
+func (b built) program(s suite) string { return filepath.Join(b.dir, s.name()+".test") }
+
+// build makes all that the legs need.
+func build(ctx context.Context, chosen []leg, log io.Writer) (built, error) {
+	needed := slices.Clone(usual)
+	for _, l := range chosen {
+		needed = append(needed, l.needs...)
+		if slices.ContainsFunc(l.suites, func(s suite) bool { return s.dir == core.dir }) {
+			needed = append(needed, string(image.Demo))
+		}
+	}
+	for _, name := range needed {
+		if _, err := cache.Get(ctx, name); err != nil {
+			return built{}, err
+		}
+	}
+	top, err := os.Getwd()
+	if err != nil {
+		return built{}, fmt.Errorf("find repository: %w", err)
+	}
+	b := built{top: top, dir: filepath.Join(top, "bin/vm")}
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		return built{}, fmt.Errorf("make directory for test programs: %w", err)
+	}
+	var done []string
+	for _, l := range chosen {
+		for _, s := range l.suites {
+			if slices.Contains(done, s.dir) {
+				continue
+			}
+			done = append(done, s.dir)
+			argv := []string{"go", "test", "-c", "-buildvcs=false", "-o", b.program(s), "./" + s.dir}
+			if err := (cache.Command{Dir: top, Env: []string{"CGO_ENABLED=0"}, Log: log}).Run(ctx, argv...); err != nil {
+				return built{}, err
+			}
+		}
+	}
+	if slices.Contains(done, core.dir) {
+		// What these tests build by themselves is built here, where it is fast.
+		warm := cache.Command{Dir: filepath.Join(top, core.dir), Log: io.Discard}
+		if err := warm.Run(ctx, b.program(core), "-test.run=^TestInsideProgram$"); err != nil {
+			return built{}, err
+		}
+	}
+	return b, nil
+}
+
+// run runs the suites of a leg in one machine, and tells what became of them. All
+// that they print is in a file beside the programs.
+func (b built) run(ctx context.Context, l leg, tests string, stdout io.Writer) error {
+	path := filepath.Join(b.dir, l.name()+".log")
+	file, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write log: %w", err)
+	}
+	defer file.Close() //nolint:errcheck // the tests' outcome matters more
+	var printed bytes.Buffer
+	out := io.MultiWriter(file, &printed)
+	start := time.Now()
+	code, err := vm.Run(ctx, vm.Config{
+		Kernel: l.kernel, Cgroup: l.cgroup, Init: l.init, CPUs: 1, Memory: "2G", Timeout: legLimit, Append: l.parameters,
+		Argv: []string{"sh", "-c", b.script(l, tests)}, Env: append(os.Environ(), "ISOLATE_NO_SKIP=kernel", "ISOLATE_PATIENCE=5"), Dir: b.top,
+		Stdout: out, Stderr: out, Console: file,
+	})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("exit code %d, see %s", code, path)
+	}
+	if err == nil {
+		err = ranAll(printed.String())
+	}
+	for _, line := range digest(printed.String(), err != nil) {
+		fmt.Fprintf(stdout, "%-28s %s\n", l.name(), line)
+	}
+	if err == nil {
+		fmt.Fprintf(stdout, "%-28s ok %.0f s\n", l.name(), time.Since(start).Seconds())
+	}
+	return err
+}
+
+// script runs the suites one after the other, all of them, and fails if one does.
+func (b built) script(l leg, tests string) string {
+	var text strings.Builder
+	text.WriteString("code=0\n")
+	for _, s := range l.suites {
+		pattern := tests
+		if pattern == "" {
+			pattern = strings.Join(s.tests, "|")
+		}
+		fmt.Fprintf(&text, "cd %s && echo '=== SUITE %s' && start=$(date +%%s)\n", quote(filepath.Join(b.top, s.dir)), s.name())
+		fmt.Fprintf(&text, "env %s %s -test.v -test.timeout=%s -test.run=%s || code=1\n",
+			strings.Join(s.env, " "), quote(b.program(s)), legLimit, quote(pattern))
+		fmt.Fprintf(&text, "echo \"=== END %s: $(($(date +%%s) - start)) s\"\n", s.name())
+	}
+	text.WriteString("exit $code\n")
+	return text.String()
+}
+
+// ranAll fails if a suite has run no test.
+func ranAll(printed string) error {
+	for part := range strings.SplitSeq(printed, "=== SUITE ") {
+		name, rest, _ := strings.Cut(part, "\n")
+		if strings.Contains(rest, "testing: warning: no tests to run") {
+			return fmt.Errorf("suite %s has run no tests", name)
+		}
+	}
+	return nil
+}
+
+func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
+
+// digest are the lines that matter of what a leg has printed: one for each suite,
+// its count of tests and skips, and in case of failure all that failed tests said.
+func digest(printed string, failed bool) []string {
+	var lines []string
+	for line := range strings.Lines(printed) {
+		line = strings.TrimRight(line, "\r\n")
+		short := strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(short, "=== END "):
+			lines = append(lines, strings.TrimPrefix(short, "=== END "))
+		case strings.HasPrefix(short, "integration: "), strings.HasPrefix(short, "--- FAIL"), strings.HasPrefix(short, "panic:"):
+			lines = append(lines, short)
+		case failed && strings.Contains(line, "_test.go:"):
+			lines = append(lines, short)
+		}
+	}
+	return lines
+}

@@ -44,7 +44,7 @@ func (s suite) name() string { return strings.ReplaceAll(s.dir, "/", "-") }
 
 // legs are in the order in which they are run.
 var legs = []leg{
-	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
+	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups, sysctls}},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitSystemd, suites: []suite{cgroupsOnMachine}},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
 	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
@@ -88,3 +88,6 @@ var cgroups = suite{dir: "integration/cgroup2"}
 
 // cgroupsOnMachine is the same without a rig, where systemd is process 1.
 var cgroupsOnMachine = suite{dir: "integration/cgroup2", env: []string{"ISOLATE_TEST_ON_MACHINE=1"}}
+
+// sysctls are tests of a machine that leaves no room. One kernel has to do.
+var sysctls = suite{dir: "integration/sysctl", env: []string{"ISOLATE_TEST_ON_MACHINE=1"}}

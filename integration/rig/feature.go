@@ -31,6 +31,16 @@ var features = map[Requirement]func(dir string) *idmap.Probe{
 	DetachedLayers: func(dir string) *idmap.Probe { return idmap.OverlayBy(idmap.MethodDetached, dir) },
 }
 
+// Since returns the version of Linux that brought each feature, as its probe
+// declares it.
+func Since() map[Requirement]string {
+	versions := map[Requirement]string{}
+	for feature, probe := range features {
+		versions[feature] = probe("").Version
+	}
+	return versions
+}
+
 // probed holds the probes that were asked, which remember.
 var probed = struct {
 	sync.Mutex

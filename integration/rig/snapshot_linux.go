@@ -145,12 +145,11 @@ func files(mountpoints map[string]bool) (map[string]int, error) {
 }
 
 // madeOnce tells whether a path is a directory that some program makes when it is
-// first used, and keeps. What is in it counts. The same goes for the file of an
-// id range, which says who has the range and is empty when nobody has.
+// first used, and keeps. What is in it counts, but for the files of id ranges:
+// they stay, and whoever wants a range looks whether its last owner is gone.
 func madeOnce(path string, entry fs.DirEntry) bool {
-	if filepath.Dir(path) == "/run/isolate/.ids" && entry.Type().IsRegular() {
-		info, err := entry.Info()
-		return err == nil && info.Size() == 0
+	if filepath.Dir(path) == "/run/isolate/.ids" {
+		return true
 	}
 	if !entry.IsDir() {
 		return false

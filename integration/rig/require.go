@@ -33,6 +33,9 @@ const (
 	CgroupV2 Requirement = "cgroup v2"
 	AppArmor Requirement = "apparmor"
 	SELinux  Requirement = "selinux"
+	// Long is asked for by ISOLATE_TEST_LONG=1: a test that takes so long, or needs
+	// programs that take so long to build, that not every run is to have it.
+	Long Requirement = "long"
 )
 
 // Kernel requires a kernel of at least that version, "6.15" for example.
@@ -53,11 +56,13 @@ type lack struct {
 	what string
 	// ofKernel is set if the requirement declares that this kernel is too old.
 	ofKernel bool
+	// unasked is set if nothing is missing but that somebody asks for the test.
+	unasked bool
 }
 
 // fails tells whether it is a failure where no test may be skipped.
 func (l lack) fails() bool {
-	return NoSkip() && (!l.ofKernel || os.Getenv("ISOLATE_NO_SKIP") != noSkipButOfKernel)
+	return NoSkip() && !l.unasked && (!l.ofKernel || os.Getenv("ISOLATE_NO_SKIP") != noSkipButOfKernel)
 }
 
 // Require skips a test unless all requirements are met, and counts it. Each
@@ -102,6 +107,10 @@ func (r Requirement) check() (missing *lack, err error) {
 		_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 		if v2 := err == nil; v2 != (r == CgroupV2) {
 			return &lack{what: "machine has another cgroup version"}, nil
+		}
+	case r == Long:
+		if os.Getenv("ISOLATE_TEST_LONG") != "1" {
+			return &lack{what: "long, runs with ISOLATE_TEST_LONG=1", unasked: true}, nil
 		}
 	case features[r] != nil:
 		return checkFeature(r)

@@ -48,8 +48,20 @@ func TestNoSkip(t *testing.T) {
 		if got := (lack{what: "no tool"}).fails(); got != test.tool {
 			t.Errorf("ISOLATE_NO_SKIP=%s: no tool fails: %v", test.noSkip, got)
 		}
+		if (lack{what: "long", unasked: true}).fails() {
+			t.Errorf("ISOLATE_NO_SKIP=%s: a test that nobody asked for fails", test.noSkip)
+		}
 		if got := (lack{what: "kernel is 5.10", ofKernel: true}).fails(); got != test.ofOlder {
 			t.Errorf("ISOLATE_NO_SKIP=%s: an older kernel fails: %v", test.noSkip, got)
+		}
+	}
+}
+
+func TestLong(t *testing.T) {
+	for value, asked := range map[string]bool{"": false, "0": false, "1": true} {
+		t.Setenv("ISOLATE_TEST_LONG", value)
+		if missing, err := Long.check(); err != nil || (missing == nil) != asked {
+			t.Errorf("ISOLATE_TEST_LONG=%s: missing %v, %v", value, missing, err)
 		}
 	}
 }

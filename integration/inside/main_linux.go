@@ -14,6 +14,7 @@ var commands = map[string]func(args []string) (any, error){
 	"report":  report,
 	"unlock":  unlock,
 	"connect": connect,
+	"measure": measure,
 }
 
 func main() {
@@ -25,7 +26,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("usage: inside report|unlock|connect ARGUMENT")
+		return errors.New("usage: inside report|unlock|connect|measure ARGUMENT")
 	}
 	answer, err := commands[args[0]](args[1:])
 	if err != nil {

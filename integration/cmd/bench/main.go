@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command bench measures isolate beside io.containerd.runc.v2, in one run and on
-// one machine: how long a container takes and how much CPU, the set-up of a root
-// file system, and the memory of an idle shim.
+// one machine: how long a container takes and how much CPU, what containers inside
+// it cost, the set-up of a root file system, and the memory of an idle shim.
 //
 // Both are measured in turns (A B B A), so that whatever else the machine does
 // meets both alike; what counts are medians and ratios, never a single time.
@@ -91,6 +91,9 @@ func withRuntime(ctx context.Context, name peer.Name, pairs int) (err error) {
 	}
 	m := &measurement{node: n, image: reference, clock: clock, pairs: pairs}
 	if err := m.runs(ctx, string(name)); err != nil {
+		return err
+	}
+	if err := m.nested(ctx, string(name)); err != nil {
 		return err
 	}
 	return m.shims(ctx, string(name))

@@ -143,11 +143,17 @@ func sameDevice(a, b specs.LinuxDeviceCgroup) bool {
 }
 
 // stores binds the directories of inner image stores; a caller's own volume on
-// such a path wins.
+// such a path wins, and one below it stays on top.
 func stores(s *specs.Spec, p *Plan) {
 	for _, path := range slices.Sorted(maps.Keys(p.Nesting.Stores)) {
-		if mountAt(s, path) < 0 {
-			setMount(s, specs.Mount{Destination: path, Type: "bind", Source: p.Nesting.Stores[path], Options: []string{"rbind", "rw"}})
+		if mountAt(s, path) >= 0 {
+			continue
 		}
+		m := specs.Mount{Destination: path, Type: "bind", Source: p.Nesting.Stores[path], Options: []string{"rbind", "rw"}}
+		at := slices.IndexFunc(s.Mounts, func(o specs.Mount) bool { return below(o.Destination, path) })
+		if at < 0 {
+			at = len(s.Mounts)
+		}
+		s.Mounts = slices.Insert(s.Mounts, at, m)
 	}
 }

@@ -87,6 +87,9 @@ func mountAt(s *specs.Spec, destination string) int {
 func Covered(s *specs.Spec, p string) bool {
 	return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool {
 		d := path.Clean(m.Destination)
-		return p == d || d != "/" && strings.HasPrefix(p, d+"/")
+		return p == d || d != "/" && below(p, d)
 	})
 }
+
+// below tells whether a path is below a directory that is not the root.
+func below(p, dir string) bool { return strings.HasPrefix(path.Clean(p), dir+"/") }

@@ -40,6 +40,40 @@ func TestClampGroups(t *testing.T) {
 	}
 }
 
+// TestStoreHidesVolume: a store came after a volume below it, and over it.
+func TestStoreHidesVolume(t *testing.T) {
+	t.Parallel()
+	staged := map[string]string{"/var/lib/docker": "/stage/docker", "/var/lib/containerd": "/stage/containerd"}
+	for _, test := range []struct {
+		name   string
+		mounts []string
+		want   []string
+	}{
+		{name: "nothing there", mounts: []string{"/proc"}, want: []string{"/proc", "/var/lib/containerd", "/var/lib/docker"}},
+		{name: "volume at the store", mounts: []string{"/var/lib/docker", "/data"}, want: []string{"/var/lib/docker", "/data", "/var/lib/containerd"}},
+		{name: "volumes below", mounts: []string{"/proc", "/var/lib/docker/volumes/", "/var/lib/docker/tmp", "/data"}, want: []string{
+			"/proc", "/var/lib/docker", "/var/lib/docker/volumes/", "/var/lib/docker/tmp", "/data", "/var/lib/containerd",
+		}},
+		{name: "a name that only begins so", mounts: []string{"/var/lib/docker-volumes"}, want: []string{"/var/lib/docker-volumes", "/var/lib/containerd", "/var/lib/docker"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := &specs.Spec{}
+			for _, destination := range test.mounts {
+				s.Mounts = append(s.Mounts, specs.Mount{Destination: destination})
+			}
+			stores(s, &Plan{Nesting: &Nesting{Stores: staged}})
+			var got []string
+			for _, m := range s.Mounts {
+				got = append(got, m.Destination)
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("mounts are %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
 func TestProcessUser(t *testing.T) {
 	t.Parallel()
 	plan := &Plan{Mapping: idmap.Contiguous(300000, 65536)}

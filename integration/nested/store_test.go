@@ -33,9 +33,10 @@ func (c *container) upper(t *testing.T) string {
 }
 
 // usage is how much disk space containerd counts for the container, in bytes.
-func (c *container) usage(t *testing.T) int {
+// flags name a snapshotter other than the default.
+func (c *container) usage(t *testing.T, flags ...string) int {
 	t.Helper()
-	out := c.node.Ctr(t.Context(), "snapshots", "usage", "-b", c.id).Must(t)
+	out := c.node.Ctr(t.Context(), slices.Concat([]string{"snapshots"}, flags, []string{"usage", "-b", c.id})...).Must(t)
 	fields := strings.Fields(out[strings.Index(out, "\n")+1:])
 	size, err := strconv.Atoi(fields[1])
 	if err != nil {
@@ -50,6 +51,7 @@ func TestStores(t *testing.T) {
 		t.Run("of the image", storesOfTheImage(n))
 		t.Run("accounted", storesAccounted(n))
 		t.Run("volume", storesVolume(n))
+		t.Run("volume above and below", storesVolumeAround(n))
 		t.Run("read-only", storesReadOnly(n))
 		t.Run("unused", storesUnused(n))
 	})
@@ -119,6 +121,30 @@ func storesVolume(n *node) func(*testing.T) {
 	}
 }
 
+// storesVolumeAround proves the same of volumes above and below a store.
+func storesVolumeAround(n *node) func(*testing.T) {
+	return func(t *testing.T) {
+		above, below := t.TempDir(), t.TempDir()
+		flags := slices.Concat(bind(above, "/var/lib", "rbind:rw"), bind(below, "/var/lib/docker/volumes", "rbind:rw"))
+		c := start(t, n, image.Docker20, flags, "sleep", "infinity")
+		c.expect(t, "docker", "ls /var/lib") // which the mount below it needs
+		c.sh(t, "echo volume >/var/lib/docker/volumes/f && echo above >/var/lib/docker/f && echo above >/var/lib/f")
+		for path, want := range map[string]string{filepath.Join(below, "f"): "volume\n", filepath.Join(above, "docker/f"): "above\n", filepath.Join(above, "f"): "above\n"} {
+			if text, err := os.ReadFile(path); err != nil || string(text) != want {
+				t.Errorf("%s holds %q, %v, want %q", path, text, err, want)
+			}
+		}
+		flags = slices.Concat(bind(below, "/var/lib/docker/volumes", "rbind:rw"), inner(t))
+		c = start(t, n, image.Docker20, flags, "dockerd")
+		c.await(t, "docker version")
+		c.expect(t, "overlay2", "docker info -f '{{.Driver}}'")
+		c.sh(t, "docker load -i /inner.tar && docker volume create kept && docker run --rm -v kept:/v "+innerReference+" sh -c 'echo kept >/v/f'")
+		if text, err := os.ReadFile(filepath.Join(below, "kept/_data/f")); err != nil || string(text) != "kept\n" {
+			t.Errorf("a volume of Docker's holds %q, %v", text, err)
+		}
+	}
+}
+
 // storesReadOnly proves that a read-only rootfs stays so, store or not.
 func storesReadOnly(n *node) func(*testing.T) {
 	return func(t *testing.T) {
@@ -151,17 +177,41 @@ func storesUnused(n *node) func(*testing.T) {
 	}
 }
 
-// TestNativeSnapshotter runs Docker on a rootfs that is no overlay.
+// TestNativeSnapshotter runs Docker on a rootfs that is no overlay, of which the
+// store is simply a part.
 func TestNativeSnapshotter(t *testing.T) {
 	rig.Require(t, rig.Root)
 	n := &node{
 		Node:     rig.Containerd(t, rig.Config{Isolate: true, Runc: peer.Runc15, Snapshotter: "native"}),
 		imported: map[image.Name]string{},
 	}
+	run(t, n, image.Docker20, []string{"--snapshotter", "native"}, "true").Must(t)
+	before := rig.MustSnapshot(t)
+	t.Cleanup(func() { rig.MustMatch(t, before) })
 	c := start(t, n, image.Docker20, append(inner(t), "--snapshotter", "native"), "dockerd")
 	c.await(t, "docker version")
 	c.expect(t, "of the image", "cat /var/lib/docker/of-the-image/note")
 	c.expect(t, "overlay2", "docker info -f '{{.Driver}}'")
-	c.sh(t, "docker load -i /inner.tar")
+	c.sh(t, "docker load -i /inner.tar && rm /var/lib/docker/of-the-image/note")
 	c.expect(t, "second", "docker run --rm "+innerReference+" cat /layer")
+	ids := c.sh(t, "cat /proc/self/uid_map")
+
+	// With other ids, what is stored is there, and what was deleted is not.
+	c.restart(t)
+	if again := c.sh(t, "cat /proc/self/uid_map"); again == ids {
+		t.Errorf("same ids as before: %s", again)
+	}
+	c.await(t, "docker version")
+	c.expect(t, "second", "docker run --rm "+innerReference+" cat /layer")
+	c.expect(t, "id link", "echo $(ls /var/lib/docker/of-the-image)")
+
+	small := c.usage(t, "--snapshotter", "native")
+	c.sh(t, "dd if=/dev/urandom of=/var/lib/docker/f bs=1M count=8 2>/dev/null")
+	if grown := c.usage(t, "--snapshotter", "native") - small; grown < 8<<20 {
+		t.Errorf("8 MiB in the store made the container's snapshot %d bytes larger", grown)
+	}
+	c = start(t, n, image.Docker20, []string{"--snapshotter", "native", "--read-only"}, "sleep", "infinity")
+	if r := c.try(t, "LC_ALL=C touch /var/lib/docker/x"); !strings.Contains(r.Stderr, "Read-only file system") {
+		t.Errorf("touch in a store of a read-only rootfs: %s%v", r.Stderr, r.Err())
+	}
 }

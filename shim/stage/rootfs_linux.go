@@ -161,14 +161,16 @@ func bindRootfs(ctx context.Context, userns *os.File, source string, options []s
 	return built, refusal(fmt.Sprintf("rootfs %q", source), err)
 }
 
-// PlainRootfs mounts a rootfs as containerd would, for a caller that mapped.
-func PlainRootfs(mounts []*types.Mount, target string) error {
+// PlainRootfs mounts a rootfs as containerd would, for a caller that mapped: what
+// the container writes has its ids on disk.
+func (s *Stage) PlainRootfs(mounts []*types.Mount, target string) error {
 	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("create rootfs directory: %w", err)
 	}
 	if err := mount.All(plain(mounts), target); err != nil {
 		return fmt.Errorf("mount rootfs: %w", err)
 	}
+	s.moved = true
 	return nil
 }
 

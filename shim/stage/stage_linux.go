@@ -20,7 +20,7 @@ type Stage struct {
 	mounted bool
 	userns  []usernsOf
 	volumes []string // paths, in the order of staging
-	moved   bool     // the ids of the rootfs are moved on disk
+	moved   bool     // the ids of the rootfs are the container's on disk too
 }
 
 type usernsOf struct {

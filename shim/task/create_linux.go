@@ -237,7 +237,7 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 			c.sealed = s.Root.Readonly && stage.Upper(r.Rootfs) != ""
 			c.snapshot, err = st.Rootfs(ctx, r.Rootfs, rootfs, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx, cfg))
 		} else {
-			err = stage.PlainRootfs(r.Rootfs, c.plan.Rootfs)
+			err = st.PlainRootfs(r.Rootfs, c.plan.Rootfs)
 		}
 		if err != nil {
 			return err

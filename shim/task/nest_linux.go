@@ -59,7 +59,7 @@ func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs
 	if c.standIns, err = st.StandIns(programs, c.plan.Mapping); err != nil {
 		return err
 	}
-	if upper := stage.Upper(r.Rootfs); upper != "" && c.mapsRootfs(r.Rootfs) && !s.Root.Readonly {
+	if upper := stage.Upper(r.Rootfs); upper != "" && !s.Root.Readonly {
 		covered := func(path string) bool { return spec.Covered(s, path) }
 		if n.Stores, err = st.Stores(programs, upper, c.plan.Mapping, covered); err != nil {
 			return err

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lxcfs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// Options make lxcfs show the load average (-l) and CPU quotas (--enable-cfs);
+// --enable-pidfd saves it a search for each read.
+var Options = []string{"-l", "--enable-cfs", "--enable-pidfd"}
+
+// Exec turns this process into an lxcfs that serves its files below a directory,
+// which is made if need be. It only returns if that fails.
+func Exec(program, dir string) error {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return fmt.Errorf("run lxcfs: %w: install the package lxcfs", err)
+	}
+	if err := detachStale(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("run lxcfs: make its directory: %w", err)
+	}
+	argv := slices.Concat([]string{program, "-f"}, Options, []string{"-p", "/run/lxcfs.pid", dir})
+	return fmt.Errorf("run lxcfs: exec %s: %w", path, unix.Exec(path, argv, os.Environ()))
+}
+
+// detachStale lazily unmounts what lxcfs has mounted on a directory. It does not
+// look at the directory: whoever asks a dead FUSE server is told ENOTCONN, and
+// one that hangs does not answer at all.
+func detachStale(dir string) error {
+	for {
+		mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+		if err != nil {
+			return fmt.Errorf("read mounts: %w", err)
+		}
+		if len(mounts) == 0 || mounts[0].FSType != fsType {
+			return nil
+		}
+		if err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount what lxcfs left on %s: %w", dir, err)
+		}
+	}
+}

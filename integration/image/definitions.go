@@ -28,7 +28,7 @@ const PauseReference = "docker.io/local/pause:1"
 // Default lists the images that the tests need.
 var Default = []Name{Demo, Demo10, Demo60, Pause, Inner, Docker20, Docker26, Systemd252, Systemd257, Busybox, Nginx}
 
-var list = slices.Concat(ordinary, nested, cri)
+var list = slices.Concat(ordinary, nested, cri, deploy)
 
 var ordinary = []Definition{
 	{

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"testing"
+
+	"github.com/isolate-shim/isolate/integration/image"
+)
+
+// restricted is a namespace of the strictest Pod Security level.
+const restricted = `
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: tenants
+  labels: {pod-security.kubernetes.io/enforce: restricted}
+---
+`
+
+// TestDocker runs Docker in a pod that the level "restricted" accepts: root in it
+// is allowed, because it is not root on the node, and what the pod gives up
+// (capabilities, privilege escalation, a wider seccomp profile) the shim gives
+// back within the pod's user namespace.
+func TestDocker(t *testing.T) {
+	c := on(t)
+	if err := c.load(t.Context(), image.Docker26); err != nil {
+		t.Fatal(err)
+	}
+	leavesNothing(t)
+	t.Run("pod", func(t *testing.T) {
+		i, err := image.Get(t.Context(), image.Inner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.apply(t, restricted+`
+apiVersion: v1
+kind: Pod
+metadata: {name: docker, namespace: tenants}
+spec:
+  runtimeClassName: isolate
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 5
+  securityContext:
+    seccompProfile: {type: RuntimeDefault}
+  containers:
+    - name: docker
+      image: docker.io/local/docker:26.1
+      command: [dockerd]
+      securityContext:
+        allowPrivilegeEscalation: false
+        capabilities: {drop: [ALL]}
+      readinessProbe: {exec: {command: [docker, version]}, periodSeconds: 1}
+      resources: {limits: {memory: 1Gi}}
+`)
+		in := func(want string, argv ...string) {
+			t.Helper()
+			c.expect(t, want, append([]string{"-n", "tenants", "exec", "docker", "--"}, argv...)...)
+		}
+		c.must(t, "-n", "tenants", "wait", "--for=condition=Ready", "--timeout=100s", "pod/docker")
+		in("overlay2", "docker", "info", "-f", "{{.Driver}}")
+		c.must(t, "-n", "tenants", "cp", i.Path, "docker:/inner.tar")
+		c.must(t, "-n", "tenants", "exec", "docker", "--", "docker", "load", "-i", "/inner.tar")
+		in("second", "docker", "run", "--rm", "docker.io/local/inner:1", "cat", "/layer")
+		// An inner container has a network, and its own limit.
+		in("served by the inner image", "sh", "-c", "docker run -d --name web docker.io/local/inner:1 httpd -f -h /www >/dev/null && docker run --rm docker.io/local/inner:1 wget -qO- http://$(docker inspect -f '{{.NetworkSettings.IPAddress}}' web)/")
+		in("262144 kB", "docker", "run", "--rm", "-m", "256m", "docker.io/local/inner:1", "sed", "-n", "s/MemTotal: *//p", "/proc/meminfo")
+		in("1048576 kB", "sed", "-n", "s/MemTotal: *//p", "/proc/meminfo")
+		// What such a namespace refuses, it refuses here too.
+		r := c.kubectl(t.Context(), "-n", "tenants", "run", "privileged", "--image", "x", "--privileged", `--overrides={"spec": {"runtimeClassName": "isolate"}}`)
+		if r.Code == 0 {
+			t.Error("a privileged pod was accepted")
+		}
+	})
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubernetes
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isolate-shim/isolate/integration/rig"
+)
+
+// notOurs are things that are made when they are first needed and stay (the state
+// of the id pool, the kubelet's groups for classes of pods), and one that goes
+// when the kubelet collects dead sandboxes, which it does once a minute.
+var notOurs = regexp.MustCompile(`^([+-]1 mount nsfs nsfs on .*/pinned-namespaces/user|\+1 file /run/isolate/\.(ids|notify|runtime)(/(lock|cursor|slot\.\d+))?|\+1 cgroup /sys/fs/cgroup(/[^/]+)?/kubepods(/besteffort|/burstable)?)$`)
+
+// leavesNothing demands that at the end of a test the node looks as it did
+// before.
+func leavesNothing(t *testing.T) {
+	t.Helper()
+	before := rig.MustSnapshot(t)
+	t.Cleanup(func() {
+		var diff []string
+		for deadline := time.Now().Add(patience / 4); ; time.Sleep(250 * time.Millisecond) {
+			after, err := rig.Snapshot()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			diff = slices.DeleteFunc(before.Diff(after), notOurs.MatchString)
+			if len(diff) == 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				break
+			}
+		}
+		t.Errorf("left behind:\n%s", strings.Join(diff, "\n"))
+	})
+}

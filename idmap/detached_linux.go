@@ -102,7 +102,7 @@ func (o Overlay) buildDetached(l *layers, root Owner) (m *os.File, err error) {
 }
 
 func (o Overlay) configure(c *fsContext, l *layers) error {
-	options := append([]Option{{Key: "source", Value: "overlay", HasValue: true}}, o.Options...)
+	options := append([]Option{{Key: "source", Value: o.source(), HasValue: true}}, o.Options...)
 	if o.ReadOnly {
 		options = append(options, Option{Key: "ro"})
 	}
@@ -135,4 +135,11 @@ func (o Overlay) mountAttrs() uint64 {
 		return o.Attrs | attrRdonly
 	}
 	return o.Attrs
+}
+
+func (o Overlay) source() string {
+	if o.Source == "" {
+		return "overlay"
+	}
+	return o.Source
 }

@@ -21,6 +21,9 @@ var (
 	// has an upper layer and read-only was not asked for.
 	ErrReadOnly = errors.New("overlay came out read-only")
 
+	// ErrDetached means that somebody else has unmounted a mount meanwhile.
+	ErrDetached = errors.New("not mounted any more")
+
 	// ErrMounted means that a path inside a container already is a mount point
 	// and the caller did not ask to replace what is there.
 	ErrMounted = errors.New("something is mounted there already")

@@ -10,18 +10,59 @@ import (
 // ParseOverlayMountinfo parses the last field of an overlay's line in
 // /proc/PID/mountinfo, the super block options, as the kernel writes it: comma
 // separated, with blank, tab, newline, comma, equals sign and backslash in
-// values as octal escapes (seq_show_option). Layers on detached mounts appear
-// as paths below those and cannot be found again.
+// values as octal escapes (seq_show_option). A security context may be quoted
+// and have plain commas (selinux_sb_show_options). Layers on detached mounts
+// appear as paths below those and cannot be found again.
 func ParseOverlayMountinfo(superOptions string) (Overlay, error) {
+	return parseShown(superOptions, "")
+}
+
+// ParseMountedOverlay is ParseOverlayMountinfo with the flags of the mount too,
+// the sixth field of its line.
+func ParseMountedOverlay(mountOptions, superOptions string) (Overlay, error) {
+	return parseShown(superOptions, mountOptions)
+}
+
+func parseShown(superOptions, mountOptions string) (Overlay, error) {
 	var options []string
-	for o := range strings.SplitSeq(superOptions, ",") {
+	for _, o := range splitQuoted(superOptions) {
 		plain, err := unescapeOctal(o)
 		if err != nil {
 			return Overlay{}, fmt.Errorf("parse overlay option %q: %w", o, err)
 		}
+		if plain == "seclabel" {
+			continue // tells that files have labels of their own; nobody can set it
+		}
 		options = append(options, plain)
 	}
-	return ParseOverlay(options)
+	overlay, err := ParseOverlay(options)
+	if err != nil || mountOptions == "" {
+		return overlay, err
+	}
+	// A mount can be read-only although its file system is not.
+	for o := range strings.SplitSeq(mountOptions, ",") {
+		if f, ok := mountFlags[o]; ok {
+			overlay.Attrs = overlay.Attrs&^f.clear | f.set
+		}
+		overlay.ReadOnly = overlay.ReadOnly || o == "ro"
+	}
+	return overlay, nil
+}
+
+// splitQuoted splits at commas that are not between double quotes.
+func splitQuoted(s string) []string {
+	var parts []string
+	start, quoted := 0, false
+	for i := range len(s) {
+		switch {
+		case s[i] == '"':
+			quoted = !quoted
+		case s[i] == ',' && !quoted:
+			parts = append(parts, s[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, s[start:])
 }
 
 // unescapeOctal resolves the kernel's \ooo escapes.

@@ -55,6 +55,8 @@ type Overlay struct {
 	// volatile, metacopy=, redirect_dir=, xino=, uuid=, nfs_export=, and what
 	// this package does not know: the kernel judges it.
 	Options []Option
+	// Source is what the mount is called in mountinfo, "overlay" by default.
+	Source string
 	// Adopted is the mapping of the options uidmap= and gidmap=, by which the
 	// caller asks for containerd's own semantics (lower layers mapped, upper
 	// one chowned beforehand). Build refuses such an overlay.

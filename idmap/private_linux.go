@@ -69,7 +69,7 @@ func (o Overlay) buildPrivate(l *layers, root Owner) (m *os.File, err error) {
 			flags = unix.MS_RDONLY
 		}
 		data := o.privateData(l)
-		if err := ignoringEINTR(func() error { return unix.Mount("overlay", "m", "overlay", flags, data) }); err != nil {
+		if err := ignoringEINTR(func() error { return unix.Mount(o.source(), "m", "overlay", flags, data) }); err != nil {
 			return fmt.Errorf("mount overlay with %q: %w (the kernel log tells more)", data, os.NewSyscallError("mount", err))
 		}
 		m, err = openTree(-1, "m", "overlay", false)

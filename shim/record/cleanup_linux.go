@@ -20,20 +20,25 @@ func (r *Record) StageDir() (string, error) {
 	return filepath.Join(d, "stage"), err
 }
 
-// RootfsDir is where a rootfs is mounted. It is the only mount point allowed in
-// a bundle: containerd unmounts it before it removes the bundle, and deletes
-// the contents of anything else mounted there.
-func (r *Record) RootfsDir() string { return filepath.Join(r.Bundle, "rootfs") }
+// RootfsDir is where a rootfs is mounted. In a bundle it is the only mount point
+// allowed: containerd unmounts it before it removes the bundle, and deletes the
+// contents of anything else mounted there.
+//
+// For callers that name a directory it is not in the bundle, since dockerd closes
+// the directories of the containerd that it has started to all but root, and the
+// runtime goes to the rootfs as the container's root.
+func (r *Record) RootfsDir() string {
+	if r.Directory {
+		return filepath.Join(r.stateRoot(), r.Namespace, r.ID, "rootfs")
+	}
+	return filepath.Join(r.Bundle, "rootfs")
+}
 
 // ListenerPath is the socket for the container's seccomp notifications. Its name
 // is a hash, because names of sockets are short (unix(7): 107 bytes).
 func (r *Record) ListenerPath() string {
-	root := r.root
-	if root == "" {
-		root = Root
-	}
 	sum := sha256.Sum256([]byte(r.Namespace + "/" + r.ID))
-	return filepath.Join(root, ".notify", hex.EncodeToString(sum[:16]))
+	return filepath.Join(r.stateRoot(), ".notify", hex.EncodeToString(sum[:16]))
 }
 
 // DropStage unmounts the staging tmpfs and all that is mounted on it. The
@@ -60,6 +65,7 @@ func (r *Record) Cleanup() error {
 	if r.Rootfs {
 		errs = append(errs, detach(r.RootfsDir()))
 	}
+	errs = append(errs, r.Handed.GiveBack())
 	if err := os.Remove(r.ListenerPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("remove listener: %w", err))
 	}
@@ -73,7 +79,7 @@ func (r *Record) Cleanup() error {
 	}
 	// Not RemoveAll: only what Save and DropStage made is ours to remove, and
 	// anything mounted below must survive.
-	for _, name := range []string{"." + file, file, ""} {
+	for _, name := range []string{"rootfs", "." + file, file, ""} {
 		if err := os.Remove(filepath.Join(d, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove record: %w", err))
 		}

@@ -12,6 +12,7 @@
 //
 //	/run/isolate/<namespace>/<id>/record.json
 //	/run/isolate/<namespace>/<id>/stage        a tmpfs of the container's, gone after create
+//	/run/isolate/<namespace>/<id>/rootfs       where callers name a directory as rootfs, as dockerd does
 //	/run/isolate/.notify/<hash>                a container's listener for seccomp notifications
 //	/run/isolate/.ids/                         package pool's
 //	/run/isolate/.runtime/                     package runtime's cache

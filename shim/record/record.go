@@ -38,8 +38,12 @@ type Record struct {
 	Mapping idmap.Mapping `json:"mapping"`
 	// Lease is the range that the container holds; nil in mode adopt.
 	Lease *Lease `json:"lease,omitempty"`
-	// Rootfs is set if the shim mounted <Bundle>/rootfs itself.
+	// Rootfs is set if the shim mounted RootfsDir itself.
 	Rootfs bool `json:"rootfs,omitempty"`
+	// Directory is set if the caller named a directory as rootfs instead of mounts.
+	Directory bool `json:"directory,omitempty"`
+	// Handed is the caller's mount that the shim has replaced, or nil.
+	Handed *Handed `json:"handed,omitempty"`
 	// Runtime is the OCI runtime that runs the container.
 	Runtime Runtime `json:"runtime"`
 	// Cgroups are the directories of the container's cgroups: one on cgroup v2,
@@ -86,12 +90,13 @@ func dir(root, namespace, id string) (string, error) {
 }
 
 // Dir returns the directory of the record.
-func (r *Record) Dir() (string, error) {
-	root := r.root
-	if root == "" {
-		root = Root
+func (r *Record) Dir() (string, error) { return dir(r.stateRoot(), r.Namespace, r.ID) }
+
+func (r *Record) stateRoot() string {
+	if r.root == "" {
+		return Root
 	}
-	return dir(root, r.Namespace, r.ID)
+	return r.root
 }
 
 // Parse reads and checks a record.
@@ -114,6 +119,9 @@ func (r *Record) valid() error {
 	}
 	if !filepath.IsAbs(r.Bundle) || filepath.Clean(r.Bundle) != r.Bundle {
 		return fmt.Errorf("record: bundle %q is not a clean absolute path", r.Bundle)
+	}
+	if err := r.Handed.valid(); err != nil {
+		return err
 	}
 	for _, c := range r.Cgroups {
 		if !filepath.IsAbs(c) || filepath.Clean(c) != c {

@@ -42,6 +42,10 @@ type container struct {
 		root string
 		seen time.Duration
 	}
+	// handed is the caller's mount that becomes the container's; nil for none.
+	handed *stage.Handed
+	// upper is the writable layer of the rootfs, if that is an overlay of ours.
+	upper string
 	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
 	sealed bool
 	// standIns are grafted over settings of the kernel once the container exists.

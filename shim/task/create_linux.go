@@ -89,7 +89,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		return nil, err
 	}
 	// record
-	if err := c.write(ns, r, settings, bin); err != nil {
+	if err := c.write(ns, r, doc.Spec, settings, cfg, bin); err != nil {
 		return nil, err
 	}
 	// stage
@@ -180,7 +180,7 @@ func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg con
 }
 
 // write writes the record, before the first mount.
-func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, settings options.Settings, bin runtime.Binary) error {
+func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, s *specs.Spec, settings options.Settings, cfg config.Config, bin runtime.Binary) error {
 	root := settings.Runc.GetRoot()
 	if root == "" {
 		root = process.RuncRoot
@@ -196,12 +196,39 @@ func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, settings opti
 		Runtime:   record.Runtime{Path: bin.Path, Version: bin.Version, Root: root},
 		Cgroups:   c.cgroups,
 	}
+	if err := c.takes(r, s, chownPolicy(cfg.Rootfs)); err != nil {
+		c.record = nil
+		return err
+	}
 	if c.held != nil {
 		c.record.Lease = &record.Lease{First: c.held.First, Size: c.held.Size}
 	}
 	if err := c.record.Save(); err != nil {
 		c.record = nil
 		return err
+	}
+	return nil
+}
+
+// takes finds out what a directory is that the caller names as rootfs.
+func (c *container) takes(r *taskAPI.CreateTaskRequest, s *specs.Spec, policy stage.ChownPolicy) error {
+	if len(r.Rootfs) > 0 || !c.mapsRootfs(nil) {
+		return nil
+	}
+	c.record.Directory = true
+	if policy == stage.ChownAlways {
+		return nil
+	}
+	var err error
+	c.handed, err = stage.FindHanded(rootfsDir(r.Bundle, s))
+	if errors.Is(err, spec.ErrRefused) && policy == stage.ChownFallback {
+		return nil // its ids are moved on disk instead
+	}
+	if err != nil || c.handed == nil {
+		return err
+	}
+	c.record.Handed = &record.Handed{
+		Path: c.handed.Path, Source: record.NewSource(), Was: c.handed.Source, Dir: c.handed.Dir, Options: c.handed.Overlay.MountOptions(),
 	}
 	return nil
 }
@@ -233,15 +260,10 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	rootfs := rootfsDir(r.Bundle, s)
 	if c.record.Rootfs {
 		c.plan.Rootfs = c.record.RootfsDir()
-		if c.mapsRootfs(r.Rootfs) {
-			c.sealed = s.Root.Readonly && stage.Upper(r.Rootfs) != ""
-			c.snapshot, err = st.Rootfs(ctx, r.Rootfs, rootfs, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx, cfg))
-		} else {
-			err = st.PlainRootfs(r.Rootfs, c.plan.Rootfs)
-		}
-		if err != nil {
+		if err := c.mountRootfs(ctx, st, r, rootfs, cfg); err != nil {
 			return err
 		}
+		c.sealed = s.Root.Readonly && c.upper != "" && c.mapsRootfs(r.Rootfs)
 		rootfs = c.plan.Rootfs
 	}
 	if err := openTo(r.Bundle, c.plan.Mapping); err != nil {
@@ -276,7 +298,23 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	if cfg.Nesting == config.NestingOff {
 		return nil
 	}
-	return c.nest(st, r, s, cfg, rootfs)
+	return c.nest(st, s, cfg, rootfs)
+}
+
+// mountRootfs mounts the rootfs where the runtime is to find it; dir is where the
+// caller has put it.
+func (c *container) mountRootfs(ctx context.Context, st *stage.Stage, r *taskAPI.CreateTaskRequest, dir string, cfg config.Config) (err error) {
+	c.upper = stage.Upper(r.Rootfs)
+	switch {
+	case !c.mapsRootfs(r.Rootfs):
+		return st.PlainRootfs(r.Rootfs, c.plan.Rootfs)
+	case c.handed != nil:
+		c.upper = c.handed.Upper()
+		c.snapshot, err = st.HandedRootfs(ctx, c.handed, c.record.Handed, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx, cfg))
+	default:
+		c.snapshot, err = st.Rootfs(ctx, r.Rootfs, dir, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx, cfg))
+	}
+	return err
 }
 
 // rootfsDir is the rootfs that a spec names.

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 
-	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -19,7 +18,7 @@ import (
 
 // nest makes what the container needs for running containers inside it, and
 // plans for the rest.
-func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs.Spec, cfg config.Config, rootfs string) error {
+func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, rootfs string) error {
 	n := &spec.Nesting{
 		KeepCaps:    cfg.Caps == config.CapsHonor,
 		KeepSeccomp: cfg.Seccomp == config.SeccompKeep,
@@ -59,9 +58,9 @@ func (c *container) nest(st *stage.Stage, r *taskAPI.CreateTaskRequest, s *specs
 	if c.standIns, err = st.StandIns(programs, c.plan.Mapping); err != nil {
 		return err
 	}
-	if upper := stage.Upper(r.Rootfs); upper != "" && !s.Root.Readonly {
+	if c.upper != "" && !s.Root.Readonly {
 		covered := func(path string) bool { return spec.Covered(s, path) }
-		if n.Stores, err = st.Stores(programs, upper, c.plan.Mapping, covered); err != nil {
+		if n.Stores, err = st.Stores(programs, c.upper, c.plan.Mapping, covered); err != nil {
 			return err
 		}
 	}

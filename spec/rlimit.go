@@ -16,23 +16,29 @@ const openFiles = 1 << 20
 
 const rlimitNofile = "RLIMIT_NOFILE"
 
-// rlimits raises the hard limit of open files and cuts every limit to what the
-// host can grant: a runtime without CAP_SYS_RESOURCE fails the container for a
-// limit above its own.
+// defaultFiles is the limit that containerd puts into every spec, so that it says
+// nothing of what the caller wants (pkg/oci, populateDefaultUnixSpec).
+const defaultFiles = 1024
+
+// rlimits raises the hard limit of open files, unless the caller wants another
+// one, and cuts every limit to what the host can grant: a runtime without
+// CAP_SYS_RESOURCE fails the container for a limit above its own.
 func rlimits(proc *specs.Process, n *Nesting) []string {
 	if n.LimitsFixed {
 		return dropLimits(proc)
 	}
 	i := slices.IndexFunc(proc.Rlimits, func(r specs.POSIXRlimit) bool { return r.Type == rlimitNofile })
 	if i < 0 {
-		proc.Rlimits = append(proc.Rlimits, specs.POSIXRlimit{Type: rlimitNofile, Soft: 1024})
+		proc.Rlimits = append(proc.Rlimits, specs.POSIXRlimit{Type: rlimitNofile, Soft: defaultFiles, Hard: defaultFiles})
 		i = len(proc.Rlimits) - 1
 	}
 	want := uint64(openFiles)
 	if limit, ok := n.Limits[rlimitNofile]; ok {
 		want = min(want, limit)
 	}
-	proc.Rlimits[i].Hard = max(proc.Rlimits[i].Hard, want)
+	if l := &proc.Rlimits[i]; l.Hard == defaultFiles && l.Soft == defaultFiles {
+		l.Hard = max(l.Hard, want)
+	}
 
 	var warnings []string
 	for i := range proc.Rlimits {

@@ -22,6 +22,7 @@ const pingGroupRange = "net.ipv4.ping_group_range"
 // sysctls of a network namespace are only writable for its owner.
 func sysctls(s *specs.Spec, p *Plan) ([]string, error) {
 	var warnings []string
+	domainname(s)
 	allowPing(s, p)
 	if v, ok := s.Linux.Sysctl[pingGroupRange]; ok && p.Network != NetworkForeign {
 		fixed, err := clampGroups(v, p.Mapping)
@@ -50,6 +51,18 @@ func NetSysctls(s *specs.Spec, d Decision) map[string]string {
 		}
 	}
 	return out
+}
+
+const domainnameKey = "kernel.domainname"
+
+// domainname sets the NIS domain name by the spec's own field. Docker sends it as
+// a sysctl, which the kernel lets only the host's root write (kernel/utsname_sysctl.c),
+// while setdomainname(2) asks for the owner of the namespace.
+func domainname(s *specs.Spec) {
+	if v, ok := s.Linux.Sysctl[domainnameKey]; ok {
+		delete(s.Linux.Sysctl, domainnameKey)
+		s.Domainname = v
+	}
 }
 
 // allowPing lets every group of a container with a network namespace of its own

@@ -18,6 +18,9 @@ const (
 	// Demo10 and Demo60 are Demo with more layers, that many in all.
 	Demo10 Name = "image-demo-10"
 	Demo60 Name = "image-demo-60"
+	// Client is Demo with what tests of clients run in it: a server, name look-ups,
+	// tar. Its name is complete, as containerd's image store wants it.
+	Client Name = "image-client"
 	// Pause does nothing until it is told to stop, for the sandboxes of pods.
 	Pause Name = "image-pause"
 )
@@ -26,7 +29,7 @@ const (
 const PauseReference = "docker.io/local/pause:1"
 
 // Default lists the images that the tests need.
-var Default = []Name{Demo, Demo10, Demo60, Pause, Inner, Docker20, Docker26, Systemd252, Systemd257, Busybox, Nginx}
+var Default = []Name{Demo, Demo10, Demo60, Client, Pause, Inner, Docker20, Docker26, Systemd252, Systemd257, Busybox, Nginx}
 
 var list = slices.Concat(ordinary, nested, cri, deploy)
 
@@ -60,6 +63,13 @@ var ordinary = []Definition{
 	},
 	{Name: Demo10, Reference: "local/debian:demo-10", Base: Demo, Tiny: 8},
 	{Name: Demo60, Reference: "local/debian:demo-60", Base: Demo, Tiny: 58},
+	{
+		Name: Client, Reference: "docker.io/local/client:1", Base: Demo,
+		Layers: []Layer{{
+			Packages: []string{"busybox-static"},
+			Files:    map[string]string{"/www/index.html": "served by the client image\n"},
+		}},
+	},
 	{
 		Name: Pause, Reference: PauseReference, Suite: apt.Bookworm,
 		Layers: []Layer{{Unpacked: []string{"busybox-static"}}},

@@ -130,7 +130,7 @@ func StartContainerd(ctx context.Context, config Config) (*Node, error) {
 	if err := errors.Join(os.Mkdir(dir, 0o711), os.Chmod(dir, 0o711), os.Mkdir(n.Bin, 0o755)); err != nil {
 		return nil, fmt.Errorf("make node: %w", err)
 	}
-	if err := n.link(ctx, host); err != nil {
+	if err := link(ctx, n.Bin, config, host); err != nil {
 		return nil, err
 	}
 	extra := filepath.Join(dir, "extra.toml")
@@ -152,10 +152,10 @@ func StartContainerd(ctx context.Context, config Config) (*Node, error) {
 }
 
 // link fills the first directory of PATH.
-func (n *Node) link(ctx context.Context, host peer.Peer) error {
+func link(ctx context.Context, bin string, config Config, host peer.Peer) error {
 	programs := map[string]string{"containerd-shim-runc-v2": host.Program("containerd-shim-runc-v2")}
-	if _, given := n.config.Programs["runc"]; !given {
-		name := n.config.Runc
+	if _, given := config.Programs["runc"]; !given {
+		name := config.Runc
 		if name == "" {
 			name = peer.Runc15
 		}
@@ -165,19 +165,19 @@ func (n *Node) link(ctx context.Context, host peer.Peer) error {
 		}
 		programs["runc"] = runtime.Program(runtime.Programs()[0])
 	}
-	if n.config.Isolate {
+	if config.Isolate {
 		built, err := Built(ctx)
 		if err != nil {
 			return err
 		}
 		maps.Copy(programs, built)
 	}
-	maps.Copy(programs, n.config.Programs)
+	maps.Copy(programs, config.Programs)
 	for name, target := range programs {
 		if target == "" {
 			continue
 		}
-		if err := os.Symlink(target, filepath.Join(n.Bin, name)); err != nil {
+		if err := os.Symlink(target, filepath.Join(bin, name)); err != nil {
 			return fmt.Errorf("link program: %w", err)
 		}
 	}

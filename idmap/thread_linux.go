@@ -23,10 +23,11 @@ import (
 // main thread and lets another goroutine do the work, which then cannot land on
 // it too.
 //
-// Beware of SysProcAttr.Pdeathsig elsewhere in a process that uses this: a child
-// started with it is killed when the thread that started it ends, and that may
-// be one of those thrown away. Start such a child from a goroutine that stays
-// locked to its thread until the child ends, as containerd's reaper does.
+// A thread that has children is spared in the same way: one that was started with
+// SysProcAttr.Pdeathsig is killed when the thread that started it ends. OCI
+// runtimes are started so by containerd's shim packages, from any thread, which
+// is free for other goroutines while the runtime runs (Monitor.StartLocked in
+// pkg/sys/reaper).
 func onDisposableThread(fn func() error) error {
 	result := make(chan error, 1)
 	go func() {
@@ -34,7 +35,7 @@ func onDisposableThread(fn func() error) error {
 		err := errors.New("goroutine ended before its work did")
 		defer func() { result <- err }()
 		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
+		if unix.Gettid() == unix.Getpid() || hasChildren() {
 			defer runtime.UnlockOSThread()
 			err = onDisposableThread(fn)
 			return
@@ -42,6 +43,18 @@ func onDisposableThread(fn func() error) error {
 		err = guard(fn)
 	}()
 	return <-result
+}
+
+// wNoThread is __WNOTHREAD of <linux/wait.h>: the calling thread's children only.
+const wNoThread = 0x20000000
+
+// hasChildren tells whether the calling thread has children that nobody has
+// waited for.
+func hasChildren() bool {
+	err := ignoringEINTR(func() error {
+		return unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL|wNoThread, nil)
+	})
+	return !errors.Is(err, unix.ECHILD)
 }
 
 // guard turns a panic in fn into an error: it must not take the shim, and with

@@ -20,7 +20,11 @@ import (
 // newSandbox makes the tree on one of the kinds of snapshots.
 func newSandbox(t *testing.T, kind int) (sandbox, map[string]string) {
 	t.Helper()
-	work := workDir(t)
+	return sandboxIn(t, kind, workDir(t))
+}
+
+func sandboxIn(t *testing.T, kind int, work string) (sandbox, map[string]string) {
+	t.Helper()
 	must(t, os.Mkdir(work+"/files", 0o755))
 	makeFiles(t, work+"/files")
 	s := sandbox{store: NewStore(work + "/store")}
@@ -84,10 +88,11 @@ func TestKilledAnywhere(t *testing.T) {
 	ends := []uint32{rangeA, 0, rangeB}
 	for i, kind := range kinds[:2] {
 		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
 			killed := true
 			for at := 0; killed && !t.Failed(); at++ {
 				// Anew, since nothing is copied up twice.
-				s, want := newSandbox(t, i)
+				s, want := sandboxIn(t, i, memoryDir(t))
 				if at%3 == 2 {
 					s.moveTo(t, rangeB)
 				}

@@ -143,6 +143,20 @@ func workDir(t *testing.T) string {
 	return dir
 }
 
+// memoryDir is a directory in memory, where syncing costs nothing, if that takes
+// all kinds of attributes (tmpfs since Linux 6.6), else on a disk.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir := workDir(t)
+	must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16m,mode=755"))
+	if err := unix.Setxattr(dir, "user.note", []byte("x"), 0); err != nil {
+		must(t, unix.Unmount(dir, 0))
+		return dir
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	return dir
+}
+
 func requireRoot(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {

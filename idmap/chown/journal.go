@@ -71,6 +71,11 @@ func (e Entry) valid() error {
 	if e.Mode&^(modeType|modePerm) != 0 {
 		return fmt.Errorf("mode %o is none", e.Mode)
 	}
+	for _, value := range [][]byte{e.Capability, e.Access, e.Default} {
+		if value != nil && len(value) == 0 {
+			return errors.New("empty attribute")
+		}
+	}
 	return nil
 }
 

@@ -35,6 +35,7 @@ func TestJournal(t *testing.T) {
 		"zero byte":     `{"paths":["YQBi"],"mode":33188}` + "\n",
 		"strange mode":  `{"paths":["YQ=="],"mode":4294967295}` + "\n",
 		"unknown key":   `{"paths":["YQ=="],"mode":33188,"size":1}` + "\n",
+		"empty value":   `{"paths":["YQ=="],"mode":33188,"access":""}` + "\n",
 		"two on a line": `{"paths":["YQ=="],"mode":33188}{"paths":["YQ=="],"mode":33188}` + "\n",
 		"no JSON":       "?\n",
 	} {

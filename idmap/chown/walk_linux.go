@@ -254,15 +254,16 @@ func (w *walker) attributes(name string, a *attributes) error {
 	return nil
 }
 
-// getxattr returns the value of an attribute, nil if there is none.
+// getxattr returns the value of an attribute, nil if there is none or if it is
+// empty, which holds no id.
 func getxattr(path, attr string) ([]byte, error) {
 	for size := 256; ; size *= 4 {
 		value := make([]byte, size)
 		n, err := unix.Getxattr(path, attr, value)
 		switch {
-		case err == nil:
+		case err == nil && n > 0:
 			return value[:n], nil
-		case errors.Is(err, unix.ENODATA):
+		case err == nil, errors.Is(err, unix.ENODATA):
 			return nil, nil
 		case !errors.Is(err, unix.ERANGE):
 			return nil, err

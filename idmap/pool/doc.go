@@ -26,7 +26,9 @@
 // the cgroups of the first.
 //
 // The directory is on tmpfs, rightly: after a reboot no process has any id, and
-// what containers left on disk is owned by their own ids, not by the range.
+// what containers left on disk is owned by their own ids, not by the range. Where
+// it is not (package chown), a range is no secret to keep: who has it next cannot
+// reach those files, and they are moved before they are used again.
 //
 // Not here: what a range is used for (package idmap) and when it is given back
 // (shim/record).

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -41,6 +42,11 @@ func snapshotOf(mounts []*types.Mount, dir string) (snapshot, error) {
 		if o, found, err = overlayAt(dir); err == nil && !found {
 			return snapshot{dir: dir}, nil
 		}
+		if err == nil && (o.Upper != "" && !isDir(o.Upper)) {
+			// mountinfo shows layers as they were given, which may be relative to
+			// a directory that nobody knows any more. The mount point lasts too.
+			return snapshot{dir: dir}, nil
+		}
 	case len(mounts) == 1 && mounts[0].Type == "overlay":
 		o, err = idmap.ParseOverlay(mounts[0].Options)
 	case len(mounts) == 1 && isBind(mounts[0]):
@@ -58,6 +64,11 @@ func snapshotOf(mounts []*types.Mount, dir string) (snapshot, error) {
 		return fail("it is an overlay without a layer to write to")
 	}
 	return snapshot{dir: o.Upper, lower: append(slices.Clone(o.Lower), o.DataLower...)}, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir() && filepath.IsAbs(path)
 }
 
 // overlayAt describes the overlay that is mounted at a directory, if one is.
@@ -107,6 +118,9 @@ func (s *Stage) chowned(ctx context.Context, mounts []*types.Mount, dir, target 
 	}
 	var opts chown.Options
 	for _, layer := range sn.lower {
+		if !isDir(layer) {
+			continue
+		}
 		st, moved, err := o.Store.Recorded(layer)
 		if err != nil {
 			return nil, err

@@ -121,6 +121,20 @@ func TestOverlayGivenAsDirectory(t *testing.T) {
 	if want := (snapshot{dir: dir + "/upper", lower: []string{dir + "/lower"}}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
+	// As Docker mounts: with names relative to a directory of its own.
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(unix.Unmount(dir+"/merged", 0))
+	t.Chdir(dir)
+	must(unix.Mount("overlay", dir+"/merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work"))
+	got, err = snapshotOf(nil, dir+"/merged")
+	if want := (snapshot{dir: dir + "/merged"}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("with relative layers got %+v, %v, want %+v", got, err, want)
+	}
 	if first := Preferred(chown.NewStore(dir+"/store"), nil, dir+"/merged"); first != 0 {
 		t.Errorf("ids from %d on are preferred for a new rootfs", first)
 	}

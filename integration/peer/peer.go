@@ -66,7 +66,6 @@ const (
 // Default lists the peers that the tests need.
 var Default = []Name{
 	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22, Criu, Filesystems,
-	AppArmor2, AppArmor3, AppArmor4,
 	CRITools, CNI, Nftables,
 	Docker26, Docker29,
 }

@@ -121,14 +121,18 @@ func pin(t *testing.T, features string) {
 }
 
 // withoutRule proves that the rule for user namespaces is needed where they are
-// mediated, as on Ubuntu.
+// mediated: by Linux 6.7 and later, and by Ubuntu's.
 func withoutRule(t *testing.T, text string) {
 	t.Helper()
 	_, body, _ := strings.Cut(text, apparmor.Name+" flags=")
 	define(t, "isolate-test-userns", "flags="+strings.ReplaceAll(body, "\n  userns,", "\n"))
 	r := rig.Exec(t.Context(), "sh", "-c", "echo 'exec isolate-test-userns' >/proc/self/attr/exec && exec unshare -U true")
-	if !deniedError.MatchString(r.Stderr) {
-		t.Errorf("a user namespace without the rule: %v", r.Err())
+	features, err := os.ReadFile("/sys/kernel/security/apparmor/features/namespaces/mask")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if mediates := strings.Contains(string(features), "userns_create"); mediates != deniedError.MatchString(r.Stderr) {
+		t.Errorf("the kernel mediates user namespaces: %v; one without the rule: %v", mediates, r.Err())
 	}
 }
 

@@ -49,6 +49,17 @@ var legs = []leg{
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
 	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
 	{kernel: vm.Linux510, cgroup: vm.CgroupV1, init: vm.InitNone, suites: []suite{mappings, old}},
+	{
+		kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, what: "apparmor", suites: []suite{{dir: "integration/apparmor"}},
+		parameters: []string{"apparmor=1", "security=apparmor", "audit=1"}, // audit: denials are logged
+		needs: []string{
+			string(peer.AppArmor2), string(peer.AppArmor3), string(peer.AppArmor4), string(peer.Docker26), string(image.SystemdSlim),
+		},
+	},
+	{
+		kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, what: "selinux", suites: []suite{{dir: "integration/selinux"}},
+		parameters: []string{"selinux=1", "security=selinux", "enforcing=0"}, needs: []string{string(peer.Secilc)},
+	},
 }
 
 // usual is what is in the cache before any machine starts, as they have no network.

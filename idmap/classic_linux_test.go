@@ -86,7 +86,8 @@ func TestCloneFileWithoutSetattr(t *testing.T) {
 	tree, err := CloneTree(-1, dir+"/src", CloneOptions{SetAttrs: attrRdonly | attrNoexec, Propagation: unix.MS_PRIVATE, Recursive: true})
 	check(t, err)
 	attach(t, tree, dir+"/dst")
-	if got := flagsBelow(t, dir+"/dst")[dir+"/dst"]; got != "ro,noexec,relatime" {
+	// That of access times is the machine's.
+	if got := flagsBelow(t, dir+"/dst")[dir+"/dst"]; !strings.HasPrefix(got, "ro,noexec,") {
 		t.Errorf("flags %q", got)
 	}
 	if text, err := os.ReadFile(dir + "/dst"); err != nil || string(text) != "x" {

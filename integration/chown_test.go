@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
@@ -90,7 +89,7 @@ func TestChownConformance(t *testing.T) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			rig.Require(t, append([]rig.Requirement{rig.Root}, way.requires...)...)
-			m := machineFor(t, way.runtime, way.snapshotter, image.Demo, way.config)
+			m := machineFor(t, way.runtime, way.snapshotter, demo(), way.config)
 			m.start(t, "a", []string{"--snapshotter", way.snapshotter, "--allow-new-privs"}, "sleep", "1000")
 			run := func(what, script, want string) {
 				t.Helper()

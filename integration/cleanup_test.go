@@ -17,7 +17,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
@@ -63,7 +62,7 @@ type host struct {
 func hostOf(t testing.TB, containerd peer.Name) host {
 	t.Helper()
 	node := nodeOf(t, containerd, "overlayfs")
-	h := host{Node: node, ref: imported(t, node, image.Demo)}
+	h := host{Node: node, ref: imported(t, node, demo())}
 	mark := h.mark(t)
 	t.Cleanup(func() {
 		h.clear(t)

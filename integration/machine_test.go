@@ -88,10 +88,18 @@ func machineFor(t *testing.T, runtime peer.Name, snapshotter string, name image.
 	return m
 }
 
+// demo is the image that most tests use.
+func demo() image.Name {
+	if rig.Slow() {
+		return image.DemoSmall
+	}
+	return image.Demo
+}
+
 // demoMachine is the machine that most tests use.
 func demoMachine(t *testing.T, runtime peer.Name, lines ...string) machine {
 	t.Helper()
-	return machineFor(t, runtime, "overlayfs", image.Demo, lines...)
+	return machineFor(t, runtime, "overlayfs", demo(), lines...)
 }
 
 // configure writes the shim's configuration for one test: lxcfs is off, which

@@ -36,7 +36,7 @@ func build(ctx context.Context, chosen []leg, log io.Writer) (built, error) {
 	for _, l := range chosen {
 		needed = append(needed, l.needs...)
 		if slices.ContainsFunc(l.suites, func(s suite) bool { return s.dir == core.dir }) {
-			needed = append(needed, string(image.Demo))
+			needed = append(needed, string(image.DemoSmall))
 		}
 	}
 	for _, name := range needed {

@@ -19,6 +19,9 @@ var factor = sync.OnceValue(func() time.Duration {
 	return time.Duration(n)
 })
 
+// Slow tells that this is such a machine, where a test does with less.
+func Slow() bool { return factor() > 1 }
+
 // Patiently is how long a test waits on this machine for what may take d on an
 // ordinary one before it fails.
 func Patiently(d time.Duration) time.Duration { return d * factor() }

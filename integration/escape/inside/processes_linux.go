@@ -80,6 +80,15 @@ func namespaces(f facts) {
 			return ioctl("mnt", number, unsafe.Pointer(&info))
 		})
 	}
+	for kind := range f.Namespaces {
+		try("namespace:owner-"+kind, func() error { return owner(kind) })
+	}
+	try("namespace:enter-net", func() error {
+		fd, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		must(err)
+		defer unix.Close(fd)
+		return unix.Setns(fd, unix.CLONE_NEWNET)
+	})
 	try("namespace:listmount", func() error {
 		const sysListmount, root = 458, ^uint64(0)
 		request := struct {
@@ -91,6 +100,25 @@ func namespaces(f facts) {
 		var ids [16]uint64
 		return call(sysListmount, uintptr(unsafe.Pointer(&request)), uintptr(unsafe.Pointer(&ids)), 16, 0)
 	})
+}
+
+// owner gets at the user namespace that owns a namespace of this process.
+func owner(kind string) error {
+	fd, err := unix.Open("/proc/self/ns/"+kind, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	must(err)
+	defer unix.Close(fd)
+	user, err := callFd(unix.SYS_IOCTL, uintptr(fd), unix.NS_GET_USERNS, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(user)
+	var theirs, ours unix.Stat_t
+	must(unix.Fstat(user, &theirs))
+	must(unix.Stat("/proc/self/ns/user", &ours))
+	if theirs.Ino == ours.Ino {
+		return errors.New("own")
+	}
+	return nil
 }
 
 func sockets(f facts) {

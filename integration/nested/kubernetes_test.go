@@ -144,6 +144,7 @@ func kubelet(t *testing.T, c *container, dir string) {
 	c.expect(t, "0", "stat -fc %T /var/lib/kubelet | grep -c overlay; true")
 	for name, want := range insisted {
 		c.expect(t, want, "cat /proc/sys/"+name)
+		c.sh(t, "echo "+want+" >/proc/sys/"+name) // also those that it found right
 	}
 	// What the pod sees, through a port of the node.
 	for page, want := range map[string]string{"memory": "65536 kB", "user": "1000", "shared": "by init", "tmpfs": "tmpfs"} {

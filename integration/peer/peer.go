@@ -66,8 +66,7 @@ const (
 // Default lists the peers that the tests need.
 var Default = []Name{
 	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22, Criu, Filesystems,
-	CRITools, CNI, Nftables,
-	Docker26, Docker29,
+	CRITools, CNI, Nftables, Docker26, Docker29, Kubelet,
 }
 
 // Peer is a directory of programs.

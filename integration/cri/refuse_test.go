@@ -151,3 +151,25 @@ func TestHostNetwork(t *testing.T) {
 		})
 	}
 }
+
+// TestSharedProcessNamespace proves that containers of a pod may see each other's
+// processes, and what lxcfs makes of it: the limits that it shows are those of
+// the first process there, which is the sandbox's and has none.
+func TestSharedProcessNamespace(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	n := podNode(t, rig.Config{})
+	config := namespaces(message{"pid": 0})
+	p := n.pod(t, config)
+	p.container(t, merge(security(config, message{}), message{"command": []string{"sleep", "4321"}}))
+	c := p.container(t, merge(security(config, message{}), message{"linux": message{"resources": message{"memory_limit_in_bytes": 64 << 20}}}))
+	if got := c.sh(t, "pgrep -f '^sleep 4321' | wc -l; kill $(pgrep -f '^sleep 4321') && echo killed"); got != "1\nkilled" {
+		t.Errorf("container sees %q of the other", got)
+	}
+	if got := c.sh(t, "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; true"); got != "67108864" {
+		t.Errorf("limit is %q", got)
+	}
+	host := strings.Fields(rig.Exec(t.Context(), "grep", "MemTotal", "/proc/meminfo").Must(t))
+	if got := strings.Fields(c.sh(t, "grep MemTotal /proc/meminfo")); got[1] != host[1] {
+		t.Errorf("container sees %s KiB of memory: lxcfs has got better, and docs/containerd.md can say so", got[1])
+	}
+}

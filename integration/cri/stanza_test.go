@@ -74,11 +74,23 @@ func TestStanzas(t *testing.T) {
 		stanza  func(shim, runtime string) string
 		isolate func(runtime string) string // configuration of isolate
 		driver  string                      // what calls end in
+		by      peer.Name                   // containerd, the newest by default
 	}{
 		{
 			name:    "own type",
 			stanza:  func(string, string) string { return table + "runtime_type = \"" + shimName + "\"\n" },
 			isolate: func(runtime string) string { return fmt.Sprintf("runtime.binary = %q\n", runtime) },
+		},
+		{
+			name: "own type, containerd 2.2", by: peer.Containerd22,
+			stanza:  func(string, string) string { return table + "runtime_type = \"" + shimName + "\"\n" },
+			isolate: func(runtime string) string { return fmt.Sprintf("runtime.binary = %q\n", runtime) },
+		},
+		{
+			name: "type of runc, containerd 2.2", by: peer.Containerd22,
+			stanza: func(shim, runtime string) string {
+				return fmt.Sprintf("%sruntime_type = %q\nruntime_path = %q\n[%s.%s.options]\nBinaryName = %q\n", table, runcName, shim, runtimeTable, handler, runtime)
+			},
 		},
 		{
 			name:   "own type, systemd",
@@ -114,8 +126,9 @@ func TestStanzas(t *testing.T) {
 				configure(t, "lxcfs.mode = \"off\"\n"+c.isolate(named.path))
 			}
 			n := startNode(t, rig.Config{
-				Programs: map[string]string{"runc": onPath.path},
-				TOML:     c.stanza(programs["containerd-shim-isolate-v1"], named.path),
+				Containerd: c.by,
+				Programs:   map[string]string{"runc": onPath.path},
+				TOML:       c.stanza(programs["containerd-shim-isolate-v1"], named.path),
 			})
 			n.importBusybox(t)
 			for _, kind := range kinds {

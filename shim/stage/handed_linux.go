@@ -67,11 +67,6 @@ func FindHanded(path string) (*Handed, error) {
 	return &Handed{Path: mounted.Mountpoint, Overlay: overlay, Source: mounted.Source, Dir: dir, ID: mounted.ID}, nil
 }
 
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
-}
-
 // Upper is the upper layer, or "".
 func (h *Handed) Upper() string {
 	if h == nil {

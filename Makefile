@@ -8,14 +8,13 @@ LDFLAGS   = -s -w -X github.com/isolate-shim/isolate/shim/version.Version=$(VERS
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags 'no_grpc urfave_cli_no_docs' -ldflags '$(LDFLAGS)'
 LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
-INTEGR    = $(shell $(GO) list ./integration/... | grep -v /integration/cgroup2)
-KERNEL   ?= 6.12
-VMTEST    = ISOLATE_NO_SKIP=1 $(GO) test -count=1 -timeout 15m -exec "$(CURDIR)/bin/vmrun --kernel $(KERNEL) --cgroup v2 --timeout 840 --init
+INTEGR    = $(shell $(GO) list ./integration/... | grep -vE '/integration/(apparmor|cgroup2|kubernetes|selinux|sysctl)$$')
+KERNEL   ?=
 FUZZTIME ?= 10s
 PAIRS    ?= 20
 REPORT    = $(CURDIR)/bin/report
 
-.PHONY: help build test test-unit integration test-vm lint fuzz bench demo install uninstall clean
+.PHONY: help build test test-unit integration test-vm test-kubernetes lint fuzz bench demo install uninstall clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,14 +33,17 @@ test-unit: ## run the tests of single packages
 integration: ## run the tests that drive real containerd, runc, crun and lxcfs (needs root)
 	$(GO) run ./integration/cmd/peers
 	@mkdir -p bin && rm -f $(REPORT)
-	ISOLATE_REPORT=$(REPORT) $(GO) test -count=1 -p 1 -timeout 40m $(INTEGR)
+	ISOLATE_REPORT=$(REPORT) $(GO) test -count=1 -p 1 -timeout 60m $(INTEGR)
 	@cat $(REPORT)
 
-test-vm: ## test cgroup v2 under KERNEL in a virtual machine, with both cgroup drivers (needs root)
-	$(GO) build -buildvcs=false -o bin/ ./integration/cmd/vmrun
-	$(GO) run ./integration/cmd/peers containerd-2.4 runc-1.5 crun-1.21 lxcfs-6 image-inner isolate-programs
-	$(VMTEST) none --" ./integration/cgroup2
-	ISOLATE_TEST_ON_MACHINE=1 $(VMTEST) systemd --" ./integration/cgroup2
+test-vm: ## test what depends on the kernel in virtual machines, under all kernels or KERNEL=6.1,7.x (needs root)
+	ISOLATE_NO_SKIP=1 $(GO) run ./integration/cmd/vmtest -kernel "$(KERNEL)"
+
+test-kubernetes: ## test with a real Kubernetes cluster, on the host and inside a container (needs root)
+	$(GO) run ./integration/cmd/peers
+	$(GO) run ./integration/cmd/peers kubelet-1.36 control-plane-1.36 etcd-3.5
+	ISOLATE_NO_SKIP=1 $(GO) test -count=1 -v -timeout 40m ./integration/kubernetes
+	ISOLATE_NO_SKIP=1 ISOLATE_TEST_LONG=1 $(GO) test -count=1 -v -timeout 40m -run TestCluster ./integration/nested
 
 lint: ## check style and correctness
 	$(GO) vet ./...

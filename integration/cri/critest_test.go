@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -92,37 +94,64 @@ type report struct {
 // the failure.
 type outcome struct{ status, text string }
 
-// critest runs the whole suite against a handler and returns what became of each
-// spec.
-func (n *node) critest(t *testing.T, handler string) map[string]outcome {
+// parts are halves of the suite, which spends most of its time waiting. The digest
+// is of an image that cannot be made again.
+var parts = [][]string{
+	{"-ginkgo.focus", "Security Context"},
+	{"-ginkgo.skip", "Security Context|image with digest"},
+}
+
+// critest runs the whole suite against a handler, each part on a node of its own
+// and all at once, and returns what became of each spec.
+func critest(t *testing.T, handler string, start func() *node) map[string]outcome {
 	t.Helper()
-	programs, err := peer.Get(t.Context(), peer.CRITools)
-	if err != nil {
+	reports := make([]report, len(parts))
+	errs := make([]error, len(parts))
+	var group sync.WaitGroup
+	for i, part := range parts {
+		n := start()
+		file := filepath.Join(t.TempDir(), "report.xml")
+		group.Go(func() { reports[i], errs[i] = n.critest(t.Context(), handler, file, part) })
+	}
+	group.Wait()
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	results := map[string]outcome{}
+	for _, r := range reports {
+		r.into(results)
+	}
+	return results
+}
+
+// critest runs a part of the suite.
+func (n *node) critest(ctx context.Context, handler, file string, part []string) (r report, err error) {
+	programs, err := peer.Get(ctx, peer.CRITools)
+	if err != nil {
+		return r, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
-	file := filepath.Join(t.TempDir(), "report.xml")
-	// The digest is of an image that cannot be made again.
-	command := exec.CommandContext(ctx, programs.Program("critest.test"),
-		"-runtime-endpoint", "unix://"+n.Address, "-runtime-handler", handler,
-		"-ginkgo.junit-report", file, "-ginkgo.skip", "image with digest", "-ginkgo.no-color")
+	command := exec.CommandContext(ctx, programs.Program("critest.test"), append([]string{
+		"-runtime-endpoint", "unix://" + n.Address, "-runtime-handler", handler, "-ginkgo.junit-report", file, "-ginkgo.no-color",
+	}, part...)...)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
 	command.WaitDelay = time.Second
 	err = command.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
-		t.Fatalf("critest: %v, %v\n%s", err, ctx.Err(), tail(output.String(), 100))
+		return r, fmt.Errorf("critest: %w, %w\n%s", err, ctx.Err(), tail(output.String(), 100))
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatalf("%v\n%s", err, tail(output.String(), 100))
+		return r, fmt.Errorf("critest: %w\n%s", err, tail(output.String(), 100))
 	}
-	var r report
-	if err := xml.Unmarshal(text, &r); err != nil {
-		t.Fatal(err)
-	}
-	results := map[string]outcome{}
+	return r, xml.Unmarshal(text, &r)
+}
+
+// into adds the outcome of each spec. Where there is one already, because specs
+// share a name or the other part has skipped it, the worst counts.
+func (r report) into(results map[string]outcome) {
 	for _, suite := range r.Suites {
 		for _, c := range suite.Cases {
 			name, found := strings.CutPrefix(c.Name, "[It] ")
@@ -134,13 +163,11 @@ func (n *node) critest(t *testing.T, handler string) map[string]outcome {
 			if c.Failure != nil {
 				o.text = c.Failure.Message + "\n" + c.Failure.Text + "\n" + tail(c.Error, 40)
 			}
-			// Some share a name: the worst counts.
 			if have, ok := results[name]; !ok || have.status == "skipped" || have.status == "passed" && o.status != "skipped" {
 				results[name] = o
 			}
 		}
 	}
-	return results
 }
 
 func tail(text string, lines int) string {
@@ -161,8 +188,7 @@ func TestCRITest(t *testing.T) {
 	if all {
 		t.Run("runc.v2", func(t *testing.T) {
 			rig.Require(t, rig.Root)
-			n := startNode(t, rig.Config{TOML: registry})
-			results := n.critest(t, "runc")
+			results := critest(t, "runc", func() *node { return startNode(t, rig.Config{TOML: registry}) })
 			summarize(t, results)
 			var passed []string
 			for name, o := range results {
@@ -190,8 +216,9 @@ func TestCRITest(t *testing.T) {
 			rig.Require(t, rig.Root)
 			// The suite asks for less than isolate gives by default.
 			configure(t, "caps = \"honor\"\nseccomp = \"keep\"\n")
-			n := startNode(t, rig.Config{Runc: runtime, TOML: isolateStanza + registry})
-			results := n.critest(t, handler)
+			results := critest(t, handler, func() *node {
+				return startNode(t, rig.Config{Runc: runtime, TOML: isolateStanza + registry})
+			})
 			summarize(t, results)
 			for _, name := range passing(t) {
 				o, ran := results[name]

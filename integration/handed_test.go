@@ -26,9 +26,18 @@ func handedRootfs(t *testing.T, options string) string {
 		}
 	}
 	layer := strings.NewReplacer(`:`, `\:`).Replace(dir)
-	options = "lowerdir=" + lower + ",upperdir=" + layer + "/upper,workdir=" + layer + "/work" + options
-	if err := unix.Mount("theirs", dir+"/merged", "overlay", unix.MS_NODEV, options); err != nil {
-		t.Fatal(err)
+	if options, relative := strings.CutPrefix(options, "relative"); relative {
+		// As dockerd does when there are many layers.
+		if err := os.Symlink(lower, dir+"/lower"); err != nil {
+			t.Fatal(err)
+		}
+		options = "nodev,lowerdir=lower,upperdir=upper,workdir=work" + options
+		rig.Exec(t.Context(), "sh", "-ec", `cd "$1"; mount -i -t overlay -o "$2" theirs "$1/merged"`, "sh", dir, options).Must(t)
+	} else {
+		options = "lowerdir=" + lower + ",upperdir=" + layer + "/upper,workdir=" + layer + "/work" + options
+		if err := unix.Mount("theirs", dir+"/merged", "overlay", unix.MS_NODEV, options); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		// It is the client's to unmount, whatever has happened, and only once.
@@ -72,7 +81,7 @@ func TestRootfsHanded(t *testing.T) {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root)
 			m := demoMachine(t, runtime)
-			for _, options := range []string{"", ",index=off,metacopy=on,redirect_dir=on", ",volatile"} {
+			for _, options := range []string{"", ",index=off,metacopy=on,redirect_dir=on", ",volatile", "relative"} {
 				dir := handedRootfs(t, options)
 				was := mountsAt(t, dir)[0]
 				argv := []string{"--rm", "--rootfs", "--runtime", shimName, dir, "a", "/inside", "report", "/inside", "/data"}

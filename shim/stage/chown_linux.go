@@ -14,7 +14,6 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/log"
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
@@ -73,12 +72,11 @@ func isDir(path string) bool {
 
 // overlayAt describes the overlay that is mounted at a directory, if one is.
 func overlayAt(dir string) (o idmap.Overlay, found bool, err error) {
-	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
-	if err != nil || len(mounts) == 0 || mounts[0].FSType != "overlay" {
+	h, err := findOverlay(dir)
+	if h == nil || err != nil {
 		return o, false, err
 	}
-	o, err = idmap.ParseOverlayMountinfo(mounts[0].VFSOptions)
-	return o, true, err
+	return h.Overlay.Relative(h.Dir), true, nil
 }
 
 // hasMoved tells whether the ids of a rootfs were moved on disk.

@@ -32,11 +32,29 @@ type Handed struct {
 	Source  string // what it is called in mountinfo
 	Dir     string // where relative layers start
 	ID      int    // of the mount
+
+	below string // what is mounted in it
 }
 
 // FindHanded looks at what is mounted at a rootfs directory; it returns nil if
 // that is no overlay, or no mount at all: then there is nothing to be replaced.
 func FindHanded(path string) (*Handed, error) {
+	h, err := findOverlay(path)
+	if h == nil || err != nil {
+		return nil, err
+	}
+	if h.below != "" {
+		return nil, fmt.Errorf("rootfs %q is an overlay with a mount in it, %q, which would be lost when isolate mounts it anew with the container's ids; make that a mount of the container: %w",
+			path, h.below, spec.ErrRefused)
+	}
+	if err := h.Overlay.Replaceable(); err != nil {
+		return nil, fmt.Errorf("rootfs %q: %w: %w", path, err, spec.ErrRefused)
+	}
+	return h, nil
+}
+
+// findOverlay describes the overlay that is mounted at a directory; nil if none is.
+func findOverlay(path string) (*Handed, error) {
 	at, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return nil, fmt.Errorf("rootfs: %w", err)
@@ -49,22 +67,15 @@ func FindHanded(path string) (*Handed, error) {
 	if mounted.FSType != "overlay" || !mounted.IsRoot() || mounted.Root != "/" {
 		return nil, nil //nolint:nilnil // documented
 	}
-	if mounted.Below != "" {
-		return nil, fmt.Errorf("rootfs %q is an overlay with a mount in it, %q, which would be lost when isolate mounts it anew with the container's ids; make that a mount of the container: %w",
-			path, mounted.Below, spec.ErrRefused)
-	}
 	overlay, err := idmap.ParseMountedOverlay(mounted.Options, mounted.VFSOptions)
 	if err != nil {
 		return nil, fmt.Errorf("rootfs %q: %w", path, err)
 	}
-	if err := overlay.Replaceable(); err != nil {
-		return nil, fmt.Errorf("rootfs %q: %w: %w", path, err, spec.ErrRefused)
-	}
-	dir, err := overlay.Base(mounted.Mountpoint, isDir)
+	dir, err := overlay.Base(at, isDir)
 	if err != nil {
 		return nil, fmt.Errorf("rootfs %q: %w: %w", path, err, spec.ErrRefused)
 	}
-	return &Handed{Path: mounted.Mountpoint, Overlay: overlay, Source: mounted.Source, Dir: dir, ID: mounted.ID}, nil
+	return &Handed{Path: at, Overlay: overlay, Source: mounted.Source, Dir: dir, ID: mounted.ID, below: mounted.Below}, nil
 }
 
 // Upper is the upper layer, or "".

@@ -137,7 +137,13 @@ func mount(t *testing.T, kind, target, options string) {
 func workDir(t *testing.T) string {
 	t.Helper()
 	requireRoot(t)
-	dir, err := os.MkdirTemp("/var/tmp", "isolate-chown-")
+	base := os.TempDir()
+	var st unix.Statfs_t
+	must(t, unix.Statfs(base, &st))
+	if st.Type == unix.TMPFS_MAGIC || st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		base = "/var/tmp"
+	}
+	dir, err := os.MkdirTemp(base, "isolate-chown-")
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
 	return dir

@@ -91,7 +91,7 @@ func (n *node) startImage(t *testing.T, flags, argv []string) (id string) {
 // awaitEnd waits until the first process of a container has ended.
 func (n *node) awaitEnd(t *testing.T, id string) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(rig.Patiently(patience)); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		for line := range strings.Lines(n.Ctr(t.Context(), "tasks", "ls").Must(t)) {
 			if fields := strings.Fields(line); len(fields) == 3 && fields[0] == id && fields[2] == "STOPPED" {
 				return
@@ -108,14 +108,13 @@ func (n *node) exec(t *testing.T, id, script string) rig.Result {
 	return n.Ctr(t.Context(), "tasks", "exec", "--exec-id", fmt.Sprintf("e%d", execs), id, "sh", "-c", script)
 }
 
-// patience bounds how long what takes some seconds is waited for, on a machine that
-// is busy besides the emulation.
-const patience = 5 * time.Minute
+// patience bounds how long what takes some seconds is waited for.
+const patience = 2 * time.Minute
 
 // await repeats a script in a container until it succeeds, and tells whether it did.
 func (n *node) await(t *testing.T, id, script string) bool {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Second) {
+	for deadline := time.Now().Add(rig.Patiently(patience)); time.Now().Before(deadline); time.Sleep(time.Second) {
 		if n.exec(t, id, script).Err() == nil {
 			return true
 		}

@@ -25,7 +25,7 @@ func TestContainerdInside(t *testing.T) {
 mkdir -p /etc/containerd
 echo 'version = 3
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.nri.v1.nri"]' >/etc/containerd/config.toml
-containerd >/tmp/log 2>&1 &`, "ctr version >/dev/null 2>&1",
+containerd >/tmp/log 2>&1 &`, serves("/run/containerd/containerd.sock", "ctr version"),
 		"ctr images import --local /inner.tar >/dev/null || tail /tmp/log",
 		"ctr run --rm "+innerReference+" x sh -c 'cat /layer /proc/self/attr/current'",
 		"ctr run --rm --privileged "+innerReference+" y sh -c 'mkdir /p && mount -t proc p /p && echo mounted'")
@@ -49,11 +49,18 @@ func TestDockerInside(t *testing.T) {
 	}, "export PATH=/links:/docker/sbin:/docker/bin:$PATH", `
 mkdir /links
 for i in iptables ip6tables iptables-save iptables-restore ip6tables-save ip6tables-restore; do ln -s /docker/sbin/xtables-nft-multi /links/$i; done
-dockerd >/tmp/log 2>&1 &`, "docker version >/dev/null 2>&1",
+dockerd >/tmp/log 2>&1 &`, serves("/var/run/docker.sock", "docker version"),
 		"docker info -f '{{.Driver}}' || tail /tmp/log; docker load -qi /inner.tar >/dev/null",
 		"docker run --rm "+innerReference+" cat /layer /proc/self/attr/current",
 		"docker run --rm --privileged "+innerReference+" sh -c 'mkdir /p && mount -t proc p /p && echo mounted'")
 	want(t, got, "overlay2", "second", apparmor.Name+" (enforce)", "mounted")
+}
+
+// serves is a script that succeeds when a program answers. Asking takes more of an
+// emulated processor than to start that program does, so that its socket is waited
+// for first.
+func serves(socket, ask string) string {
+	return "for i in $(seq 20); do [ -S " + socket + " ] && exec " + ask + " >/dev/null 2>&1; sleep 1; done; false"
 }
 
 // inside starts a daemon in a container under a profile that a parser has loaded,

@@ -9,6 +9,15 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
+// SystemdCgroup tells whether the caller has named the container's cgroup in the
+// form that is systemd's alone, "slice:prefix:name". containerd does so for a
+// kubelet with that cgroup driver, and Docker with its own, also where neither
+// tells the shim which driver it is.
+func SystemdCgroup(s *specs.Spec) bool {
+	p := s.Linux.CgroupsPath
+	return !path.IsAbs(p) && strings.Count(p, ":") == 2
+}
+
 // CgroupPath returns the container's cgroup below the cgroup mount, as runc and
 // crun derive it from linux.cgroupsPath: an absolute path as it is, or with the
 // systemd driver "slice:prefix:name". It returns "" if the path cannot be known

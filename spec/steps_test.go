@@ -139,6 +139,9 @@ func TestCgroupPath(t *testing.T) {
 			if got := CgroupPath(s, tt.systemd); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
+			if got, want := SystemdCgroup(s), tt.systemd && tt.want != ""; got != want {
+				t.Errorf("made by systemd: %v, want %v", got, want)
+			}
 		})
 	}
 }

@@ -35,16 +35,15 @@ func startNode(t *testing.T, runtime peer.Name) node {
 	t.Helper()
 	n := node{Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime}), systemd: rig.IsBare()}
 	// One range of ids only, so that all containers leave the same lock.
-	// lxcfs gets the time that it needs under emulation.
-	configure(t, fmt.Sprintf(`
+	// lxcfs gets the time that it needs under emulation. That systemd is to make the
+	// cgroups the shim finds out.
+	configure(t, `
 [ids]
 pool = ["1900019712-1900085247"]
-[runtime]
-systemd_cgroup = %t
 [lxcfs]
 mode = "require"
 timeout_ms = 10000
-`, n.systemd))
+`)
 	n.image = n.MustImport(t, image.Inner)
 	layers, err := filepath.Glob(filepath.Join(n.Root, "io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs"))
 	if err != nil || len(layers) == 0 {

@@ -71,7 +71,7 @@ func TestDocumentation(t *testing.T) {
 			)
 			settings := block(t, "toml", "annotations.allow")
 			if name == "by name" {
-				settings += place.Replace(block(t, "toml", "systemd_cgroup"))
+				settings += place.Replace(block(t, "toml", "[runtime]"))
 			}
 			configure(t, settings)
 			// Keys of the stanza's first table.

@@ -215,11 +215,7 @@ func (d docker) judgeRuntime(name string, h dockerHost) (problems []Line, ours b
 func (d docker) judgeRest(h dockerHost, line func(Result, string, string, ...any) Line) []Line {
 	var lines []Line
 	systemd := d.Driver == "systemd" || d.Driver == "" && h.Unified && h.Systemd
-	switch want := h.Config.Runtime.SystemdCgroup; {
-	case systemd && !want:
-		lines = append(lines, line(Degraded, "set runtime.systemd_cgroup = true in "+config.Dir+"/config.toml",
-			"its cgroup driver is systemd and isolate's is cgroupfs: containers are outside of systemd's tree"))
-	case !systemd && want:
+	if !systemd && h.Config.Runtime.SystemdCgroup {
 		lines = append(lines, line(Failed, "set runtime.systemd_cgroup = false in "+config.Dir+"/config.toml, or native.cgroupdriver=systemd in exec-opts of "+d.Config,
 			"its cgroup driver is cgroupfs and isolate's is systemd: no container starts"))
 	}

@@ -135,7 +135,7 @@ func (h handler) judge(s surroundings) []Line {
 		return lines
 	}
 	driver := "cgroupfs"
-	if h.systemd(s.Config) {
+	if h.systemd(s.Config) || s.Driver == "systemd" { // by the names of cgroups
 		driver = "systemd"
 	}
 	reason := fmt.Sprintf("starts %s, which uses %s with cgroup driver %s", s.Shim, s.Runtime, driver)
@@ -146,23 +146,19 @@ func (h handler) judge(s surroundings) []Line {
 }
 
 // judgeCgroups compares the handler's cgroup driver with that of the kubelet,
-// which decides in which form a cgroup is named.
+// which decides in which form a cgroup is named. Where that is systemd's, the shim
+// goes by it.
 func (h handler) judgeCgroups(s surroundings, line func(Result, string, string, ...any) Line) []Line {
 	systemd := h.systemd(s.Config)
-	on, off := "set runtime.systemd_cgroup = true in "+config.Dir+"/config.toml", "set runtime.systemd_cgroup = false in "+config.Dir+"/config.toml"
-	if h.Type == runcType {
-		on, off = "set SystemdCgroup = true in the runtime's options", "set SystemdCgroup = false in the runtime's options"
-		if s.Config.Runtime.SystemdCgroup {
-			off = "set runtime.systemd_cgroup = false in " + config.Dir + "/config.toml"
-		}
+	off := "set runtime.systemd_cgroup = false in " + config.Dir + "/config.toml"
+	if h.Type == runcType && !s.Config.Runtime.SystemdCgroup {
+		off = "set SystemdCgroup = false in the runtime's options"
 	}
 	switch {
 	case systemd && !s.HostSystemd:
 		return []Line{line(Failed, off, "its cgroup driver is systemd, which does not run on this host")}
 	case systemd && s.Driver == "cgroupfs":
 		return []Line{line(Failed, off, "its cgroup driver is systemd and the kubelet's is cgroupfs: pods cannot start")}
-	case !systemd && s.Driver == "systemd":
-		return []Line{line(Degraded, on, "its cgroup driver is cgroupfs and the kubelet's is systemd: containers are outside of their pods' limits")}
 	}
 	return nil
 }

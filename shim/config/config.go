@@ -38,7 +38,8 @@ type Runtime struct {
 	Binary string `toml:"binary"`
 	// Root is the runtime's state directory (runc --root), or "".
 	Root string `toml:"root"`
-	// SystemdCgroup is runc's --systemd-cgroup.
+	// SystemdCgroup is runc's --systemd-cgroup, for callers who name cgroups in
+	// another form than systemd's.
 	SystemdCgroup bool `toml:"systemd_cgroup"`
 }
 

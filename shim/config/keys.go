@@ -83,7 +83,7 @@ var keys = []Key{
 	},
 	{
 		Name: "runtime.systemd_cgroup", Type: aBool,
-		Doc: "Let systemd create the cgroups (runc --systemd-cgroup). It must be what containerd and the kubelet are set to.",
+		Doc: "Let systemd create the cgroups (runc --systemd-cgroup). It does in any case where the caller names a cgroup in systemd's form, as Docker and containerd do with that cgroup driver.",
 		get: func(c Config) any { return c.Runtime.SystemdCgroup },
 	},
 	{

@@ -59,6 +59,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, spec.ErrRefused)
 	}
+	settings.Runc.SystemdCgroup = settings.Runc.SystemdCgroup || spec.SystemdCgroup(doc.Spec)
 	look := startLook(ctx, cfg) // beside the steps up to settle
 	defer look.Close()          //nolint:errcheck // mounts, only held
 

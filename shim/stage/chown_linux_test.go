@@ -128,8 +128,14 @@ func TestOverlayGivenAsDirectory(t *testing.T) {
 	t.Chdir(dir)
 	must(unix.Mount("overlay", dir+"/merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work"))
 	got, err = snapshotOf(nil, dir+"/merged")
-	if want := (snapshot{dir: dir + "/merged"}); err != nil || !reflect.DeepEqual(got, want) {
+	if want := (snapshot{dir: dir + "/upper", lower: []string{dir + "/lower"}}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("with relative layers got %+v, %v, want %+v", got, err, want)
+	}
+	// Layers that have lost their names: what lasts is the mount point.
+	must(os.Rename(dir+"/upper", dir+"/elsewhere"))
+	got, err = snapshotOf(nil, dir+"/merged")
+	if want := (snapshot{dir: dir + "/merged"}); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("without an upper layer got %+v, %v, want %+v", got, err, want)
 	}
 	if first := Preferred(chown.NewStore(dir+"/store"), nil, dir+"/merged"); first != 0 {
 		t.Errorf("ids from %d on are preferred for a new rootfs", first)

@@ -34,6 +34,7 @@ type Handed struct {
 	ID      int    // of the mount
 
 	below string // what is mounted in it
+	lost  error  // why its layers cannot be found
 }
 
 // FindHanded looks at what is mounted at a rootfs directory; it returns nil if
@@ -47,7 +48,7 @@ func FindHanded(path string) (*Handed, error) {
 		return nil, fmt.Errorf("rootfs %q is an overlay with a mount in it, %q, which would be lost when isolate mounts it anew with the container's ids; make that a mount of the container: %w",
 			path, h.below, spec.ErrRefused)
 	}
-	if err := h.Overlay.Replaceable(); err != nil {
+	if err := errors.Join(h.Overlay.Replaceable(), h.lost); err != nil {
 		return nil, fmt.Errorf("rootfs %q: %w: %w", path, err, spec.ErrRefused)
 	}
 	return h, nil
@@ -71,11 +72,9 @@ func findOverlay(path string) (*Handed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rootfs %q: %w", path, err)
 	}
-	dir, err := overlay.Base(at, isDir)
-	if err != nil {
-		return nil, fmt.Errorf("rootfs %q: %w: %w", path, err, spec.ErrRefused)
-	}
-	return &Handed{Path: at, Overlay: overlay, Source: mounted.Source, Dir: dir, ID: mounted.ID, below: mounted.Below}, nil
+	h := &Handed{Path: at, Overlay: overlay, Source: mounted.Source, ID: mounted.ID, below: mounted.Below}
+	h.Dir, h.lost = overlay.Base(at, isDir)
+	return h, nil
 }
 
 // Upper is the upper layer, or "".

@@ -33,6 +33,15 @@ var core = []feature{
 	{"shim killed", shimKilled},
 }
 
+// processes are those features that depend on containerd.
+var processes = []feature{
+	{"identity", identity},
+	{"streams", streams},
+	{"lifecycle", lifecycle},
+	{"limits", limits},
+	{"shim killed", shimKilled},
+}
+
 // full is the rest, which depends less on how Docker is set up.
 var full = append([]feature{
 	{"pause", pause},
@@ -88,25 +97,28 @@ func TestDocker29(t *testing.T) {
 // TestStorage tries the other ways in which dockerd stores containers, the other
 // OCI runtime and the other containerd, with the runtime chosen by an alias.
 func TestStorage(t *testing.T) {
-	for _, c := range []combination{
-		{
+	for _, c := range []struct {
+		combination
+		features []feature
+	}{
+		{features: core, combination: combination{
 			name: "overlay2 of Docker 29 and crun",
 			config: rig.DockerConfig{
 				Dockerd: peer.Docker29, Config: isolated(peer.Containerd24, peer.Crun121),
 				Settings: alias(shimPath(t), map[string]any{"storage-driver": "overlay2", "features": map[string]any{"containerd-snapshotter": false}}),
 			},
 			flags: []string{"--runtime", "isolate"}, driver: "overlay2",
-		},
-		{
+		}},
+		{features: processes, combination: combination{
 			name: "containerd 1.7",
 			config: rig.DockerConfig{
 				Dockerd: peer.Docker26, Config: isolated(peer.Containerd17, peer.Runc15),
 				Settings: alias(runtimeName, map[string]any{"storage-driver": "overlay2"}),
 			},
 			flags: []string{"--runtime", "isolate"}, driver: "overlay2",
-		},
+		}},
 	} {
-		t.Run(c.name, func(t *testing.T) { startDaemon(t, c, image.Client).features(t, core) })
+		t.Run(c.name, func(t *testing.T) { startDaemon(t, c.combination, image.Client).features(t, c.features) })
 	}
 }
 

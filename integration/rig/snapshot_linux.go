@@ -151,6 +151,10 @@ func madeOnce(path string, entry fs.DirEntry) bool {
 	if filepath.Dir(path) == "/run/isolate/.ids" {
 		return true
 	}
+	// crun keeps compiled seccomp profiles, and forgets old ones.
+	if strings.HasPrefix(path, "/run/containerd/runc/") && strings.Contains(path+"/", "/.cache/") {
+		return true
+	}
 	if !entry.IsDir() {
 		return false
 	}

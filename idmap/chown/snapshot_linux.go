@@ -54,13 +54,12 @@ func (s Store) Acquire(ctx context.Context, dir, owner string, to Span, alive fu
 			retErr = errors.Join(retErr, n.Close())
 		}
 	}()
-	for n.walk == nil {
-		n.walk, err = tryLock(n.base+lockSuffix, unix.LOCK_EX)
-		if err != nil && !errors.Is(err, errLocked) {
-			return nil, err
-		}
-		if n.walk != nil {
+	for {
+		if n.walk, err = tryLock(n.base+lockSuffix, unix.LOCK_EX); err == nil {
 			break
+		}
+		if !errors.Is(err, errLocked) {
+			return nil, err
 		}
 		select {
 		case <-ctx.Done():

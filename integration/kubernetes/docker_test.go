@@ -3,9 +3,11 @@
 package kubernetes
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 // restricted is a namespace of the strictest Pod Security level.
@@ -66,10 +68,61 @@ spec:
 		in("served by the inner image", "sh", "-c", "docker run -d --name web docker.io/local/inner:1 httpd -f -h /www >/dev/null && docker run --rm docker.io/local/inner:1 wget -qO- http://$(docker inspect -f '{{.NetworkSettings.IPAddress}}' web)/")
 		in("262144 kB", "docker", "run", "--rm", "-m", "256m", "docker.io/local/inner:1", "sed", "-n", "s/MemTotal: *//p", "/proc/meminfo")
 		in("1048576 kB", "sed", "-n", "s/MemTotal: *//p", "/proc/meminfo")
+		// The image of the installer is built as its Containerfile says.
+		built, err := rig.Built(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.must(t, "-n", "tenants", "exec", "docker", "--", "mkdir", "-p", "/src/bin", "/src/deploy")
+		for from, to := range map[string]string{
+			"../../deploy/Containerfile": "/src/deploy/", built["isolatectl"]: "/src/bin/", built["containerd-shim-isolate-v1"]: "/src/bin/",
+		} {
+			c.must(t, "-n", "tenants", "cp", from, "docker:"+to)
+		}
+		c.must(t, "-n", "tenants", "exec", "docker", "--", "sh", "-c", "cd /src && chmod 755 bin/* && DOCKER_BUILDKIT=0 docker build -f deploy/Containerfile --target isolate -t isolate .")
+		r := c.kubectl(t.Context(), "-n", "tenants", "exec", "docker", "--", "docker", "run", "--rm", "isolate", "--version")
+		if r.Err() != nil || !strings.HasPrefix(r.Stdout, "isolatectl version isolate ") {
+			t.Errorf("the installer's image says %+v", r)
+		}
 		// What such a namespace refuses, it refuses here too.
-		r := c.kubectl(t.Context(), "-n", "tenants", "run", "privileged", "--image", "x", "--privileged", `--overrides={"spec": {"runtimeClassName": "isolate"}}`)
+		r = c.kubectl(t.Context(), "-n", "tenants", "run", "privileged", "--image", "x", "--privileged", `--overrides={"spec": {"runtimeClassName": "isolate"}}`)
 		if r.Code == 0 {
 			t.Error("a privileged pod was accepted")
 		}
+	})
+}
+
+// TestSystemd runs a system in a pod that the level "restricted" accepts, down to
+// Docker as one of its services, and stops it as a system is stopped.
+func TestSystemd(t *testing.T) {
+	c := on(t)
+	if err := c.load(t.Context(), image.Systemd257); err != nil {
+		t.Fatal(err)
+	}
+	leavesNothing(t)
+	t.Run("pod", func(t *testing.T) {
+		c.apply(t, restricted+`
+apiVersion: v1
+kind: Pod
+metadata: {name: machine, namespace: tenants}
+spec:
+  runtimeClassName: isolate
+  terminationGracePeriodSeconds: 60
+  securityContext:
+    seccompProfile: {type: RuntimeDefault}
+  containers:
+    - name: machine
+      image: docker.io/local/systemd:257
+      command: [/sbin/init]
+      securityContext:
+        allowPrivilegeEscalation: false
+        capabilities: {drop: [ALL]}
+`)
+		c.must(t, "-n", "tenants", "wait", "--for=condition=Ready", "--timeout=100s", "pod/machine")
+		in := []string{"-n", "tenants", "exec", "machine", "--"}
+		c.await(t, "running", append(in, "systemctl", "is-system-running", "--wait")...)
+		c.expect(t, "overlay2", append(in, "docker", "info", "-f", "{{.Driver}}")...)
+		// Its stop signal is systemd's own, so that it ends in order and in time.
+		c.must(t, "-n", "tenants", "delete", "pod", "machine", "--timeout=50s")
 	})
 }

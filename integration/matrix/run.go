@@ -79,7 +79,7 @@ func build(ctx context.Context, chosen []leg, log io.Writer) (built, error) {
 // that they print is in a file beside the programs.
 func (b built) run(ctx context.Context, l leg, tests string, stdout io.Writer) error {
 	path := filepath.Join(b.dir, l.name()+".log")
-	file, err := os.Create(path)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("write log: %w", err)
 	}

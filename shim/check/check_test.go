@@ -15,6 +15,7 @@ import (
 
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/process"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/shim/version"
 )
@@ -152,9 +153,9 @@ func fakeProc(t *testing.T, comm, exe string, args, env []string) string {
 }
 
 // only is the one process of that name.
-func only(t *testing.T, proc, comm string) process {
+func only(t *testing.T, proc, comm string) process.Process {
 	t.Helper()
-	found := processes(proc, comm)
+	found := process.Find(proc, comm)
 	if len(found) != 1 || found[0].PID != 42 {
 		t.Fatalf("processes %+v", found)
 	}
@@ -183,15 +184,13 @@ func TestInspectDaemon(t *testing.T) {
 *) exit 1 ;;
 esac`)
 	proc := fakeProc(t, "containerd", exe, []string{"containerd", "--config", conf}, []string{"A=b", "PATH=/x:/y"})
-	d, err := inspectDaemon(t.Context(), only(t, proc, "containerd"))
+	p := only(t, proc, "containerd")
+	d, err := inspectDaemon(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := daemon{
-		process: process{
-			PID: 42, Parent: 7, Exe: exe, Args: []string{"containerd", "--config", conf}, Path: "/x:/y", proc: filepath.Join(proc, "42"),
-			Started: time.Unix(1000, 0).Add(2500 * time.Millisecond),
-		},
+		Process:  p,
 		Version:  "containerd github.com/containerd/containerd/v2 v2.4.2 x",
 		Label:    "snap.microk8s.daemon-containerd (enforce)",
 		settings: settings{Config: conf, Root: "/srv/containerd", Address: "/run/containerd/containerd.sock"},
@@ -213,7 +212,7 @@ func TestDaemonLines(t *testing.T) {
 	if err := os.WriteFile(conf, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := daemon{process: process{PID: 7, Path: dir}, settings: settings{Address: dir + "/no.sock"}}
+	d := daemon{Process: process.Process{PID: 7, Path: dir}, settings: settings{Address: dir + "/no.sock"}}
 	for _, c := range []struct {
 		name string
 		edit func(*daemon)
@@ -268,7 +267,7 @@ func TestCheckShim(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		script(t, dir, shimName, c.body)
-		d := daemon{process: process{Path: "/nowhere:" + dir}}
+		d := daemon{Process: process.Process{Path: "/nowhere:" + dir}}
 		if c.beside {
 			d.Path, d.Exe = "/nowhere", filepath.Join(dir, "containerd")
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/process"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/shim/version"
 )
@@ -23,7 +24,7 @@ const shimName = "containerd-shim-isolate-v1"
 // defaults of one if none runs.
 func findDaemons(ctx context.Context, r *Report) []daemon {
 	var found []daemon
-	for _, p := range processes("/proc", "containerd") {
+	for _, p := range process.Find("/proc", "containerd") {
 		if p.Rootless {
 			r.note(fmt.Sprintf("containerd, process %d", p.PID), "", "rootless: it cannot use the shim, which needs root")
 			continue
@@ -41,7 +42,7 @@ func findDaemons(ctx context.Context, r *Report) []daemon {
 // idleDaemon is what a containerd would be that does not run, by its
 // configuration at the usual place.
 func idleDaemon(ctx context.Context, r *Report) daemon {
-	d := daemon{process: process{Path: os.Getenv("PATH")}, settings: defaults()}
+	d := daemon{Process: process.Process{Path: os.Getenv("PATH")}, settings: defaults()}
 	if data, err := os.ReadFile(d.Config); err == nil {
 		s, err := d.withDump(data)
 		if err != nil {
@@ -54,9 +55,9 @@ func idleDaemon(ctx context.Context, r *Report) daemon {
 	return d
 }
 
-func inspectDaemon(ctx context.Context, p process) (daemon, error) {
-	d := daemon{process: p}
-	printed, err := p.run(ctx, "--version")
+func inspectDaemon(ctx context.Context, p process.Process) (daemon, error) {
+	d := daemon{Process: p}
+	printed, err := p.Run(ctx, "--version")
 	if err != nil {
 		return d, err
 	}
@@ -65,9 +66,7 @@ func inspectDaemon(ctx context.Context, p process) (daemon, error) {
 		return d, fmt.Errorf("%q is not containerd", d.Exe)
 	}
 	d.Version = line
-	if label, err := os.ReadFile(filepath.Join(p.proc, "attr/current")); err == nil {
-		d.Label = strings.Trim(string(label), "\x00\n")
-	}
+	d.Label = p.Label()
 	d.settings = defaults().withArgs(p.Args)
 	// A containerd that cannot print its configuration is taken to run on its
 	// command line and defaults.
@@ -75,7 +74,7 @@ func inspectDaemon(ctx context.Context, p process) (daemon, error) {
 	if _, err := os.Stat(d.Config); err == nil {
 		dumpArgs = append([]string{"--config", d.Config}, dumpArgs...)
 	}
-	if dumped, err := p.run(ctx, dumpArgs...); err == nil {
+	if dumped, err := p.Run(ctx, dumpArgs...); err == nil {
 		if s, err := d.withDump(dumped); err == nil {
 			d.settings = s.withArgs(p.Args) // which wins, as in containerd
 		}
@@ -137,7 +136,7 @@ func (d daemon) changed() string {
 		}
 	}
 	for _, file := range files {
-		if d.older(file) {
+		if d.Older(file) {
 			return file
 		}
 	}
@@ -167,7 +166,7 @@ func (d daemon) checkShim(ctx context.Context, r *Report) {
 		r.bad(Failed, what, "install "+shimName+" into a directory of containerd's PATH, such as /usr/local/bin, or start containerd with that directory in PATH", "%v", err)
 		return
 	}
-	printed, err := output(ctx, file, file, "-v")
+	printed, err := process.Output(ctx, file, file, "-v")
 	said := strings.TrimSpace(string(printed))
 	switch {
 	case err != nil:
@@ -255,7 +254,7 @@ func systemdRuns() bool {
 
 // findKubelet looks for a kubelet, also for those inside of k3s and MicroK8s.
 func findKubelet(ctx context.Context) kubelet {
-	found := processes("/proc", "kubelet", "k3s-server", "k3s-agent", "kubelite")
+	found := process.Find("/proc", "kubelet", "k3s-server", "k3s-agent", "kubelite")
 	if len(found) == 0 {
 		return kubelet{}
 	}
@@ -263,7 +262,7 @@ func findKubelet(ctx context.Context) kubelet {
 	if filepath.Base(p.Exe) != "kubelet" {
 		return k
 	}
-	if printed, err := p.run(ctx, "--version"); err == nil {
+	if printed, err := p.Run(ctx, "--version"); err == nil {
 		k.Version = strings.TrimSpace(string(printed))
 	}
 	file, driver := kubeletFlags(p.Args)
@@ -285,4 +284,18 @@ func answers(ctx context.Context, address string) error {
 		return err
 	}
 	return conn.Close()
+}
+
+// executable tells why a file cannot be executed, nil if it can.
+func executable(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", file)
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is not executable", file)
+	}
+	return nil
 }

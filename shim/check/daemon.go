@@ -10,11 +10,13 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/isolate-shim/isolate/shim/process"
 )
 
 // daemon is a containerd.
 type daemon struct {
-	process
+	process.Process
 	Version string // as it prints it
 	Label   string // of the security module
 	settings

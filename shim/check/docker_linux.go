@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/cgroups/v3"
 
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/process"
 )
 
 // dockers reports on the running dockerds, or on the configuration of one that
@@ -21,7 +22,7 @@ import (
 // containerd in themselves.
 func dockers(ctx context.Context, r *Report, cfg config.Config, daemons []daemon) (roots []string, within []daemon) {
 	h := dockerHost{Executable: executable, Config: cfg, Systemd: systemdRuns(), Unified: cgroups.Mode() == cgroups.Unified}
-	running := processes("/proc", "dockerd")
+	running := process.Find("/proc", "dockerd")
 	for _, p := range running {
 		h.Who = fmt.Sprintf("process %d", p.PID)
 		what := "Docker, " + h.Who
@@ -29,7 +30,7 @@ func dockers(ctx context.Context, r *Report, cfg config.Config, daemons []daemon
 			r.note(what, "", "rootless: it cannot use the shim, which needs root")
 			continue
 		}
-		printed, err := p.run(ctx, "--version")
+		printed, err := p.Run(ctx, "--version")
 		if err != nil || !strings.HasPrefix(string(printed), "Docker version ") {
 			continue // it has ended, or is another program of that name
 		}
@@ -80,7 +81,7 @@ func readDocker(args []string) (docker, error) {
 // containerd returns the containerd that a dockerd uses: the one it was told, the
 // one it has started, the system's if that answers, or, from Docker 29 on, one in
 // dockerd itself, which looks for the shim as dockerd would.
-func (d docker) containerd(ctx context.Context, p process, daemons []daemon) daemon {
+func (d docker) containerd(ctx context.Context, p process.Process, daemons []daemon) daemon {
 	address := d.Containerd
 	for _, c := range daemons {
 		if address == "" && c.Parent == p.PID || address != "" && sameSocket(address, c.Address) {
@@ -94,7 +95,7 @@ func (d docker) containerd(ctx context.Context, p process, daemons []daemon) dae
 			}
 		}
 	}
-	return daemon{process: p}
+	return daemon{Process: p}
 }
 
 // sameSocket compares two addresses of sockets.

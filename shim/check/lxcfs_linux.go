@@ -10,6 +10,7 @@ import (
 
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/process"
 )
 
 // served checks that lxcfs answers, and what it serves.
@@ -52,7 +53,7 @@ const lxcfsOptions = "-l --enable-cfs --enable-pidfd"
 // missingOptions returns the options that the running lxcfs was not started
 // with; none if no lxcfs is seen, as when it runs in another pid namespace.
 func missingOptions(proc string) []string {
-	for _, p := range processes(proc, "lxcfs") {
+	for _, p := range process.Find(proc, "lxcfs") {
 		return optionsNotIn(p.Args)
 	}
 	return nil

@@ -3,26 +3,22 @@
 package containerd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/isolate-shim/isolate/shim/process"
 )
 
 // Daemon is a running containerd.
 type Daemon struct {
-	PID     int
-	Exe     string // its program
-	Path    string // its PATH
+	process.Process
+
 	Version string // such as v2.4.2
 	Config  string // its main configuration file, which need not exist
 	Address string // its socket
@@ -35,8 +31,8 @@ var ErrNotRunning = errors.New("no containerd is running, or none in this pid na
 // address of its own.
 func Find(ctx context.Context, address string) (Daemon, error) {
 	var others []string
-	for _, pid := range processes("containerd") {
-		d, err := inspect(ctx, pid)
+	for _, p := range process.Find("/proc", "containerd") {
+		d, err := inspect(ctx, p)
 		if err != nil {
 			continue // it has ended, or is another program of that name
 		}
@@ -51,16 +47,9 @@ func Find(ctx context.Context, address string) (Daemon, error) {
 	return Daemon{}, fmt.Errorf("%w: start it, and use hostPID: true in a pod", ErrNotRunning)
 }
 
-// program stays good for executing when the file has been replaced.
-func (d Daemon) program() string { return fmt.Sprintf("/proc/%d/exe", d.PID) }
-
-func inspect(ctx context.Context, pid int) (Daemon, error) {
-	d := Daemon{PID: pid, Config: "/etc/containerd/config.toml", Address: "/run/containerd/containerd.sock"}
-	var err error
-	if d.Exe, err = os.Readlink(d.program()); err != nil {
-		return d, err
-	}
-	printed, err := output(ctx, d.program(), "--version")
+func inspect(ctx context.Context, p process.Process) (Daemon, error) {
+	d := Daemon{Process: p, Config: "/etc/containerd/config.toml", Address: "/run/containerd/containerd.sock"}
+	printed, err := d.Run(ctx, "--version")
 	if err != nil {
 		return d, err
 	}
@@ -70,26 +59,13 @@ func inspect(ctx context.Context, pid int) (Daemon, error) {
 		return d, fmt.Errorf("%q is not containerd", d.Exe)
 	}
 	d.Version = fields[2]
-	args, err := nulls(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		return d, err
-	}
-	env, err := nulls(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil {
-		return d, err
-	}
-	for _, e := range env {
-		if p, ok := strings.CutPrefix(e, "PATH="); ok {
-			d.Path = p
-		}
-	}
-	d.Config = flagValue(args, d.Config, "-c", "--config")
+	d.Config = flagValue(d.Args, d.Config, "-c", "--config")
 	if config, err := d.Dump(ctx); err == nil {
 		if a := configuredAddress(config); a != "" {
 			d.Address = a
 		}
 	}
-	d.Address = flagValue(args, d.Address, "-a", "--address") // wins, as in containerd
+	d.Address = flagValue(d.Args, d.Address, "-a", "--address") // wins, as in containerd
 	return d, nil
 }
 
@@ -100,7 +76,7 @@ func (d Daemon) Dump(ctx context.Context) (map[string]any, error) {
 	if _, err := os.Stat(d.Config); err == nil {
 		args = slices.Insert(args, 0, "--config", d.Config)
 	}
-	printed, err := output(ctx, d.program(), args...)
+	printed, err := d.Run(ctx, args...)
 	if err != nil {
 		return nil, fmt.Errorf("%s config dump: %w", d.Exe, err)
 	}
@@ -148,47 +124,4 @@ func flagValue(args []string, value string, names ...string) string {
 		}
 	}
 	return value
-}
-
-// processes returns those with a command name.
-func processes(comm string) []int {
-	files, err := filepath.Glob("/proc/[0-9]*/comm")
-	if err != nil {
-		return nil
-	}
-	var found []int
-	for _, file := range files {
-		name, err := os.ReadFile(file)
-		if err != nil || strings.TrimSpace(string(name)) != comm {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
-			found = append(found, pid)
-		}
-	}
-	return found
-}
-
-// output runs a program that is known to end.
-func output(ctx context.Context, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = time.Second
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(said.Bytes()))
-	}
-	return out, nil
-}
-
-// nulls reads a file of strings that end with a NUL byte.
-func nulls(file string) ([]string, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	return strings.Split(strings.TrimRight(string(data), "\x00"), "\x00"), nil
 }

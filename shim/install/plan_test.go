@@ -8,11 +8,14 @@ import (
 	"testing"
 
 	"github.com/isolate-shim/isolate/shim/containerd"
+	"github.com/isolate-shim/isolate/shim/process"
 )
 
 func facts(path, main string) Facts {
 	c := ContainerdFacts{
-		Daemon: containerd.Daemon{Exe: "/usr/bin/containerd", Path: path, Config: "/etc/containerd/config.toml", Address: Address},
+		Daemon: containerd.Daemon{
+			Process: process.Process{Exe: "/usr/bin/containerd", Path: path}, Config: "/etc/containerd/config.toml", Address: Address,
+		},
 		Format: 3, Effective: map[string]any{},
 	}
 	if main != "" {

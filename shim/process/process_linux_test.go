@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package check
+package process
 
 import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
+	"time"
 )
 
 func link(t *testing.T, target, name string) {
@@ -16,6 +19,55 @@ func link(t *testing.T, target, name string) {
 	}
 	if err := os.Symlink(target, name); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// fakeProc is a /proc with one process.
+func fakeProc(t *testing.T, comm, exe string, args, env []string) string {
+	t.Helper()
+	proc := t.TempDir()
+	dir := filepath.Join(proc, "42")
+	link(t, exe, filepath.Join(dir, "exe"))
+	if err := os.Mkdir(filepath.Join(dir, "attr"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, body := range map[string]string{
+		"comm": comm + "\n", "cmdline": strings.Join(args, "\x00") + "\x00", "environ": strings.Join(env, "\x00") + "\x00",
+		"attr/current": "snap.microk8s.daemon-containerd (enforce)\n\x00", "../meminfo": "",
+		"stat": "42 (a) b) S 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 250 0", "../stat": "cpu 0\nbtime 1000\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return proc
+}
+
+func script(t *testing.T, dir, name, body string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestFind(t *testing.T) {
+	t.Parallel()
+	proc := fakeProc(t, "lxcfs", "/bin/true", []string{"lxcfs", "-l", "/l"}, []string{"A=b", "PATH=/x:/y"})
+	found := Find(proc, "other", "lxcfs")
+	want := Process{
+		PID: 42, Parent: 7, Exe: "/bin/true", Args: []string{"lxcfs", "-l", "/l"}, Path: "/x:/y",
+		Started: time.Unix(1000, 0).Add(2500 * time.Millisecond), proc: filepath.Join(proc, "42"),
+	}
+	if len(found) != 1 || !reflect.DeepEqual(found[0], want) {
+		t.Errorf("got %+v, want %+v", found, want)
+	}
+	if label := want.Label(); label != "snap.microk8s.daemon-containerd (enforce)" {
+		t.Errorf("label %q", label)
+	}
+	if found := Find(proc, "lxcf"); len(found) > 0 {
+		t.Errorf("found %+v", found)
 	}
 }
 
@@ -41,11 +93,10 @@ func TestProcessesOfContainers(t *testing.T) {
 		{"rootless", map[string]string{"user": "user:[2]", "mnt": "mnt:[2]"}, "", true, true, false},
 		{"from a snap", map[string]string{"mnt": "mnt:[2]"}, "", true, false, true},
 		{"of a container with the host's pids", map[string]string{"mnt": "mnt:[2]"}, copied, true, false, false},
+		{"the host's, seen from a pod", map[string]string{"1": "mnt:[3]", "mnt": "mnt:[3]"}, copied, true, false, true},
+		{"the pod's own, seen from it", map[string]string{"1": "mnt:[3]"}, copied, true, false, false},
 	} {
 		proc := fakeProc(t, "containerd", exe, []string{"containerd"}, nil)
-		if err := os.Remove(filepath.Join(proc, "self")); err != nil {
-			t.Fatal(err)
-		}
 		for _, kind := range []string{"pid", "mnt", "user"} {
 			theirs := kind + ":[1]"
 			link(t, theirs, filepath.Join(proc, "self/ns", kind))
@@ -54,7 +105,11 @@ func TestProcessesOfContainers(t *testing.T) {
 			}
 			link(t, theirs, filepath.Join(proc, "42/ns", kind))
 		}
-		found := processes(proc, "containerd")
+		if one, ok := c.ns["1"]; ok {
+			link(t, one, filepath.Join(proc, "1/ns/mnt"))
+			link(t, "/", filepath.Join(proc, "1/root"))
+		}
+		found := Find(proc, "containerd")
 		if (len(found) == 1) != c.found {
 			t.Errorf("%s: found %+v", c.name, found)
 		}
@@ -65,8 +120,8 @@ func TestProcessesOfContainers(t *testing.T) {
 		if c.exe != "" {
 			p.Exe = c.exe
 		}
-		_, err := p.run(t.Context(), "--version")
-		if ran := os.Remove(evil) == nil; ran != c.runs || c.runs != (err == nil) || !c.runs && !errors.Is(err, errForeign) {
+		_, err := p.Run(t.Context(), "--version")
+		if ran := os.Remove(evil) == nil; ran != c.runs || c.runs != (err == nil) || !c.runs && !errors.Is(err, ErrForeign) {
 			t.Errorf("%s: ran %v, %v", c.name, ran, err)
 		}
 		if p.Rootless != c.rootless {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package check
+package process
 
 import (
 	"bytes"
@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// process is a daemon of this host.
-type process struct {
+// Process is a daemon of this host.
+type Process struct {
 	PID    int
 	Parent int
 	Exe    string // where its program is
@@ -33,15 +33,15 @@ type process struct {
 	proc string // of proc_pid(5)
 }
 
-// processes returns the host's processes with one of the command names
-// (/proc/<pid>/comm). Those that end meanwhile are left out, and so are those in
+// Find returns the host's processes with one of the command names
+// (/proc/<pid>/comm), by a proc file system at proc. Those that end meanwhile are left out, and so are those in
 // another pid namespace: a container's daemons are not the host's clients.
-func processes(proc string, comms ...string) []process {
+func Find(proc string, comms ...string) []Process {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
 		return nil
 	}
-	var found []process
+	var found []Process
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
@@ -51,23 +51,32 @@ func processes(proc string, comms ...string) []process {
 		if err != nil || !slices.Contains(comms, strings.TrimSpace(string(name))) {
 			continue
 		}
-		p := process{PID: pid, proc: filepath.Join(proc, e.Name())}
+		p := Process{PID: pid, proc: filepath.Join(proc, e.Name())}
 		if p.shares(proc, "pid") && p.read(proc) == nil {
 			found = append(found, p)
 		}
 	}
-	slices.SortFunc(found, func(a, b process) int { return a.PID - b.PID })
+	slices.SortFunc(found, func(a, b Process) int { return a.PID - b.PID })
 	return found
 }
 
 // shares tells whether the process is in our own namespace of that kind.
-func (p process) shares(proc, kind string) bool {
+func (p Process) shares(proc, kind string) bool {
 	ours, _ := os.Readlink(filepath.Join(proc, "self/ns", kind)) // "" if there are none
 	theirs, err := os.Readlink(filepath.Join(p.proc, "ns", kind))
 	return ours == theirs && (err == nil || ours == "")
 }
 
-func (p *process) read(proc string) error {
+// Label returns what a security module calls the process, "" for nothing.
+func (p Process) Label() string {
+	label, err := os.ReadFile(filepath.Join(p.proc, "attr/current"))
+	if err != nil {
+		return ""
+	}
+	return strings.Trim(string(label), "\x00\n")
+}
+
+func (p *Process) read(proc string) error {
 	var err error
 	if p.Exe, err = os.Readlink(filepath.Join(p.proc, "exe")); err != nil {
 		return err
@@ -128,64 +137,66 @@ func parseStat(stat, boot string) (parent int, started time.Time) {
 	return parent, time.Time{}
 }
 
-// older tells whether the process is older than a file, by more than the
+// Older tells whether the process is older than a file, by more than the
 // rounding of both.
-func (p process) older(file string) bool {
+func (p Process) Older(file string) bool {
 	info, err := os.Stat(file)
 	return err == nil && !p.Started.IsZero() && info.ModTime().After(p.Started.Add(3*time.Second))
 }
 
-var errForeign = errors.New("its program is not one of this host")
+// ErrForeign says that a program is not run because a container may have put it
+// there.
+var ErrForeign = errors.New("its program is not one of this host")
 
-// run runs the program of the process, under the name it was started with: some
+// Run runs the program of the process, under the name it was started with: some
 // are several programs in one. A program that a container could have put there
-// is not run: it must be in our mount namespace, or the same file there. The
-// link in /proc stays good when the file was replaced.
-func (p process) run(ctx context.Context, args ...string) ([]byte, error) {
+// is not run ([ErrForeign]): it must be in the host's mount namespace, or the same
+// file there. The link in /proc stays good when the file was replaced.
+func (p Process) Run(ctx context.Context, args ...string) ([]byte, error) {
 	link := filepath.Join(p.proc, "exe")
-	if p.Rootless {
-		return nil, errForeign
-	}
-	if !p.shares(filepath.Dir(p.proc), "mnt") {
-		theirs, err1 := os.Stat(link)
-		ours, err2 := os.Stat(p.Exe)
-		if err := errors.Join(err1, err2); err != nil || !os.SameFile(theirs, ours) {
-			return nil, errForeign
-		}
+	if p.Rootless || !p.onHost(link) {
+		return nil, ErrForeign
 	}
 	name := link
 	if len(p.Args) > 0 {
 		name = p.Args[0]
 	}
-	return output(ctx, link, name, args...)
+	return Output(ctx, link, name, args...)
 }
 
-// output runs a program of the host that is known to end.
-func output(ctx context.Context, file, name string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// onHost tells whether a process's program is one of the host, which is where
+// process 1 is: this program may be in a pod that only shares the host's processes.
+func (p Process) onHost(link string) bool {
+	proc := filepath.Dir(p.proc)
+	host, root := filepath.Join(proc, "1/ns/mnt"), filepath.Join(proc, "1/root")
+	if _, err := os.Readlink(host); err != nil { // a sandbox; then here is where the host is
+		host, root = filepath.Join(proc, "self/ns/mnt"), "/"
+	}
+	ours, _ := os.Readlink(host) // "" if there are none
+	theirs, err := os.Readlink(filepath.Join(p.proc, "ns/mnt"))
+	if ours == theirs && (err == nil || ours == "") {
+		return true
+	}
+	// What /proc/<pid>/exe says has no symbolic links.
+	there, err1 := os.Stat(link)
+	here, err2 := os.Stat(filepath.Join(root, p.Exe))
+	return err1 == nil && err2 == nil && os.SameFile(there, here)
+}
+
+// Output runs a program of the host that is known to end, under a name.
+func Output(ctx context.Context, file, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, file, args...)
 	cmd.Args[0] = name
 	cmd.WaitDelay = time.Second
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", file, err)
+		return nil, fmt.Errorf("run %s: %w: %s", file, err, bytes.TrimSpace(said.Bytes()))
 	}
 	return out, nil
-}
-
-// executable tells why a file cannot be executed, nil if it can.
-func executable(file string) error {
-	info, err := os.Stat(file)
-	switch {
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file", file)
-	case info.Mode()&0o111 == 0:
-		return fmt.Errorf("%s is not executable", file)
-	}
-	return nil
 }
 
 // nulls reads a file of strings that end with a NUL byte.

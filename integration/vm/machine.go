@@ -50,6 +50,9 @@ var parameters = []string{
 	// Without AppArmor, Debian's kernels would take SELinux instead.
 	"apparmor=0", "selinux=0",
 	"rcupdate.rcu_expedited=1", "tsc=reliable", "random.trust_cpu=on",
+	// At boot Linux counts ticks for a moment and panics if there are none, which
+	// is so on a host too busy to emulate them ("IO-APIC + timer doesn't work!").
+	"no_timer_check",
 }
 
 // commandLine is the kernel's. A parameter that is appended takes the place of its

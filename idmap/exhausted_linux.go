@@ -18,8 +18,7 @@ var namespaceLimits = []struct {
 	sysctl string
 }{
 	{unix.CLONE_NEWUSER, "user.max_user_namespaces"},
-	// A copy of all mounts is counted as well.
-	{unix.CLONE_NEWNS, "user.max_mnt_namespaces or fs.mount-max"},
+	{unix.CLONE_NEWNS, "user.max_mnt_namespaces"},
 	{unix.CLONE_NEWPID, "user.max_pid_namespaces"},
 	{unix.CLONE_NEWNET, "user.max_net_namespaces"},
 	{unix.CLONE_NEWIPC, "user.max_ipc_namespaces"},
@@ -28,8 +27,8 @@ var namespaceLimits = []struct {
 }
 
 // ExplainNoSpace adds to an error by which something has failed for want of space
-// the limits of namespaces that are reached, found by making one of each kind. An
-// error of another cause is returned as it is.
+// the limits that are reached of namespaces and of mounts, found by making one of
+// each kind. An error of another cause is returned as it is.
 func ExplainNoSpace(err error) error {
 	if err == nil || !strings.Contains(strings.ToLower(err.Error()), unix.ENOSPC.Error()) {
 		return err
@@ -40,10 +39,23 @@ func ExplainNoSpace(err error) error {
 			reached = append(reached, limit.sysctl)
 		}
 	}
+	if noMoreMounts() {
+		reached = append(reached, "fs.mount-max")
+	}
 	if len(reached) == 0 {
 		return err
 	}
-	return fmt.Errorf("the host has no namespaces left for it: raise %s (sysctl): %w", strings.Join(reached, ", "), err)
+	return fmt.Errorf("a limit of the host is reached: raise %s (sysctl): %w", strings.Join(reached, ", "), err)
+}
+
+// noMoreMounts tells whether a mount namespace like this one can take no mount more.
+func noMoreMounts() bool {
+	made := false
+	err := inPrivateMounts(func() error {
+		made = true
+		return unix.Mount("tmpfs", "/", "tmpfs", 0, "size=4k")
+	})
+	return made && errors.Is(err, unix.ENOSPC)
 }
 
 // exhausted tells whether no more namespaces of a kind can be made.

@@ -36,7 +36,7 @@ func TestExplainNoSpace(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	const want = "the host has no namespaces left for it: raise user.max_mnt_namespaces or fs.mount-max, user.max_net_namespaces (sysctl): unshare: No space left on device"
+	const want = "a limit of the host is reached: raise user.max_mnt_namespaces, user.max_net_namespaces (sysctl): unshare: No space left on device"
 	if got := strings.TrimSpace(string(out)); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -57,8 +57,8 @@ func TestSysctls(t *testing.T) {
 				says        string
 			}{
 				{"user.max_user_namespaces", "0", "the limit in /proc/sys/user/max_user_namespaces is reached, raise it"},
-				{"user.max_mnt_namespaces", "0", "raise user.max_mnt_namespaces or fs.mount-max (sysctl)"},
-				{"fs.mount-max", "1", "raise user.max_mnt_namespaces or fs.mount-max (sysctl)"},
+				{"user.max_mnt_namespaces", "0", "raise user.max_mnt_namespaces (sysctl)"},
+				{"fs.mount-max", "1", "raise fs.mount-max (sysctl)"},
 				{"user.max_pid_namespaces", "0", "raise user.max_pid_namespaces (sysctl)"},
 				{"user.max_net_namespaces", "0", "raise user.max_net_namespaces (sysctl)"},
 				{"user.max_cgroup_namespaces", "0", "raise user.max_cgroup_namespaces (sysctl)"},

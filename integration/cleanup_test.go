@@ -224,7 +224,11 @@ func (h host) logged(t testing.TB, mark int) (warnings []string) {
 // and its ids, the only ones, must do for the next.
 func TestCleanup(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
-	hostConfig(t, oneRange)
+	settings := oneRange
+	if rig.Slow() {
+		settings += "[lxcfs]\ntimeout_ms = 10000\n"
+	}
+	hostConfig(t, settings)
 	rig.LxcfsFor(t, peer.Lxcfs6, "")
 	h := hostOf(t, peer.Containerd24)
 	volume := t.TempDir()

@@ -214,6 +214,11 @@ func (n *Node) settings(extra string) (main, version string) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%sroot = %q\nstate = %q\nimports = [%q]\ndisabled_plugins = [\"%s\"]\n",
 		version, n.Root, n.State, extra, strings.Join(disabled, `", "`))
+	if Slow() {
+		// Of a shim that takes longer to clean up than its 5 s containerd drops what
+		// is left.
+		text.WriteString("[timeouts]\n\"io.containerd.timeout.shim.cleanup\" = \"60s\"\n\"io.containerd.timeout.shim.load\" = \"60s\"\n\"io.containerd.timeout.shim.shutdown\" = \"30s\"\n")
+	}
 	fmt.Fprintf(&text, "[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n", n.Address, n.Address+".ttrpc")
 	if n.config.CRI {
 		if n.config.Containerd == peer.Containerd17 {

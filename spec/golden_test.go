@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -166,9 +167,33 @@ func compare(t *testing.T, path string, got result) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(data, want) {
+	if !bytes.Equal(anyArchitecture(t, data), anyArchitecture(t, want)) {
 		t.Errorf("differs from %s (accept with -update):\n%s", path, data)
 	}
+}
+
+// anyArchitecture leaves the seccomp profile out where it is not that of the golden
+// files: containerd's names system calls of the processor it runs on, and what is
+// ours of it has tests of its own.
+func anyArchitecture(t *testing.T, data []byte) []byte {
+	t.Helper()
+	if runtime.GOARCH == "amd64" {
+		return data
+	}
+	var all map[string]any
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	if spec, ok := all["spec"].(map[string]any); ok {
+		if linux, ok := spec["linux"].(map[string]any); ok {
+			delete(linux, "seccomp")
+		}
+	}
+	out, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // canonical sorts the keys: merging leaves their order open.

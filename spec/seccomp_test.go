@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"runtime"
 	"slices"
 	"testing"
 
@@ -54,6 +55,26 @@ func TestNestingSyscalls(t *testing.T) {
 	}
 	if !slices.IsSorted(nestingSyscalls) {
 		t.Error("the list is not sorted")
+	}
+}
+
+// TestSeccompArchitecture: the profile that a container gets without one of the
+// caller's is for the processor that it runs on.
+func TestSeccompArchitecture(t *testing.T) {
+	t.Parallel()
+	native, ok := map[string]specs.Arch{"amd64": specs.ArchX86_64, "arm64": specs.ArchAARCH64}[runtime.GOARCH]
+	if !ok {
+		t.Skipf("nobody has looked at %s", runtime.GOARCH)
+	}
+	s := &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{}}
+	seccompProfile(s, &Plan{Nesting: &Nesting{}})
+	if got := s.Linux.Seccomp.Architectures; !slices.Contains(got, native) || slices.Contains(got, specs.ArchX32) {
+		t.Errorf("it is for %q, want %q among them and not %q", got, native, specs.ArchX32)
+	}
+	for _, name := range []string{"openat", "pivot_root", "clone3"} {
+		if !slices.Contains(allowed(s.Linux.Seccomp), name) {
+			t.Errorf("%s is not allowed", name)
+		}
 	}
 }
 

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package arm64
+
+// unable are the tests that the emulator cannot run: packages, or tests in them by a
+// pattern, and why.
+var unable = map[string]struct{ tests, why string }{
+	"idmap":        {why: noAgain},
+	"idmap/chown":  {why: noAgain},
+	"shim/cgroup":  {why: noAgain},
+	"shim/notify":  {why: "the emulator has no seccomp notification, and no clone3(2)"},
+	"shim/lxcfs":   {"^TestLookAt", noAgain},
+	"shim/runtime": {"^TestInspectUnderAReaper$", noAgain},
+	"shim/stage":   {"^Test(Programs|IsSystemd)$", "the emulator does not know openat2(2)"},
+}
+
+// noAgain is the reason of those that execute their own program once more, in
+// namespaces for the most part.
+const noAgain = "the machine's kernel does not execute programs for arm64, and they execute themselves"

@@ -80,7 +80,7 @@ func inside(t *testing.T, p peer.Name, flags []string, prepare, daemon, ready st
 	log := watch(t)
 	n.exec(t, id, prepare+"\n"+daemon).Must(t)
 	if !n.await(t, id, prepare+"\n"+ready) {
-		t.Fatalf("not ready: %s", n.exec(t, id, "cat /tmp/log").Stdout)
+		t.Fatalf("not ready: %s\ndenied: %q", n.exec(t, id, "cat /tmp/log; ps; cat /proc/*/wchan").Stdout, denied(log.next(t), apparmor.Name))
 	}
 	for _, script := range append([]string{label}, scripts...) {
 		r := n.exec(t, id, prepare+"\n"+script)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
@@ -122,7 +123,52 @@ spec:
 		in := []string{"-n", "tenants", "exec", "machine", "--"}
 		c.await(t, "running", append(in, "systemctl", "is-system-running", "--wait")...)
 		c.expect(t, "overlay2", append(in, "docker", "info", "-f", "{{.Driver}}")...)
+		t.Run("install", func(t *testing.T) { c.installBySystemd(t) })
 		// Its stop signal is systemd's own, so that it ends in order and in time.
 		c.must(t, "-n", "tenants", "delete", "pod", "machine", "--timeout=50s")
 	})
+}
+
+// installBySystemd installs isolate in the system that runs in the pod, where
+// containerd is a service, and its configuration that of a distribution.
+func (c *cluster) installBySystemd(t *testing.T) {
+	t.Helper()
+	built, err := rig.Built(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer, err := peer.Get(t.Context(), peer.Containerd24)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{
+		newer.Program("containerd"): "/usr/local/sbin/", built["isolatectl"]: "/root/", built["containerd-shim-isolate-v1"]: "/root/",
+	} {
+		c.must(t, "-n", "tenants", "cp", from, "machine:"+to)
+	}
+	in := func(script string) string {
+		t.Helper()
+		return c.must(t, "-n", "tenants", "exec", "machine", "--", "sh", "-c", script)
+	}
+	in(`chmod 755 /root/* /usr/local/sbin/containerd && mkdir -p /etc/systemd/system/containerd.service.d &&
+		printf '[Service]\nExecStart=\nExecStart=/usr/local/sbin/containerd\n' >/etc/systemd/system/containerd.service.d/newer.conf &&
+		systemctl daemon-reload && systemctl restart containerd`)
+	before := in("cat /etc/containerd/config.toml")
+	for _, test := range []struct{ command, says string }{
+		{"install", "knows the handler isolate, with user namespaces"},
+		{"uninstall", "does not know the handler isolate any more"},
+	} {
+		pid := in("systemctl show -P MainPID containerd")
+		out := in("/root/isolatectl " + test.command + " --restart systemd")
+		if !strings.Contains(out, "by systemd") || !strings.Contains(out, test.says) {
+			t.Errorf("%s says %q, want %q", test.command, out, test.says)
+		}
+		if in("systemctl show -P MainPID containerd") == pid {
+			t.Errorf("%s did not restart containerd", test.command)
+		}
+	}
+	if after := in("cat /etc/containerd/config.toml"); after != before {
+		t.Errorf("containerd's configuration was %q, is %q", before, after)
+	}
+	in("test ! -e /usr/local/bin/containerd-shim-isolate-v1 && test ! -e /var/lib/isolate")
 }

@@ -231,7 +231,22 @@ func TestCtlIds(t *testing.T) {
 	if text := h.isolatectl(t, "ids").Must(t); !strings.Contains(text, "1879048192") || !strings.Contains(text, "held") {
 		t.Errorf("printed %q", text)
 	}
+	ps := func() []map[string]any {
+		var list []map[string]any
+		if err := json.Unmarshal([]byte(h.isolatectl(t, "ps", "--json").Must(t)), &list); err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	list := ps()
+	if len(list) != 1 || list[0]["id"] != "a" || list[0]["state"] != "running" || list[0]["mode"] != "own" || list[0]["first"] != 1879048192.0 {
+		t.Errorf("runs: %v", list)
+	}
+	if text := h.isolatectl(t, "ps").Must(t); !strings.Contains(text, "running") || !strings.Contains(text, "runc 1.5") {
+		t.Errorf("printed %q", text)
+	}
 	killShim(t, "a")
 	h.remove(t, "a")
 	eventually(t, "range free again", func() bool { return len(ids().Ranges) == 0 })
+	eventually(t, "container forgotten", func() bool { return len(ps()) == 0 })
 }

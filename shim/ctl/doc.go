@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package ctl is isolatectl, the operator's command: what this host can do
-// (check), what is configured and where (config), who has which ids (ids), and to
-// put isolate on a host and take it away (install, uninstall).
+// (check), what is configured and where (config), who has which ids (ids), what
+// runs (ps); and to put isolate on a host and take it away (install, uninstall).
 //
 // Nothing needs isolatectl to run. It reads what the shims wrote and asks the
 // packages that the shims use, so that it cannot know better than they do. Each

@@ -64,7 +64,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
 			apparmorCommand(), checkCommand(), configCommand(), idsCommand(), installCommand(), uninstallCommand(),
-			lxcfsCommand(), pauseCommand(),
+			lxcfsCommand(), pauseCommand(), psCommand(),
 		},
 		Action: noCommand,
 	}

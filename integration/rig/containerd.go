@@ -291,16 +291,17 @@ func (n *Node) Restart(ctx context.Context) error {
 // Supervise starts containerd again whenever it ends, as a service manager does,
 // until the function that it returns is called.
 func (n *Node) Supervise(ctx context.Context) (stop func() error) {
-	ctx, cancel := context.WithCancel(ctx)
-	result := make(chan error, 1)
+	end, result := make(chan struct{}), make(chan error, 1)
 	go func() {
 		for {
 			select {
-			case <-ctx.Done():
+			case <-end:
 				result <- nil
 				return
 			case <-n.daemon.done:
 			}
+			// Not to be interrupted: a containerd that has just been started answers
+			// before all of it has been looked at.
 			if err := n.Start(ctx); err != nil {
 				result <- fmt.Errorf("start containerd again: %w", err)
 				return
@@ -308,7 +309,7 @@ func (n *Node) Supervise(ctx context.Context) (stop func() error) {
 		}
 	}()
 	return func() error {
-		cancel()
+		close(end)
 		return <-result
 	}
 }

@@ -74,6 +74,7 @@ func (c checked) line(t testing.TB, what string) (result, reason string) {
 func TestCtlCheck(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
 	h := hostOf(t, peer.Containerd24)
+	h.check(t, 1) // what it learns of the runtimes on containerd's PATH is kept, as by the shim
 	before := rig.MustSnapshot(t)
 	t.Run("degraded", func(t *testing.T) {
 		c := h.check(t, 1)

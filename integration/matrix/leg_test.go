@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isolate-shim/isolate/integration/cache"
 	"github.com/isolate-shim/isolate/integration/vm"
@@ -124,5 +125,8 @@ func TestDigest(t *testing.T) {
 	}
 	if err := ranAll(passed); err != nil {
 		t.Error(err)
+	}
+	if got := lasted(passed + passed); got != 6*time.Second {
+		t.Errorf("lasted %s", got)
 	}
 }

@@ -5,11 +5,13 @@ package matrix
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -98,6 +100,9 @@ func (b built) run(ctx context.Context, l leg, tests string, stdout io.Writer) e
 	if err == nil {
 		err = ranAll(printed.String())
 	}
+	if inside := lasted(printed.String()); inside > 2*time.Since(start) {
+		err = errors.Join(err, fmt.Errorf("the machine's clock is wrong, by which %s have passed: run it again", inside))
+	}
 	for _, line := range digest(printed.String(), err != nil) {
 		fmt.Fprintf(stdout, "%-28s %s\n", l.name(), line)
 	}
@@ -123,6 +128,22 @@ func (b built) script(l leg, tests string) string {
 	}
 	text.WriteString("exit $code\n")
 	return text.String()
+}
+
+// lasted is how long all suites took by the machine's own clock.
+func lasted(printed string) time.Duration {
+	var sum time.Duration
+	for line := range strings.Lines(printed) {
+		text, ok := strings.CutPrefix(line, "=== END ")
+		if !ok {
+			continue
+		}
+		_, text, _ = strings.Cut(text, ": ")
+		if seconds, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(text), " s")); err == nil {
+			sum += time.Duration(seconds) * time.Second
+		}
+	}
+	return sum
 }
 
 // ranAll fails if a suite has run no test.

@@ -36,6 +36,7 @@ func mountAt(t *testing.T, path string) *Mount {
 // client has mounted: vacated, replaced by a mapped one, and given back.
 func TestReplaceMounted(t *testing.T) {
 	requireRoot(t)
+	requireFeature(t, OverlayBy(MethodPrivate, workDir(t)))
 	for _, options := range []string{"", ",volatile", ",metacopy=on,redirect_dir=on", ",userxattr", ",index=off,xino=off"} {
 		t.Run(strings.NewReplacer(",", " ", "=", " ").Replace(options), func(t *testing.T) {
 			dir := workDir(t)

@@ -12,7 +12,12 @@ var unable = map[string]struct{ tests, why string }{
 	"shim/notify":  {why: "the emulator has no seccomp notification, and no clone3(2)"},
 	"shim/lxcfs":   {"^TestLookAt", noAgain},
 	"shim/runtime": {"^TestInspectUnderAReaper$", noAgain},
-	"shim/stage":   {"^Test(Programs|IsSystemd)$", "the emulator does not know openat2(2)"},
+	"shim/heal":    {"^TestFindServers$", noAgain},
+	"shim/record":  {why: noAgain},
+	"shim/stage": {
+		"^Test(Programs|IsSystemd|OverlayGivenAsDirectory|SnapshotOf)$",
+		"the emulator knows neither openat2(2) nor the mount that statx(2) tells",
+	},
 }
 
 // noAgain is the reason of those that execute their own program once more, in

@@ -14,10 +14,10 @@ FUZZTIME ?= 10s
 PAIRS    ?= 20
 REPORT    = $(CURDIR)/bin/report
 
-.PHONY: help build test test-unit integration test-vm test-kubernetes lint fuzz bench demo install uninstall clean
+.PHONY: help build test test-unit integration test-vm test-kubernetes test-arm64 lint fuzz bench demo install uninstall clean
 
 help: ## print this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the shim and isolatectl, static, into bin/
 	$(BUILD) -o bin/ ./cmd/containerd-shim-isolate-v1 ./cmd/isolatectl
@@ -44,6 +44,9 @@ test-kubernetes: ## test with a real Kubernetes cluster, on the host and inside 
 	$(GO) run ./integration/cmd/peers kubelet-1.36 control-plane-1.36 etcd-3.5
 	ISOLATE_NO_SKIP=1 $(GO) test -count=1 -v -timeout 40m ./integration/kubernetes
 	ISOLATE_NO_SKIP=1 ISOLATE_TEST_LONG=1 $(GO) test -count=1 -v -timeout 40m -run TestCluster ./integration/nested
+
+test-arm64: ## build and check for arm64, and run the tests of single packages on an emulated processor (needs root)
+	$(GO) run ./integration/cmd/armtest
 
 lint: ## check style and correctness
 	$(GO) vet ./...

@@ -16,6 +16,7 @@ import (
 func TestCloneTree(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
+	requireFeature(t, MappableAt(workDir(t)))
 	dir := workDir(t)
 	src, dst := dir+"/src", dir+"/dst"
 	write(t, src+"/file", "x")
@@ -83,6 +84,7 @@ func TestCloneTree(t *testing.T) {
 func TestCloneTreeErrors(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
+	requireFeature(t, MappableAt(workDir(t)))
 	dir := workDir(t)
 	mount(t, "ramfs", dir+"/ramfs", "")
 	mkdir(t, dir+"/plain")

@@ -17,6 +17,7 @@ import (
 func TestLockedClones(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
+	requireFeature(t, MappableAt(workDir(t)))
 	dir := workDir(t)
 	m := Contiguous(300000, 65536)
 	write(t, dir+"/src/file", "")

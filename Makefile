@@ -10,6 +10,7 @@ LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
 INTEGR    = $(shell $(GO) list ./integration/... | grep -vE '/integration/(apparmor|cgroup2|kubernetes|selinux|sysctl)$$')
 KERNEL   ?=
+INIT     ?=
 FUZZTIME ?= 10s
 PAIRS    ?= 20
 REPORT    = $(CURDIR)/bin/report
@@ -37,7 +38,7 @@ integration: ## run the tests that drive real containerd, runc, crun and lxcfs (
 	@cat $(REPORT)
 
 test-vm: ## test what depends on the kernel in virtual machines, under all kernels or KERNEL=6.1,7.x (needs root)
-	ISOLATE_NO_SKIP=1 $(GO) run ./integration/cmd/vmtest -kernel "$(KERNEL)"
+	$(GO) run ./integration/cmd/vmtest -kernel '$(KERNEL)' -init '$(INIT)'
 
 test-kubernetes: ## test with a real Kubernetes cluster, on the host and inside a container (needs root)
 	$(GO) run ./integration/cmd/peers

@@ -51,7 +51,12 @@ func look(t *testing.T, path string, ms uint32) (lxcfs.Served, time.Duration, er
 			t.Error(err)
 		}
 	})
+	mounted := l.Mounted()
 	served, err := l.Result()
+	// Whether it is dead or hangs, it is there.
+	if !mounted && !errors.Is(err, lxcfs.ErrAbsent) {
+		t.Errorf("not mounted, and then %v", err)
+	}
 	return served, time.Since(start), err
 }
 

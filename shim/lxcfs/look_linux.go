@@ -61,8 +61,10 @@ func (s Served) Close() error {
 type Look struct {
 	cfg    config.LXCFS
 	cancel context.CancelFunc
+	found  chan struct{} // closed when it is known what is mounted
 	done   chan struct{}
 
+	mounts []mount
 	served Served
 	err    error
 	once   sync.Once
@@ -71,19 +73,30 @@ type Look struct {
 // Start begins to look at lxcfs as the configuration says. The caller must call
 // Close.
 func Start(ctx context.Context, cfg config.LXCFS) *Look {
-	l := &Look{cfg: cfg, done: make(chan struct{})}
+	l := &Look{cfg: cfg, found: make(chan struct{}), done: make(chan struct{})}
 	if cfg.Mode == config.LXCFSOff {
 		l.cancel = func() {}
 		l.err = ErrOff
+		close(l.found)
 		close(l.done)
 		return l
 	}
 	ctx, l.cancel = context.WithTimeout(ctx, cfg.Timeout())
 	go func() {
 		defer close(l.done)
-		l.served, l.err = look(ctx, cfg)
+		l.mounts, l.err = find(cfg.Path)
+		close(l.found)
+		if l.err == nil {
+			l.served, l.err = look(ctx, cfg, l.mounts)
+		}
 	}()
 	return l
+}
+
+// Mounted tells, at once, whether there is an lxcfs to look at. It may be dead.
+func (l *Look) Mounted() bool {
+	<-l.found
+	return len(l.mounts) > 0
 }
 
 // Result waits for the look to end, at most until the configured timeout is
@@ -108,16 +121,17 @@ func (l *Look) Close() error {
 	return err
 }
 
-// look tries the mounts of lxcfs until one serves.
-func look(ctx context.Context, cfg config.LXCFS) (Served, error) {
+// find returns the mounts of lxcfs that choose chooses.
+func find(path string) ([]mount, error) {
 	infos, err := mountinfo.GetMounts(mountinfo.FSTypeFilter(fsType))
 	if err != nil {
-		return Served{}, fmt.Errorf("look for lxcfs: %w", err)
+		return nil, fmt.Errorf("look for lxcfs: %w", err)
 	}
-	mounts, err := choose(infos, cfg.Path)
-	if err != nil {
-		return Served{}, err
-	}
+	return choose(infos, path)
+}
+
+// look tries the mounts until one serves.
+func look(ctx context.Context, cfg config.LXCFS, mounts []mount) (Served, error) {
 	var first error
 	for _, m := range mounts {
 		served, err := lookAt(ctx, m, cfg.Timeout())

@@ -257,11 +257,11 @@ func TestLookAtWhatIsNotLxcfs(t *testing.T) {
 func TestStartModes(t *testing.T) {
 	t.Parallel()
 	off := Start(t.Context(), config.LXCFS{Mode: config.LXCFSOff})
-	if _, err := off.Result(); !errors.Is(err, ErrOff) || off.Required() {
+	if _, err := off.Result(); !errors.Is(err, ErrOff) || off.Required() || off.Mounted() {
 		t.Error(err)
 	}
 	l := Start(t.Context(), config.LXCFS{Mode: config.LXCFSRequire, Path: "/nowhere", TimeoutMS: 1000})
-	if _, err := l.Result(); !errors.Is(err, ErrAbsent) || !l.Required() {
+	if _, err := l.Result(); !errors.Is(err, ErrAbsent) || !l.Required() || l.Mounted() {
 		t.Error(err)
 	}
 	for range 2 {

@@ -20,14 +20,16 @@ import (
 // listen makes the containers inside this one see its limits: pivot_root, which
 // an inner runtime calls once for each, is reported to the shim, which puts the
 // files of lxcfs over the inner /proc. Without lxcfs there is nothing to show,
-// and nothing is reported.
+// and nothing is reported; one that is dead may be there again when it is asked for.
+//
+// It does not wait for the look, which goes on while the runtime makes the container.
 //
 // Whatever stands in the way costs the inner view only, and is one warning.
 func (c *container) listen(ctx context.Context, s *specs.Spec, cfg config.Config, bin runtime.Binary, look *lxcfs.Look) {
 	if c.plan.Nesting == nil || c.plan.Nesting.KeepSeccomp || !cfg.LXCFS.Nested {
 		return
 	}
-	if _, err := look.Result(); err != nil {
+	if !look.Mounted() {
 		return // reported by view
 	}
 	err := notify.Probe()

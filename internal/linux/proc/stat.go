@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proc
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+)
+
+// Stat is what isolate reads of /proc/PID/stat (proc_pid_stat(5)).
+type Stat struct {
+	State  byte // field 3
+	Parent int  // field 4
+	// Start is the start time in clock ticks since boot, field 22. In a time
+	// namespace it is shifted by that of the reader.
+	Start uint64
+}
+
+// ParseStat parses the content of /proc/PID/stat. The name in it is whatever the
+// process likes, parentheses and newlines included, so that counting starts at the
+// last closing one.
+func ParseStat(content []byte) (Stat, error) {
+	end := bytes.LastIndexByte(content, ')')
+	fields := bytes.Fields(content[end+1:])
+	if end < 0 || len(fields) < 20 || len(fields[0]) != 1 {
+		return Stat{}, fmt.Errorf("parse process stat %q: too short", content)
+	}
+	parent, err := strconv.Atoi(string(fields[1]))
+	if err != nil {
+		return Stat{}, fmt.Errorf("parse process stat %q: parent: %w", content, err)
+	}
+	start, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	if err != nil {
+		return Stat{}, fmt.Errorf("parse process stat %q: start time: %w", content, err)
+	}
+	return Stat{State: fields[0][0], Parent: parent, Start: start}, nil
+}

@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // maxStacked bounds how many mounts Detach takes off one path: a container can
@@ -35,13 +37,12 @@ type Inside struct {
 // It is the process's network namespace as well: below /proc/sys/net everybody
 // sees the files of the own one, and a mount on one of them is seen there alone.
 //
-// The process must be a child, or otherwise known not to have been replaced
-// when this is called; from then on a pidfd makes sure that it is still the
-// same one. A process in the caller's own mount namespace is refused: what
-// shall be attached in a container must not hit the host.
-func InMountNamespace(pid int, fn func(*Inside) error) error {
+// A process in the caller's own mount namespace is refused: what shall be attached
+// in a container must not hit the host. Whose the process is, the caller has to
+// have proved (package member).
+func InMountNamespace(p *proc.Process, fn func(*Inside) error) error {
 	err := onDisposableThread(func() error {
-		in, err := enter(pid)
+		in, err := enter(p)
 		if err != nil {
 			return err
 		}
@@ -49,39 +50,37 @@ func InMountNamespace(pid int, fn func(*Inside) error) error {
 		return fn(in)
 	})
 	if err != nil {
-		return fmt.Errorf("in mount namespace of process %d: %w", pid, err)
+		return fmt.Errorf("in mount namespace of process %d: %w", p.PID(), err)
 	}
 	return nil
 }
 
-func enter(pid int) (*Inside, error) {
-	pidfd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("pidfd_open", err)
-	}
-	defer unix.Close(pidfd) //nolint:errcheck // nothing is written to it
-	proc := fmt.Sprintf("/proc/%d", pid)
-	if err := foreignMounts(proc + "/ns/mnt"); err != nil {
+func enter(p *proc.Process) (*Inside, error) {
+	if err := foreignMounts(p); err != nil {
 		return nil, err
 	}
-	// Not always the root of its mount namespace: runc --no-pivot, chroot.
-	root, err := os.OpenFile(proc+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	// Not always the root of its mount namespace: runc --no-pivot, chroot. Without
+	// an fstat, which os.OpenFile does and a file system of the container may answer.
+	fd, err := retryOnEINTR(func() (int, error) {
+		return unix.Open(p.Path("root"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
 	if err != nil {
-		return nil, err
+		return nil, &os.PathError{Op: "open", Path: p.Path("root"), Err: err}
 	}
-	if err := enterRoot(pidfd, root); err != nil {
+	root := os.NewFile(uintptr(fd), p.Path("root"))
+	if err := enterRoot(p, root); err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	return &Inside{root: root}, nil
 }
 
-func enterRoot(pidfd int, root *os.File) error {
+func enterRoot(p *proc.Process, root *os.File) error {
 	// setns(CLONE_NEWNS) needs a root and working directory of the thread's own.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
 	// By pidfd since Linux 5.8. ESRCH if the process has ended.
-	if err := unix.Setns(pidfd, unix.CLONE_NEWNS|unix.CLONE_NEWNET); err != nil {
+	if err := unix.Setns(p.FD(), unix.CLONE_NEWNS|unix.CLONE_NEWNET); err != nil {
 		return os.NewSyscallError("setns", err)
 	}
 	if err := unix.Fchdir(int(root.Fd())); err != nil {
@@ -91,23 +90,20 @@ func enterRoot(pidfd int, root *os.File) error {
 		return os.NewSyscallError("chroot", err)
 	}
 	// What was opened by number belongs to it only if it lived until now.
-	if err := unix.PidfdSendSignal(pidfd, 0, nil, 0); err != nil {
-		return os.NewSyscallError("pidfd_send_signal", err)
-	}
-	return nil
+	return p.Signal(0)
 }
 
-func foreignMounts(path string) error {
-	theirs, err := os.Open(path)
+func foreignMounts(p *proc.Process) error {
+	theirs, err := p.Namespace("mnt")
 	if err != nil {
 		return err
 	}
-	defer theirs.Close() //nolint:errcheck // read-only
+	defer theirs.Close()
 	ours, err := os.Open("/proc/thread-self/ns/mnt")
 	if err != nil {
 		return err
 	}
-	defer ours.Close() //nolint:errcheck // read-only
+	defer ours.Close()
 	same, err := SameNamespace(theirs, ours)
 	if err != nil {
 		return err

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // contain is the init of a container: the directory is its root, with a proc of
@@ -54,6 +56,15 @@ func seen(pid int, path string) string {
 	return string(content)
 }
 
+// held holds a process until the test ends.
+func held(t *testing.T, pid int) *proc.Process {
+	t.Helper()
+	p, err := proc.Open(pid)
+	check(t, err)
+	t.Cleanup(func() { shut(t, p) })
+	return p
+}
+
 func TestInside(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
@@ -61,13 +72,13 @@ func TestInside(t *testing.T) {
 	pid := container(t, dir)
 	write(t, dir+"/first", "first")
 	write(t, dir+"/second", "second")
-	proc := []int64{unix.PROC_SUPER_MAGIC}
+	magic := []int64{unix.PROC_SUPER_MAGIC}
 
 	attachInside := func(source, path string, target Target) error {
 		m, err := CloneTree(-1, dir+"/"+source, CloneOptions{})
 		check(t, err)
 		defer shut(t, m)
-		return InMountNamespace(pid, func(in *Inside) error { return in.Attach(m, path, target) })
+		return InMountNamespace(held(t, pid), func(in *Inside) error { return in.Attach(m, path, target) })
 	}
 	kernel := seen(pid, "/proc/meminfo")
 	if !strings.Contains(kernel, "MemTotal") {
@@ -79,16 +90,16 @@ func TestInside(t *testing.T) {
 		is                 error
 		want               string // what /proc/meminfo holds afterwards, kernel's if empty
 	}{
-		{name: "wrong file system", source: "first", path: "/etc/target", target: Target{Magic: proc}, is: ErrWrongFileSystem},
+		{name: "wrong file system", source: "first", path: "/etc/target", target: Target{Magic: magic}, is: ErrWrongFileSystem},
 		{name: "symbolic link", source: "first", path: "/link", is: unix.ELOOP},
 		{name: "symbolic link on the way", source: "first", path: "/dirlink/meminfo", is: unix.ELOOP},
 		{name: "magic link", source: "first", path: "/proc/self/root/proc/meminfo", is: unix.ELOOP},
 		{name: "missing", source: "first", path: "/proc/nothing", is: unix.ENOENT},
-		{name: "attach, from above the root", source: "first", path: "../../proc/meminfo", target: Target{Magic: proc}, want: "first"},
-		{name: "occupied", source: "second", path: "/proc/meminfo", target: Target{Magic: proc}, is: ErrMounted, want: "first"},
-		{name: "replace", source: "second", path: "/proc/meminfo", target: Target{Magic: proc, Replace: true}, want: "second"},
-		{name: "replace again", source: "first", path: "/proc/meminfo", target: Target{Magic: proc, Replace: true}, want: "first"},
-		{name: "replace on the wrong file system", source: "first", path: "/etc/target", target: Target{Magic: proc, Replace: true}, is: ErrWrongFileSystem, want: "first"},
+		{name: "attach, from above the root", source: "first", path: "../../proc/meminfo", target: Target{Magic: magic}, want: "first"},
+		{name: "occupied", source: "second", path: "/proc/meminfo", target: Target{Magic: magic}, is: ErrMounted, want: "first"},
+		{name: "replace", source: "second", path: "/proc/meminfo", target: Target{Magic: magic, Replace: true}, want: "second"},
+		{name: "replace again", source: "first", path: "/proc/meminfo", target: Target{Magic: magic, Replace: true}, want: "first"},
+		{name: "replace on the wrong file system", source: "first", path: "/etc/target", target: Target{Magic: magic, Replace: true}, is: ErrWrongFileSystem, want: "first"},
 	} {
 		err := attachInside(tc.source, tc.path, tc.target)
 		if !errors.Is(err, tc.is) {
@@ -108,12 +119,12 @@ func TestInside(t *testing.T) {
 		t.Errorf("%d mounts on meminfo", n)
 	}
 	for range 2 {
-		check(t, InMountNamespace(pid, func(in *Inside) error { return in.Detach("/proc/meminfo") }))
+		check(t, InMountNamespace(held(t, pid), func(in *Inside) error { return in.Detach("/proc/meminfo") }))
 		if got := seen(pid, "/proc/meminfo"); !strings.Contains(got, "MemTotal") {
 			t.Errorf("detached meminfo is %q", got)
 		}
 	}
-	if err := InMountNamespace(pid, func(in *Inside) error { return in.Detach("/") }); err == nil {
+	if err := InMountNamespace(held(t, pid), func(in *Inside) error { return in.Detach("/") }); err == nil {
 		t.Error("detached the root")
 	}
 	if found := mountLines(t, "meminfo"); found != "" {
@@ -132,7 +143,7 @@ func TestInsideMount(t *testing.T) {
 		m, err := CloneTree(-1, dir+"/"+name, CloneOptions{})
 		check(t, err)
 		// The second is stacked on the first, as a container might do it.
-		check(t, InMountNamespace(pid, func(in *Inside) error {
+		check(t, InMountNamespace(held(t, pid), func(in *Inside) error {
 			target, err := in.Open("/proc/meminfo", unix.O_PATH)
 			if err != nil {
 				return err
@@ -157,7 +168,7 @@ func TestInsideMount(t *testing.T) {
 	}
 	open := func(name string) (string, error) {
 		var f *os.File
-		err := InMountNamespace(pid, func(in *Inside) (err error) {
+		err := InMountNamespace(held(t, pid), func(in *Inside) (err error) {
 			f, err = in.OpenMount("proc/meminfo", ids[name])
 			return err
 		})
@@ -169,7 +180,7 @@ func TestInsideMount(t *testing.T) {
 		return string(data), err
 	}
 	detach := func(name string) error {
-		return InMountNamespace(pid, func(in *Inside) error { return in.DetachMount("proc/meminfo", ids[name]) })
+		return InMountNamespace(held(t, pid), func(in *Inside) error { return in.DetachMount("proc/meminfo", ids[name]) })
 	}
 	if got, err := open("upper"); err != nil || got != "upper" {
 		t.Errorf("the upper one holds %q, %v", got, err)
@@ -192,7 +203,7 @@ func TestInsideMount(t *testing.T) {
 		t.Errorf("nothing there: %v", err)
 	}
 	for _, path := range []string{"/link", "/dirlink/meminfo", "/proc/nothing"} {
-		if err := InMountNamespace(pid, func(in *Inside) error { return in.DetachMount(path, ids["lower"]) }); err == nil {
+		if err := InMountNamespace(held(t, pid), func(in *Inside) error { return in.DetachMount(path, ids["lower"]) }); err == nil {
 			t.Errorf("detached %s", path)
 		}
 	}
@@ -223,16 +234,16 @@ func TestInsideHungServer(t *testing.T) {
 
 	done := make(chan error, 1)
 	go func() {
-		done <- InMountNamespace(pid, func(in *Inside) error {
+		done <- InMountNamespace(held(t, pid), func(in *Inside) error {
 			if err := in.Attach(hung, "/proc/meminfo", Target{}); err != nil {
 				return err
 			}
-			proc := Target{Magic: []int64{unix.PROC_SUPER_MAGIC}}
-			if err := in.Attach(fresh, "/proc/meminfo", proc); !errors.Is(err, ErrMounted) {
+			on := Target{Magic: []int64{unix.PROC_SUPER_MAGIC}}
+			if err := in.Attach(fresh, "/proc/meminfo", on); !errors.Is(err, ErrMounted) {
 				return fmt.Errorf("over the hung file: %w", err)
 			}
-			proc.Replace = true
-			return in.Attach(fresh, "/proc/meminfo", proc)
+			on.Replace = true
+			return in.Attach(fresh, "/proc/meminfo", on)
 		})
 	}()
 	select {
@@ -250,12 +261,15 @@ func TestInsideRefusals(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
 	never := func(*Inside) error { t.Error("ran"); return nil }
-	if err := InMountNamespace(os.Getpid(), never); err == nil || !strings.Contains(err.Error(), "no mount namespace of its own") {
+	if err := InMountNamespace(held(t, os.Getpid()), never); err == nil || !strings.Contains(err.Error(), "no mount namespace of its own") {
 		t.Errorf("own namespace: %v", err)
 	}
-	gone := exec.Command("true")
-	check(t, gone.Run())
-	if err := InMountNamespace(gone.Process.Pid, never); !errors.Is(err, unix.ESRCH) {
+	child := exec.Command("sleep", "100")
+	check(t, child.Start())
+	gone := held(t, child.Process.Pid)
+	check(t, child.Process.Kill())
+	_ = child.Wait()
+	if err := InMountNamespace(gone, never); !errors.Is(err, proc.ErrEnded) {
 		t.Errorf("process that has ended: %v", err)
 	}
 	pid := container(t, workDir(t))
@@ -263,7 +277,7 @@ func TestInsideRefusals(t *testing.T) {
 		"panic": func(*Inside) error { panic("oh no") },
 		"ended": func(*Inside) error { runtime.Goexit(); return nil },
 	} {
-		if err := InMountNamespace(pid, fn); err == nil || !strings.Contains(err.Error(), name) {
+		if err := InMountNamespace(held(t, pid), fn); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -283,7 +297,7 @@ func TestThreadsStayClean(t *testing.T) {
 			}
 			return assumeFSIDs(Owner{UID: 12345, GID: 12345})
 		}))
-		check(t, InMountNamespace(pid, func(in *Inside) error {
+		check(t, InMountNamespace(held(t, pid), func(in *Inside) error {
 			if unix.Gettid() == unix.Getpid() {
 				return errors.New("on the main thread")
 			}

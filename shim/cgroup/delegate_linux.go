@@ -10,6 +10,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/shim/member"
 )
 
 // Options say how much is done.
@@ -27,29 +28,29 @@ type Options struct {
 // tasks, on v2 of the directory and of the files that the kernel lists in
 // /sys/kernel/cgroup/delegate; of nothing else and nothing below.
 //
-// It is meant for the time between the runtime's create and start, when pid is
+// It is meant for the time between the runtime's create and start, when p is
 // the only process of the container and runs no program of its own yet. It may
 // be repeated, and run beside a runtime that does the same. After an error in
 // one hierarchy it goes on with the others; the report is valid in any case.
-func Delegate(pid int, owner idmap.Owner, o Options) (Report, error) {
-	r, err := delegate(pid, owner, o)
+func Delegate(p *member.Process, owner idmap.Owner, o Options) (Report, error) {
+	r, err := delegate(p, owner, o)
 	if err != nil {
-		err = fmt.Errorf("delegate cgroups of process %d: %w", pid, err)
+		err = fmt.Errorf("delegate cgroups of process %d: %w", p.PID(), err)
 	}
 	return r, err
 }
 
-func delegate(pid int, owner idmap.Owner, o Options) (Report, error) {
+func delegate(p *member.Process, owner idmap.Owner, o Options) (Report, error) {
 	var r Report
-	proc := fmt.Sprintf("/proc/%d/", pid)
-	users, err := namespace(proc + "ns/user")
+	if err := p.Confined(false); err != nil {
+		return r, err
+	}
+	pid := p.PID()
+	users, err := namespace(p.Path("ns/user"))
 	if err != nil {
 		return r, err
 	}
-	if own, err := namespace("/proc/self/ns/user"); err != nil || own == users {
-		return r, errors.Join(errors.New("it has no user namespace of its own"), err)
-	}
-	content, err := os.ReadFile(proc + "cgroup")
+	content, err := p.Read("cgroup")
 	if err != nil {
 		return r, err
 	}

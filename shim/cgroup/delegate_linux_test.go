@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/shim/member"
 )
 
 const (
@@ -115,7 +116,7 @@ func start(t *testing.T) *process {
 		return []syscall.SysProcIDMap{{ContainerID: 0, HostID: host, Size: 65536}}
 	}
 	p.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:                 syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		Cloneflags:                 syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
 		UidMappings:                ids(int(owner.UID)),
 		GidMappings:                ids(int(owner.GID)),
 		GidMappingsEnableSetgroups: true,
@@ -212,6 +213,16 @@ func enter(t *testing.T, p *process, wanted func(*mountinfo.Info) bool) (dirs []
 	return dirs
 }
 
+func verified(t *testing.T, p *process) *member.Process {
+	t.Helper()
+	init, err := member.Verify(p.Process.Pid, member.Container{Mapping: idmap.Contiguous(owner.UID, 65536)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { init.Close() })
+	return init
+}
+
 func owned(t *testing.T, dir string) (names []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -247,7 +258,7 @@ func TestDelegateV1(t *testing.T) {
 		t.Fatal(answer)
 	}
 	for range 2 { // the second time changes nothing
-		r, err := Delegate(p.Process.Pid, owner, Options{Leaf: true})
+		r, err := Delegate(verified(t, p), owner, Options{Leaf: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,7 +278,7 @@ func TestDelegateV1(t *testing.T) {
 			t.Errorf("inner group: %s", answer)
 		}
 		// What is already there belongs to the container: still delegable.
-		if _, err := Delegate(p.Process.Pid, owner, Options{}); err != nil {
+		if _, err := Delegate(verified(t, p), owner, Options{}); err != nil {
 			t.Error(err)
 		}
 		if answer := p.try(t, "rmdir %s/inner", dir); answer != "<nil>" {
@@ -337,7 +348,7 @@ func TestDelegateV2(t *testing.T) {
 	if answer := p.try(t, "v2"); answer != "<nil>" {
 		t.Fatal(answer)
 	}
-	r, err := Delegate(p.Process.Pid, owner, Options{})
+	r, err := Delegate(verified(t, p), owner, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -361,7 +372,7 @@ func TestDelegateV2(t *testing.T) {
 		t.Errorf("given away were %q, want %q", got, want)
 	}
 
-	r, err = Delegate(p.Process.Pid, owner, Options{Leaf: true})
+	r, err = Delegate(verified(t, p), owner, Options{Leaf: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +395,7 @@ func TestDelegateV2(t *testing.T) {
 		}
 	}
 	// Again: init is in the leaf now, which is not the root of what it sees.
-	if r, err = Delegate(p.Process.Pid, owner, Options{Leaf: true}); err != nil || r.Leaf != "" {
+	if r, err = Delegate(verified(t, p), owner, Options{Leaf: true}); err != nil || r.Leaf != "" {
 		t.Errorf("repeated: %s, %v", r, err)
 	}
 	if answer := p.try(t, "rmdir %s/inner", mountpoint); answer != "<nil>" {
@@ -405,7 +416,7 @@ func TestDelegateShared(t *testing.T) {
 	})
 	unchanged := func(what, reason string) {
 		t.Helper()
-		r, err := Delegate(p.Process.Pid, owner, Options{Leaf: true})
+		r, err := Delegate(verified(t, p), owner, Options{Leaf: true})
 		if err != nil {
 			t.Error(err)
 		}
@@ -441,15 +452,23 @@ func TestDelegateShared(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := Delegate(p.Process.Pid, owner, Options{})
+	r, err := Delegate(verified(t, p), owner, Options{})
 	if err != nil || len(r.Delegated) != 0 {
 		t.Errorf("a foreign directory: %s, %v", r, err)
 	}
 }
 
-func TestDelegateRefusesOwnUserNamespace(t *testing.T) {
-	t.Parallel()
-	if r, err := Delegate(os.Getpid(), owner, Options{}); err == nil {
-		t.Errorf("gave away its own groups: %s", r)
+// A container that the runtime made with other ids than planned gets nothing.
+func TestDelegateUnconfined(t *testing.T) {
+	p := start(t)
+	dirs := enter(t, p, func(m *mountinfo.Info) bool { return v1(m) || v2(m) })
+	// A child of this process, in the container's group.
+	init, err := member.Verify(p.Process.Pid, member.Container{Mapping: idmap.Contiguous(owner.UID, 7), Cgroups: dirs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer init.Close()
+	if r, err := Delegate(init, owner, Options{}); !errors.Is(err, member.ErrUnconfined) || len(r.Delegated) != 0 {
+		t.Errorf("%s, %v", r, err)
 	}
 }

@@ -7,22 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/member"
 )
 
 // Container is one whose files of lxcfs are kept in order.
 type Container struct {
 	ID string
-	// PID is its first process, a child of ours that has not been waited for.
-	PID int
+	// Init is its first process.
+	Init *member.Process
 	// Cgroups are its directories, one in each hierarchy.
 	Cgroups []string
 	LXCFS   config.LXCFS
@@ -42,23 +42,22 @@ type Container struct {
 // costs nothing before the first [Healer.Add].
 type Healer struct {
 	mu      sync.Mutex
-	members map[string]*member
-	removed []*member // whose descriptors the watch may be using
-	wake    int       // eventfd, while the watch runs
+	members map[string]*watched
+	removed []*watched // whose descriptors the watch may be using
+	wake    int        // eventfd, while the watch runs
 	running bool
 }
 
-// member is a container and what is known of its files.
-type member struct {
+// watched is a container and what is known of its files.
+type watched struct {
 	Container
-	pidfd  int
 	states map[uint64]*state // by inode of the mount namespace
 }
 
 // Add begins to watch for a container. It does not wait for anything; ctx serves
 // for logging only.
 func (h *Healer) Add(ctx context.Context, c Container) error {
-	m, err := newMember(c)
+	m, err := newWatched(c)
 	if err != nil {
 		return fmt.Errorf("watch lxcfs for container %q: %w", c.ID, err)
 	}
@@ -70,7 +69,7 @@ func (h *Healer) Add(ctx context.Context, c Container) error {
 			m.close()
 			return fmt.Errorf("watch lxcfs: %w", os.NewSyscallError("eventfd", err))
 		}
-		h.wake, h.running, h.members = wake, true, map[string]*member{c.ID: m}
+		h.wake, h.running, h.members = wake, true, map[string]*watched{c.ID: m}
 		w := &watch{healer: h, wake: wake}
 		go w.run(context.WithoutCancel(ctx))
 		return nil
@@ -98,7 +97,7 @@ func (h *Healer) signal() {
 
 // list returns the containers to the watch, or false if there are none: then the
 // watch has ended.
-func (h *Healer) list() ([]*member, bool) {
+func (h *Healer) list() ([]*watched, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, m := range h.removed {
@@ -110,34 +109,34 @@ func (h *Healer) list() ([]*member, bool) {
 		unix.Close(h.wake) //nolint:errcheck // nothing is kept in it
 		return nil, false
 	}
-	list := make([]*member, 0, len(h.members))
+	list := make([]*watched, 0, len(h.members))
 	for _, m := range h.members {
 		list = append(list, m)
 	}
 	return list, true
 }
 
-func newMember(c Container) (*member, error) {
-	m := &member{Container: c, states: map[uint64]*state{}}
+func newWatched(c Container) (*watched, error) {
+	m := &watched{Container: c, states: map[uint64]*state{}}
 	var err error
-	if m.pidfd, err = unix.PidfdOpen(c.PID, 0); err != nil {
-		return nil, os.NewSyscallError("pidfd_open", err)
+	if m.Init, err = c.Init.Dup(); err != nil {
+		return nil, err
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(procPath(c.PID, "ns/mnt"), &st); err != nil {
+	if err := unix.Stat(m.Init.Path("ns/mnt"), &st); err != nil {
 		m.close()
-		return nil, &os.PathError{Op: "stat", Path: procPath(c.PID, "ns/mnt"), Err: err}
+		return nil, &os.PathError{Op: "stat", Path: m.Init.Path("ns/mnt"), Err: err}
 	}
 	m.states[st.Ino] = newState(c.Files, true)
 	return m, nil
 }
 
-func (m *member) close() {
-	unix.Close(m.pidfd) //nolint:errcheck // nothing is written to it
+func (m *watched) close() {
+	m.Init.Close()
 }
 
 // state returns what is known of a namespace.
-func (m *member) state(ns namespace) *state {
+func (m *watched) state(ns namespace) *state {
 	s := m.states[ns.ino]
 	if s == nil {
 		// Of an inner one only what was lost comes back.
@@ -148,7 +147,7 @@ func (m *member) state(ns namespace) *state {
 }
 
 // lacks tells whether the container could be missing files.
-func (m *member) lacks() bool {
+func (m *watched) lacks() bool {
 	for _, s := range m.states {
 		if s.lacks() {
 			return true
@@ -157,17 +156,13 @@ func (m *member) lacks() bool {
 	return false
 }
 
-func procPath(pid int, name string) string {
-	return filepath.Join("/proc", strconv.Itoa(pid), name)
-}
-
 // healAll heals all containers, and logs what became of it.
-func healAll(ctx context.Context, members []*member) *round {
+func healAll(ctx context.Context, members []*watched) *round {
 	r := newRound()
 	defer r.close()
 	for _, m := range members {
 		err := r.heal(ctx, m)
-		if err != nil && !errors.Is(err, errEnded) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
+		if err != nil && !errors.Is(err, proc.ErrEnded) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
 			log.G(ctx).WithError(err).WithField("id", m.ID).Warn("isolate: files of lxcfs could not be kept in order")
 		}
 	}

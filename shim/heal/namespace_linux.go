@@ -18,44 +18,25 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/member"
 )
-
-// errEnded means that a process has ended, and its mounts perhaps with it.
-var errEnded = errors.New("the process has ended")
 
 // namespace is a mount namespace of a container, by one of its processes.
 type namespace struct {
-	pid   int
-	pidfd int
-	ino   uint64
-	bound []lxcfs.Bound
+	process *member.Process
+	ino     uint64
+	bound   []lxcfs.Bound
 }
 
-// openNamespace looks at the mounts of a process. pidfd is its own, or -1 to open
-// one.
-func openNamespace(pid, pidfd int) (_ namespace, retErr error) {
-	ns := namespace{pid: pid, pidfd: -1}
-	var err error
-	if pidfd >= 0 {
-		ns.pidfd, err = unix.FcntlInt(uintptr(pidfd), unix.F_DUPFD_CLOEXEC, 0)
-	} else {
-		ns.pidfd, err = unix.PidfdOpen(pid, 0)
-	}
-	if err != nil {
-		return ns, errors.Join(errEnded, err)
-	}
-	defer func() {
-		if retErr != nil {
-			ns.close()
-		}
-	}()
-	proc := filepath.Join("/proc", strconv.Itoa(pid))
+// openNamespace looks at the mounts of a process, which is the caller's to close.
+func openNamespace(p *member.Process) (namespace, error) {
+	ns := namespace{process: p}
 	var st unix.Stat_t
-	if err := unix.Stat(filepath.Join(proc, "ns/mnt"), &st); err != nil {
-		return ns, &os.PathError{Op: "stat", Path: proc, Err: err}
+	if err := unix.Stat(p.Path("ns/mnt"), &st); err != nil {
+		return ns, &os.PathError{Op: "stat", Path: p.Path("ns/mnt"), Err: err}
 	}
 	ns.ino = st.Ino
-	table, err := os.ReadFile(filepath.Join(proc, "mountinfo"))
+	table, err := p.Read("mountinfo")
 	if err != nil {
 		return ns, err
 	}
@@ -64,32 +45,11 @@ func openNamespace(pid, pidfd int) (_ namespace, retErr error) {
 			return ns, err
 		}
 	}
-	return ns, ns.alive()
-}
-
-// alive tells whether the process still is the one that was opened.
-func (ns namespace) alive() error {
-	if unix.PidfdSendSignal(ns.pidfd, 0, nil, 0) != nil {
-		return errEnded
-	}
-	return nil
-}
-
-func (ns namespace) close() {
-	if ns.pidfd >= 0 {
-		unix.Close(ns.pidfd) //nolint:errcheck // nothing is written to it
-	}
+	return ns, p.Signal(0) // still the one that was looked at
 }
 
 // inside runs fn in the namespace, with the process's root.
-func (ns namespace) inside(fn func(*idmap.Inside) error) error {
-	return idmap.InMountNamespace(ns.pid, func(in *idmap.Inside) error {
-		if err := ns.alive(); err != nil {
-			return err // another process has its number
-		}
-		return fn(in)
-	})
-}
+func (ns namespace) inside(fn func(*idmap.Inside) error) error { return ns.process.Inside(fn) }
 
 // open opens one of the files, for its server to be asked.
 func (ns namespace) open(b lxcfs.Bound) (f *os.File, err error) {

@@ -5,13 +5,17 @@ package heal
 import (
 	"context"
 	"errors"
+	"path/filepath"
+	"strconv"
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/member"
 )
 
 // round is one walk through all containers: each server is asked once in it, and
@@ -40,32 +44,35 @@ func (r *round) close() {
 }
 
 // heal heals one container.
-func (r *round) heal(ctx context.Context, m *member) error {
-	first, err := openNamespace(m.PID, m.pidfd)
+func (r *round) heal(ctx context.Context, m *watched) error {
+	first, err := openNamespace(m.Init)
 	if err != nil {
 		return err
 	}
-	defer first.close()
 	// What is changed in the container's own namespace spreads to those of its
 	// services, so it comes first.
 	errs := []error{r.mend(ctx, m, first)}
 	seen := map[uint64]bool{first.ino: true}
 	for _, pid := range processesIn(m.Cgroups) {
 		var st unix.Stat_t
-		if err := unix.Stat(procPath(pid, "ns/mnt"), &st); err != nil || seen[st.Ino] {
+		if err := unix.Stat(filepath.Join("/proc", strconv.Itoa(pid), "ns/mnt"), &st); err != nil || seen[st.Ino] {
 			continue
 		}
 		seen[st.Ino] = true
-		ns, err := openNamespace(pid, -1)
+		p, err := member.Verify(pid, m.Init.Container())
 		if err != nil {
-			continue // it has ended; another of the namespace may have been seen
+			continue // it has ended, or somebody else is in the cgroup
 		}
-		if err := r.mend(ctx, m, ns); err != nil && !errors.Is(err, errEnded) {
+		ns, err := openNamespace(p)
+		if err == nil {
+			err = r.mend(ctx, m, ns)
+		}
+		if err != nil && !errors.Is(err, proc.ErrEnded) {
 			// Of inner containers some cannot be helped: their root may be closed
 			// to us, or their mounts locked.
 			log.G(ctx).WithError(err).WithField("id", m.ID).Debug("isolate: files of lxcfs in an inner mount namespace")
 		}
-		ns.close()
+		p.Close()
 	}
 	for ino := range m.states {
 		if !seen[ino] {
@@ -76,7 +83,7 @@ func (r *round) heal(ctx context.Context, m *member) error {
 }
 
 // mend heals one mount namespace.
-func (r *round) mend(ctx context.Context, m *member, ns namespace) error {
+func (r *round) mend(ctx context.Context, m *watched, ns namespace) error {
 	s := m.state(ns)
 	gone := dead(ns.bound, func(b lxcfs.Bound) bool {
 		return errors.Is(r.verdict(ctx, m.LXCFS, ns, b), lxcfs.ErrDead)

@@ -65,9 +65,9 @@ func (w *watch) run(ctx context.Context) {
 }
 
 // step heals what needs it, or waits until something changes.
-func (w *watch) step(ctx context.Context, members []*member) {
-	lacking := slices.ContainsFunc(members, (*member).lacks)
-	served := slices.ContainsFunc(members, func(m *member) bool { return !m.lacks() })
+func (w *watch) step(ctx context.Context, members []*watched) {
+	lacking := slices.ContainsFunc(members, (*watched).lacks)
+	served := slices.ContainsFunc(members, func(m *watched) bool { return !m.lacks() })
 	if served && len(w.servers) == 0 && !w.asked {
 		w.find(ctx, members)
 		w.asked = true
@@ -110,7 +110,7 @@ func (w *watch) step(ctx context.Context, members []*member) {
 }
 
 // changed starts anew for other containers.
-func (w *watch) changed(members []*member) {
+func (w *watch) changed(members []*watched) {
 	w.tries, w.last = 0, time.Time{}
 	for _, m := range members {
 		if m.Root != "" && !slices.Contains(w.roots, m.Root) {
@@ -120,7 +120,7 @@ func (w *watch) changed(members []*member) {
 }
 
 // find looks for the processes to watch.
-func (w *watch) find(ctx context.Context, members []*member) {
+func (w *watch) find(ctx context.Context, members []*watched) {
 	w.roots = nil
 	for _, m := range members {
 		if m.Root != "" && !slices.Contains(w.roots, m.Root) {
@@ -135,7 +135,7 @@ func (w *watch) find(ctx context.Context, members []*member) {
 
 // late tells whether a server may be another one than the one that a container
 // has files of.
-func (w *watch) late(members []*member) bool {
+func (w *watch) late(members []*watched) bool {
 	if len(w.servers) == 0 {
 		return true
 	}
@@ -157,7 +157,7 @@ func (w *watch) forget() {
 	w.servers, w.asked = nil, false
 }
 
-func (w *watch) heal(ctx context.Context, members []*member) {
+func (w *watch) heal(ctx context.Context, members []*watched) {
 	w.last, w.mounts = time.Now(), lxcfsMounts()
 	r := healAll(ctx, members)
 	if r.attached == 0 {
@@ -168,7 +168,7 @@ func (w *watch) heal(ctx context.Context, members []*member) {
 }
 
 // settle lets mounts settle, and heals if those of lxcfs are others now.
-func (w *watch) settle(ctx context.Context, members []*member) {
+func (w *watch) settle(ctx context.Context, members []*watched) {
 	if w.sleep(w.pause) == containersChanged {
 		w.changed(members)
 		return

@@ -7,13 +7,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/member"
 )
 
 func TestMain(m *testing.M) {
@@ -90,25 +93,50 @@ func TestFindServers(t *testing.T) {
 
 func TestLate(t *testing.T) {
 	t.Parallel()
-	of := func(root string, seen time.Duration) *member {
-		return &member{Container: Container{Root: root, Seen: seen}}
+	of := func(root string, seen time.Duration) *watched {
+		return &watched{Container: Container{Root: root, Seen: seen}}
 	}
 	for _, c := range []struct {
 		name    string
 		servers []server
-		members []*member
+		members []*watched
 		want    bool
 	}{
-		{"not found", nil, []*member{of("/l", time.Hour)}, true},
-		{"older", []server{{start: time.Minute}}, []*member{of("/l", time.Hour)}, false},
-		{"younger", []server{{start: 2 * time.Hour}}, []*member{of("/l", time.Hour)}, true},
-		{"as old", []server{{start: time.Hour}}, []*member{of("/l", time.Hour)}, true},
-		{"without files", []server{{start: 2 * time.Hour}}, []*member{of("", 0), of("/l", 3*time.Hour)}, false},
+		{"not found", nil, []*watched{of("/l", time.Hour)}, true},
+		{"older", []server{{start: time.Minute}}, []*watched{of("/l", time.Hour)}, false},
+		{"younger", []server{{start: 2 * time.Hour}}, []*watched{of("/l", time.Hour)}, true},
+		{"as old", []server{{start: time.Hour}}, []*watched{of("/l", time.Hour)}, true},
+		{"without files", []server{{start: 2 * time.Hour}}, []*watched{of("", 0), of("/l", 3*time.Hour)}, false},
 	} {
 		if got := (&watch{servers: c.servers}).late(c.members); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
+}
+
+// container starts the first process of one.
+func container(t *testing.T) *member.Process {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	const first, size = 1700000000, 65536
+	ids := []syscall.SysProcIDMap{{HostID: first, Size: size}}
+	cmd := exec.Command("sleep", "100")
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS,
+		UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	p, err := member.Verify(cmd.Process.Pid, member.Container{Mapping: idmap.Contiguous(first, size)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
 }
 
 // A shim without containers has no watch, and nothing of one is left.
@@ -120,11 +148,12 @@ func TestAddRemove(t *testing.T) {
 		}
 		return len(list)
 	}
+	init := container(t)
 	before := descriptors()
 	var h Healer
 	for range 3 {
 		for n := range 2 {
-			c := Container{ID: fmt.Sprint(n), PID: os.Getpid(), LXCFS: config.LXCFS{TimeoutMS: 500, Path: "/nowhere"}}
+			c := Container{ID: fmt.Sprint(n), Init: init, LXCFS: config.LXCFS{TimeoutMS: 500, Path: "/nowhere"}}
 			if err := h.Add(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +173,13 @@ func TestAddRemove(t *testing.T) {
 			}
 		}
 	}
-	if err := h.Add(t.Context(), Container{ID: "gone", PID: 1 << 22}); err == nil {
-		t.Error("a process that does not exist was added")
+	if err := init.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if ended, err := init.Ended(-1); !ended || err != nil {
+		t.Fatal(ended, err)
+	}
+	if err := h.Add(t.Context(), Container{ID: "gone", Init: init}); err == nil {
+		t.Error("a process that has ended was added")
 	}
 }

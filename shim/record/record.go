@@ -15,7 +15,9 @@ import (
 	"github.com/containerd/containerd/v2/pkg/identifiers"
 
 	"github.com/isolate-shim/isolate/idmap"
-	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/shim/member"
 )
 
 // Root is where the state of all containers is.
@@ -50,11 +52,38 @@ type Record struct {
 	// on v1 one in each hierarchy.
 	Cgroups []string `json:"cgroups,omitempty"`
 	// Init is the container's first process, once it exists.
-	Init *pool.Process `json:"init,omitempty"`
+	Init *proc.ID `json:"init,omitempty"`
+	// Userns and PIDs are the namespaces of that process.
+	Userns *ns.ID `json:"userns,omitempty"`
+	PIDs   *ns.ID `json:"pidns,omitempty"`
 	// Warnings are the degradations that were logged.
 	Warnings []string `json:"warnings,omitempty"`
 
 	root string // Root, or a test's
+}
+
+// Member is what is known of the container whatever any pid says.
+func (r *Record) Member() member.Container {
+	c := member.Container{Mapping: r.Mapping, Cgroups: r.Cgroups}
+	if r.Userns != nil {
+		c.Userns = *r.Userns
+	}
+	if r.PIDs != nil {
+		c.PIDs = *r.PIDs
+	}
+	return c
+}
+
+// Verified notes the container's first process.
+func (r *Record) Verified(init *member.Process) {
+	id, c := init.ID(), init.Container()
+	r.Init = &id
+	if c.Userns != (ns.ID{}) {
+		r.Userns = &c.Userns
+	}
+	if c.PIDs != (ns.ID{}) {
+		r.PIDs = &c.PIDs
+	}
 }
 
 // Lease names a range of the id pool.

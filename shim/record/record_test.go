@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/isolate-shim/isolate/idmap"
-	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 func sample(root string) *Record {
@@ -19,7 +19,7 @@ func sample(root string) *Record {
 		Mapping: idmap.Contiguous(1879048192, 65536),
 		Lease:   &Lease{First: 1879048192, Size: 65536},
 		Runtime: Runtime{Path: "/usr/bin/runc", Version: "1.5.0"},
-		Init:    &pool.Process{PID: 7, Start: 99},
+		Init:    &proc.ID{PID: 7, Start: 99},
 		root:    root,
 	}
 }

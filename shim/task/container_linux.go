@@ -17,6 +17,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/notify"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/runtime"
@@ -54,6 +55,8 @@ type container struct {
 	delegated chan struct{}
 	// ownPIDs is set if the container is alone in its pid namespace.
 	ownPIDs bool
+	// init is its first process, which was proved to be; nil before there is one.
+	init *member.Process
 	// notifier shows the limits to containers inside; nil for none.
 	notifier *notify.Notifier
 	// execs names the processes that clients have added; the service's mutex is
@@ -91,6 +94,10 @@ func (c *container) undo(ctx context.Context) error {
 	if c.record != nil {
 		// A runtime that failed may have left a container.
 		errs = append(errs, c.record.StopRuntime(ctx), c.record.Cleanup())
+	}
+	if c.init != nil {
+		errs = append(errs, c.init.Close())
+		c.init = nil
 	}
 	if c.snapshot != nil {
 		errs = append(errs, c.snapshot.Close())

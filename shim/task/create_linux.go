@@ -121,7 +121,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	s.mu.Lock()
 	s.containers[r.ID] = c
 	s.mu.Unlock()
-	s.watch(ctx, c, int(resp.Pid), cfg)
+	s.watch(ctx, c, cfg)
 	c.announce(ctx, bin)
 	return resp, nil
 }

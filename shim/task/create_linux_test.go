@@ -22,7 +22,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isolate-shim/isolate/idmap"
-	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/options"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -169,7 +169,7 @@ func TestAsSandbox(t *testing.T) {
 	if got := c.asSandbox(); got != nil {
 		t.Errorf("without a process: %+v", got)
 	}
-	c.record.Init = &pool.Process{PID: 7}
+	c.record.Init = &proc.ID{PID: 7}
 	got := c.asSandbox()
 	if got == nil || got.ID != "a" || got.Mode != spec.ModeOwn || got.Userns != "/proc/7/ns/user" || len(got.Mapping.UIDs) != 1 {
 		t.Errorf("got %+v", got)

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
-	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/shim/cgroup"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/heal"
@@ -31,22 +30,20 @@ func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error
 		c.views = "none (restored)"
 		return nil
 	}
-	process, err := pool.ProcessOf(pid)
-	if err != nil {
-		return fmt.Errorf("init process: %w", err)
+	if err := c.verify(pid); err != nil {
+		return err
 	}
-	c.record.Init = &process
 	if c.held != nil {
 		if err := c.held.Bound(pid); err != nil {
 			return err
 		}
 	}
-	if err := c.view(ctx, pid, look); err != nil {
+	if err := c.view(ctx, look); err != nil {
 		return err
 	}
 	if c.plan.Nesting != nil {
-		c.delegate(detached(ctx), pid)
-		if err := c.standIn(pid); err != nil {
+		c.delegate(detached(ctx))
+		if err := c.standIn(); err != nil {
 			return err
 		}
 	}
@@ -67,7 +64,7 @@ func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error
 // runtime never looks up a path on FUSE, so a server that dies or hangs now
 // cannot hold it up; runc refuses some of the files in a spec; and the same
 // graft repairs a running container.
-func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
+func (c *container) view(ctx context.Context, look *lxcfs.Look) error {
 	served, err := look.Result()
 	if err != nil {
 		if look.Required() {
@@ -88,7 +85,7 @@ func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
 	}
 	c.lxcfs.root, c.lxcfs.seen = served.Root, served.Seen
 	grafted := 0
-	err = idmap.InMountNamespace(pid, func(in *idmap.Inside) error {
+	err = c.init.Inside(func(in *idmap.Inside) error {
 		for _, f := range served.Files {
 			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
 			switch {
@@ -115,11 +112,11 @@ func (c *container) view(ctx context.Context, pid int, look *lxcfs.Look) error {
 }
 
 // watch keeps the files of lxcfs in order while the container runs.
-func (s *Service) watch(ctx context.Context, c *container, pid int, cfg config.Config) {
-	if pid <= 0 || cfg.LXCFS.Mode == config.LXCFSOff {
+func (s *Service) watch(ctx context.Context, c *container, cfg config.Config) {
+	if c.init == nil || cfg.LXCFS.Mode == config.LXCFSOff {
 		return
 	}
-	h := heal.Container{ID: c.id, PID: pid, Cgroups: c.cgroups, LXCFS: cfg.LXCFS, Root: c.lxcfs.root, Seen: c.lxcfs.seen, Files: c.shown}
+	h := heal.Container{ID: c.id, Init: c.init, Cgroups: c.cgroups, LXCFS: cfg.LXCFS, Root: c.lxcfs.root, Seen: c.lxcfs.seen, Files: c.shown}
 	if c.notifier != nil {
 		h.Refresh = c.notifier.Refresh
 	}
@@ -132,13 +129,13 @@ func (s *Service) watch(ctx context.Context, c *container, pid int, cfg config.C
 // create to start: moving a process between cgroups of version 2 can wait tens
 // of ms for the kernel (cgroup_threadgroup_rwsem). Without its cgroups the
 // container runs, but nothing inside can make sub-groups.
-func (c *container) delegate(ctx context.Context, pid int) {
+func (c *container) delegate(ctx context.Context) {
 	owner, _ := c.plan.Mapping.Root()
 	c.delegated = make(chan struct{})
 	go func() {
 		defer close(c.delegated)
 		_, console := c.plan.Nesting.Devices["/dev/console"]
-		report, err := cgroup.Delegate(pid, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd, Console: console})
+		report, err := cgroup.Delegate(c.init, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd, Console: console})
 		if err != nil {
 			log.G(ctx).Warnf("isolate: the container's cgroups were not handed over in full, so programs inside may fail to make some: %v", err)
 		}
@@ -154,12 +151,12 @@ func (c *container) awaitDelegation() {
 }
 
 // standIn grafts the stand-ins over settings. runc refuses them in a spec.
-func (c *container) standIn(pid int) error {
+func (c *container) standIn() error {
 	if len(c.standIns) == 0 {
 		return nil
 	}
 	defer c.closeStandIns()
-	return idmap.InMountNamespace(pid, func(in *idmap.Inside) error {
+	return c.init.Inside(func(in *idmap.Inside) error {
 		for _, f := range c.standIns {
 			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
 			// A setting of the network namespace may not exist in this one.

@@ -84,6 +84,16 @@ func (p *Process) ID() ID { return p.id }
 // by [Process.Ended] afterwards.
 func (p *Process) PID() int { return p.id.PID }
 
+// Dup holds the process a second time, for somebody else to close.
+func (p *Process) Dup() (*Process, error) {
+	fd, err := unix.FcntlInt(p.fd.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	runtime.KeepAlive(p)
+	if err != nil {
+		return nil, fmt.Errorf("process %d: %w", p.id.PID, os.NewSyscallError("fcntl", err))
+	}
+	return &Process{id: p.id, fd: os.NewFile(uintptr(fd), p.fd.Name())}, nil
+}
+
 // Close lets go of the process.
 func (p *Process) Close() error { return p.fd.Close() }
 

@@ -56,6 +56,7 @@ func private() int {
 			unix.Unshare(unix.CLONE_NEWNS),
 			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
 			unix.Mount("cgroup2", dir, "cgroup2", 0, ""))
+		defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // the next one fails
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "make a private mount namespace:", err)

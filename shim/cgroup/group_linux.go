@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
 // group is an open cgroup directory.
@@ -50,21 +51,10 @@ func open(where place, unified bool) (*group, error) {
 	return g, nil
 }
 
+// openBelow opens a file of a group or a group below: links are not followed, and
+// mounts not crossed.
 func openBelow(dir *os.File, rel string, flags int) (*os.File, error) {
-	how := &unix.OpenHow{
-		Flags:   uint64(flags) | unix.O_CLOEXEC | unix.O_NOFOLLOW, //nolint:gosec // open(2) flags are positive
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	}
-	for {
-		fd, err := unix.Openat2(int(dir.Fd()), rel, how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), dir.Name()+"/"+rel), nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN): // a rename elsewhere
-		default:
-			return nil, &os.PathError{Op: "openat2", Path: dir.Name() + "/" + rel, Err: err}
-		}
-	}
+	return openat.Open(dir, rel, flags|unix.O_NOFOLLOW, openat.Beneath|openat.NoLinks|openat.SameMount)
 }
 
 // exclusive returns the processes of the group, or why the group is not the

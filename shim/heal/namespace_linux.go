@@ -9,14 +9,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"slices"
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/member"
 )
@@ -107,35 +106,13 @@ func (ns namespace) attach(files []lxcfs.File, s *state) (attached int, _ error)
 	return attached, err
 }
 
-// processesIn lists the processes of a cgroup and those below it. A container's
-// are all below its own in each hierarchy, so one hierarchy tells them all.
-func processesIn(cgroups []string) []int {
-	var pids []int
+// processesIn lists the processes of a container. All are below its own group in each
+// hierarchy, so that one hierarchy tells them all.
+func processesIn(ctx context.Context, cgroups []string) []int {
 	for _, top := range cgroups {
-		if _, err := os.Stat(filepath.Join(top, "cgroup.procs")); err != nil {
-			continue
-		}
-		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return fs.SkipDir // removed meanwhile
-			}
-			if d.Name() != "cgroup.procs" {
-				return nil
-			}
-			text, err := os.ReadFile(path)
-			if err != nil {
-				return nil //nolint:nilerr // removed meanwhile, or threaded
-			}
-			for field := range strings.FieldsSeq(string(text)) {
-				if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
-					pids = append(pids, pid)
-				}
-			}
-			return nil
-		})
-		if err == nil {
-			return pids
+		if pids, err := cgroupfs.Processes(ctx, top); err == nil {
+			return slices.DeleteFunc(pids, func(pid int) bool { return pid == 0 })
 		}
 	}
-	return pids
+	return nil
 }

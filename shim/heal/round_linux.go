@@ -53,7 +53,7 @@ func (r *round) heal(ctx context.Context, m *watched) error {
 	// services, so it comes first.
 	errs := []error{r.mend(ctx, m, first)}
 	seen := map[uint64]bool{first.ino: true}
-	for _, pid := range processesIn(m.Cgroups) {
+	for _, pid := range processesIn(ctx, m.Cgroups) {
 		var st unix.Stat_t
 		if err := unix.Stat(filepath.Join("/proc", strconv.Itoa(pid), "ns/mnt"), &st); err != nil || seen[st.Ino] {
 			continue

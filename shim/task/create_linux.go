@@ -146,7 +146,10 @@ func policy(cfg config.Config) spec.Policy {
 // lease settles whose ids the container has, and takes hold of its range: of the
 // one that its files have on disk, if they do and it is free.
 func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg config.Config, systemd bool, preferred idmap.HostID) error {
-	c.cgroups = cgroupDirs(spec.CgroupPath(s, systemd))
+	var err error
+	if c.cgroups, err = cgroupDirs(spec.CgroupPath(s, systemd)); err != nil {
+		return err
+	}
 	owner := pool.Owner{Namespace: ns, ID: c.id, Cgroups: c.cgroups}
 	switch c.plan.Mode {
 	case spec.ModeAdopt:

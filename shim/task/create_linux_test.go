@@ -183,12 +183,12 @@ func TestAsSandbox(t *testing.T) {
 
 func TestCgroupDirs(t *testing.T) {
 	t.Parallel()
-	if got := cgroupDirs(""); got != nil {
-		t.Errorf("no cgroup: %q", got)
+	if got, err := cgroupDirs(""); got != nil || err != nil {
+		t.Errorf("no cgroup: %q, %v", got, err)
 	}
-	got := cgroupDirs("/default/a")
-	if len(got) == 0 {
-		t.Fatal("a cgroup is nowhere")
+	got, err := cgroupDirs("/default/a")
+	if len(got) == 0 || err != nil {
+		t.Fatal("a cgroup is nowhere", err)
 	}
 	if slices.ContainsFunc(got, func(d string) bool {
 		return !strings.HasPrefix(d, "/sys/fs/cgroup/") || !strings.HasSuffix(d, "/default/a")

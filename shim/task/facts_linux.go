@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/cgroups/v3"
 	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -113,25 +112,4 @@ func openPool(cfg config.Config) (*pool.Pool, error) {
 		return nil, err
 	}
 	return pool.Open(filepath.Join(record.Root, ".ids"), spans)
-}
-
-// cgroupDirs lists the directories that a cgroup path means on this host: one,
-// or one in each hierarchy of cgroup v1.
-func cgroupDirs(path string) []string {
-	if path == "" {
-		return nil
-	}
-	const mountpoint = "/sys/fs/cgroup"
-	if cgroups.Mode() == cgroups.Unified {
-		return []string{filepath.Join(mountpoint, path)}
-	}
-	hierarchies, err := filepath.Glob(filepath.Join(mountpoint, "*"))
-	if err != nil {
-		return nil
-	}
-	dirs := make([]string, 0, len(hierarchies))
-	for _, h := range hierarchies {
-		dirs = append(dirs, filepath.Join(h, path))
-	}
-	return dirs
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/containerd/log"
 	"github.com/containerd/typeurl/v2"
 
-	"github.com/isolate-shim/isolate/shim/cgroup"
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 )
 
 // Pids lists the container's processes. Upstream asks the runtime, and crun's ps
@@ -27,7 +27,7 @@ func (s *Service) Pids(ctx context.Context, r *taskAPI.PidsRequest) (*taskAPI.Pi
 		return resp, err
 	}
 	for _, dir := range c.cgroups { // one
-		pids, err := cgroup.Processes(dir)
+		pids, err := cgroupfs.Processes(ctx, dir)
 		if err != nil {
 			// What the runtime has found is the answer then.
 			log.G(ctx).WithError(err).WithField("id", r.ID).Debug("isolate: processes")

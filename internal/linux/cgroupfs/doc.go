@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cgroupfs goes through groups of mounted cgroup file systems: it lists
+// their processes, thaws and kills them, and removes groups.
+//
+// A container that owns its groups can nest them deeper than PATH_MAX and make tens
+// of thousands of them side by side. A path does not reach such groups. So a tree is
+// walked by descriptor, one name at a time, with one open directory however deep it
+// is, and for as long as the caller's context lasts.
+//
+// The way up is "..". That is safe here: a cgroup directory cannot be moved to
+// another parent (kernel/cgroup/cgroup-v1.c: cgroup1_rename; version 2 has no rename),
+// and the walk compares the inode with that of the way down.
+//
+// Whose a group is, and whether a process may be killed, is for the caller to know.
+package cgroupfs

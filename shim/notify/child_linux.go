@@ -32,6 +32,7 @@ type child struct {
 	args   cloneArgs
 	raw    int32 // written by clone3
 	pidfd  *os.File
+	used   time.Duration // processor time, once it has ended
 	parent uintptr
 	report *report // shared memory
 	page   []byte
@@ -192,11 +193,18 @@ func (c *child) start() error {
 		runtime.UnlockOSThread()
 		return err
 	}
-	err = errors.Join(err, os.NewSyscallError("fcntl", unix.SetNonblock(int(c.raw), true)))
-	c.pidfd = os.NewFile(uintptr(c.raw), "pidfd")
-	if err != nil {
-		c.wait(time.Now())
+	pidfd := int(c.raw)
+	err = errors.Join(err, os.NewSyscallError("fcntl", unix.SetNonblock(pidfd, true)))
+	if err == nil {
+		c.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
+		return nil
 	}
+	runtime.UnlockOSThread()
+	go func() { // it may be waiting for a server already
+		unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)                  //nolint:errcheck // ESRCH: it has ended
+		unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WALL, nil) //nolint:errcheck // nothing else can be done
+		unix.Close(pidfd)                                                  //nolint:errcheck // nothing is written to it
+	}()
 	return err
 }
 
@@ -248,11 +256,13 @@ func (c *child) waitid() error {
 		return err
 	}
 	var waitErr error
+	var usage unix.Rusage
 	err = raw.Read(func(fd uintptr) bool {
 		// The pidfd is not blocking: EAGAIN while the child runs.
-		waitErr = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WALL, nil)
+		waitErr = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WALL, &usage)
 		return !errors.Is(waitErr, unix.EAGAIN) && !errors.Is(waitErr, unix.EINTR)
 	})
+	c.used = consumed(&usage)
 	// ECHILD: somebody waits for really every child.
 	if err == nil && waitErr != nil && !errors.Is(waitErr, unix.ECHILD) {
 		return waitErr

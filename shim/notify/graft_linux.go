@@ -41,6 +41,7 @@ func (n *Notifier) graft(ctx context.Context, req notification, valid func() boo
 		}
 		return "", err
 	}
+	t.budget = &n.budget
 	defer t.close()
 	// The thread waits for the answer; if it still does, what was opened by its
 	// number was its own.
@@ -72,6 +73,7 @@ func (n *Notifier) graft(ctx context.Context, req notification, valid func() boo
 			inUse = false
 			go func() { // Close does not wait for it
 				stuck.reap()
+				n.budget.spend(stuck.used)
 				<-n.slots
 			}()
 		}
@@ -92,6 +94,7 @@ type thread struct {
 	mntns     *os.File
 	userns    *os.File // that owns mntns
 	memory    *os.File // nil if it may not be read
+	budget    *budget
 }
 
 // open opens what belongs to a thread. None of it waits for a file system.
@@ -190,6 +193,7 @@ func (t *thread) graft(ctx context.Context, views []View, address uint64) (resul
 	stage, errno, attached := c.outcome()
 	var stuck *child
 	if ended {
+		t.budget.spend(c.used)
 		c.release()
 	} else {
 		stuck = c

@@ -3,35 +3,88 @@
 package notify
 
 import (
+	"runtime"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// budget limits how often a container can make the shim work for it: the work
+// budget is the processor time that a container can make the shim spend: the work
 // is done in the host's control groups, and a loop of pivot_root calls must not
-// take a processor from others. It is a token bucket.
+// take a processor from others. What is over it waits: the notification stays with
+// the kernel, and the caller asleep, until there is time again.
 type budget struct {
-	burst  float64
-	second float64 // tokens each second
+	// processors tells how many of them the container itself may use.
+	processors func() float64
 
-	mu     sync.Mutex
-	tokens float64
-	last   time.Time
+	mu    sync.Mutex
+	left  time.Duration // of processor time; negative if it is overdrawn
+	last  time.Time
+	rate  float64 // seconds each second, as of asked
+	asked time.Time
 }
 
-// take takes a token if there is one.
-func (b *budget) take(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+const (
+	// fraction of what the container may use. A tenth is what it is meant to be;
+	// half of that, since what the kernel does to wake the shim up is not measured.
+	fraction = 0.05
+	// burst is how much time can be saved up: some hundred inner containers.
+	burst = 200 * time.Millisecond
+	// estimate is what one notification is taken to cost until that is known.
+	estimate = time.Millisecond
+	// askAgain is how long the number of processors is believed.
+	askAgain = time.Second
+)
+
+// refill adds what has come since the last call; it is called with the lock held.
+func (b *budget) refill(now time.Time) {
 	if b.last.IsZero() {
-		b.tokens = b.burst
-	} else if passed := now.Sub(b.last).Seconds(); passed > 0 {
-		b.tokens = min(b.burst, b.tokens+passed*b.second)
+		b.left, b.last = burst, now
+	}
+	if now.Sub(b.asked) >= askAgain || b.asked.IsZero() {
+		b.rate, b.asked = fraction*b.processors(), now
+	}
+	if passed := now.Sub(b.last); passed > 0 {
+		b.left = min(burst, b.left+time.Duration(b.rate*float64(passed)))
 	}
 	b.last = now
-	if b.tokens < 1 {
-		return false
-	}
-	b.tokens--
-	return true
 }
+
+// wait tells how long to wait until there is time to spend.
+func (b *budget) wait(now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refill(now); b.left >= 0 {
+		return 0
+	}
+	return min(askAgain, time.Duration(float64(-b.left)/max(b.rate, 1e-6)))
+}
+
+// spend takes time, which may not be there.
+func (b *budget) spend(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left -= d
+}
+
+// metered runs fn and returns the processor time of the thread that it took.
+func metered(fn func()) time.Duration {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, after unix.Timespec
+	errBefore := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &before)
+	fn()
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &after); err != nil || errBefore != nil {
+		return estimate
+	}
+	return time.Duration(after.Nano() - before.Nano())
+}
+
+// consumed is the processor time in a resource usage.
+func consumed(r *unix.Rusage) time.Duration {
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
+// AllProcessors is for containers without a limit.
+func AllProcessors() float64 { return float64(runtime.NumCPU()) }

@@ -57,7 +57,10 @@ type Notifier struct {
 // Runtimes connect before they enter the container, in the shim's mount
 // namespace and as the shim's user (runc 1.1 to 1.5: the parent process; crun 1.8
 // to 1.21: before it forks), so the socket is open to this user alone.
-func Listen(ctx context.Context, path string, views Views) (*Notifier, error) {
+//
+// processors tells how many processors the container may use; it is asked from
+// time to time. The shim spends at most a tenth of that on notifications.
+func Listen(ctx context.Context, path string, views Views, processors func() float64) (*Notifier, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("listen for seccomp notifications on %q: the path is longer than %d bytes", path, maxPath)
 	}
@@ -84,7 +87,7 @@ func Listen(ctx context.Context, path string, views Views) (*Notifier, error) {
 	n := &Notifier{
 		listener: listener,
 		store:    newStore(views),
-		budget:   budget{burst: 200, second: 100},
+		budget:   budget{processors: processors},
 		slots:    make(chan struct{}, 4),
 		files:    map[io.Closer]struct{}{},
 		wrap:     func(raw syscall.RawConn) syscall.RawConn { return raw },

@@ -68,7 +68,7 @@ func listening(t testing.TB, views Views) *container {
 	if views == nil {
 		views = c.meminfo
 	}
-	c.n, err = Listen(t.Context(), filepath.Join(c.dir, "seccomp.sock"), views)
+	c.n, err = Listen(t.Context(), filepath.Join(c.dir, "seccomp.sock"), views, AllProcessors)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,17 +288,41 @@ func TestGraftWithoutClones(t *testing.T) {
 	}
 }
 
-// TestGraftBudget: what the budget does not allow goes on without views.
-func TestGraftBudget(t *testing.T) {
+// TestBudgetHoldsBack: a container that has used up what it may make the shim
+// spend waits, without costing anything, and still gets its views.
+func TestBudgetHoldsBack(t *testing.T) {
 	c := start(t, nil)
+	c.do(t, order{}) // has the views ready
 	c.n.budget.mu.Lock()
-	c.n.budget.burst, c.n.budget.second = 1, 0
+	c.n.budget.left, c.n.budget.rate = -100*time.Millisecond, 0.25
 	c.n.budget.mu.Unlock()
-	if a := c.do(t, order{}); a.Meminfo != "limited" {
+	c.do(t, order{}) // was waited for before that
+	a := c.do(t, order{})
+	if a.Meminfo != "limited" {
 		t.Errorf("saw %q", a.Meminfo)
 	}
-	if a := c.do(t, order{}); !strings.HasPrefix(a.Meminfo, "MemTotal") {
-		t.Errorf("saw %q", a.Meminfo)
+	if a.Took < 300*time.Millisecond {
+		t.Errorf("went on after %v", a.Took)
+	}
+}
+
+// TestStorm: pivot_root in a loop makes the shim spend no more than a tenth of
+// what the container may use.
+func TestStorm(t *testing.T) {
+	c := start(t, nil)
+	c.do(t, order{})
+	c.n.budget.mu.Lock()
+	c.n.budget.processors = func() float64 { return 1 }
+	c.n.budget.left, c.n.budget.asked = 0, time.Time{}
+	c.n.budget.mu.Unlock()
+	var before, after unix.Rusage
+	began := time.Now()
+	unix.Getrusage(unix.RUSAGE_SELF, &before)
+	c.do(t, order{Times: 100, Proc: "none"})
+	unix.Getrusage(unix.RUSAGE_SELF, &after)
+	took := time.Since(began)
+	if used := consumed(&after) - consumed(&before); used > took/10 {
+		t.Errorf("spent %v in %v", used, took)
 	}
 }
 
@@ -408,12 +432,12 @@ func TestEnd(t *testing.T) {
 
 func TestListenRefuses(t *testing.T) {
 	t.Parallel()
-	if n, err := Listen(t.Context(), "/"+strings.Repeat("x", maxPath), nil); err == nil {
+	if n, err := Listen(t.Context(), "/"+strings.Repeat("x", maxPath), nil, AllProcessors); err == nil {
 		n.Close()
 		t.Error("took a path that is too long")
 	}
 	path := filepath.Join(t.TempDir(), "s")
-	first, err := Listen(t.Context(), path, nil)
+	first, err := Listen(t.Context(), path, nil, AllProcessors)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -442,7 +466,7 @@ func TestListenRefuses(t *testing.T) {
 func BenchmarkPivotRoot(b *testing.B) {
 	c := start(b, nil)
 	c.n.budget.mu.Lock()
-	c.n.budget.burst, c.n.budget.second = 1e9, 1e9
+	c.n.budget.left = time.Hour
 	c.n.budget.mu.Unlock()
 	c.do(b, order{})
 	for _, proc := range []string{"proc", "none"} {

@@ -58,11 +58,14 @@ func (n *Notifier) serve(f *os.File) error {
 	raw = n.wrap(raw)
 	wait := raw.Read
 	for {
+		if !n.pace() {
+			return nil
+		}
 		var req notification
 		var state state
 		var ioctlErr error
 		err := wait(func(fd uintptr) bool {
-			state, ioctlErr = next(int(fd), &req)
+			n.budget.spend(metered(func() { state, ioctlErr = next(int(fd), &req) }))
 			return state != idle
 		})
 		switch {
@@ -81,6 +84,22 @@ func (n *Notifier) serve(f *os.File) error {
 			}
 		default:
 			n.answer(raw, req)
+		}
+	}
+}
+
+// pace waits while the container has used up what it may make the shim spend; it
+// is false if the Notifier was closed.
+func (n *Notifier) pace() bool {
+	for {
+		pause := n.budget.wait(time.Now())
+		if pause <= 0 {
+			return n.ctx.Err() == nil
+		}
+		select {
+		case <-n.ctx.Done():
+			return false
+		case <-time.After(pause):
 		}
 	}
 }
@@ -176,36 +195,42 @@ func (n *Notifier) answer(raw syscall.RawConn, req notification) {
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || !n.budget.take(time.Now()) {
+	if n.closed {
 		proceed()
 		return
 	}
+	n.budget.spend(estimate)
 	n.answers.Go(func() {
-		started := time.Now()
-		timer := time.AfterFunc(Limit, proceed)
-		defer timer.Stop()
-		defer proceed()
-		ctx, cancel := context.WithTimeout(n.ctx, Limit)
-		defer cancel()
-		valid := func() bool {
-			ok := false
-			err := raw.Control(func(fd uintptr) {
-				ok = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&req.id)) == nil
-			})
-			return ok && err == nil
-		}
-		r, err := n.graft(ctx, req, valid)
-		l := log.G(ctx).WithFields(log.Fields{"result": r, "took": time.Since(started)})
-		switch {
-		case err == nil, errors.Is(err, errLater):
-			l.Debug("isolate: inner container")
-		case n.ctx.Err() != nil: // closing
-		case n.warnings.Add(1) > maxWarnings: // the container can make any number
-			l.WithError(err).Debug("isolate: an inner container sees the host's resources")
-		default:
-			l.WithError(err).Warn("isolate: an inner container sees the host's resources")
-		}
+		n.budget.spend(metered(func() { n.views(raw, req, proceed) }) - estimate)
 	})
+}
+
+// views puts the views there, or gives up after Limit, and lets the call go on.
+func (n *Notifier) views(raw syscall.RawConn, req notification, proceed func()) {
+	started := time.Now()
+	timer := time.AfterFunc(Limit, proceed)
+	defer timer.Stop()
+	defer proceed()
+	ctx, cancel := context.WithTimeout(n.ctx, Limit)
+	defer cancel()
+	valid := func() bool {
+		ok := false
+		err := raw.Control(func(fd uintptr) {
+			ok = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&req.id)) == nil
+		})
+		return ok && err == nil
+	}
+	r, err := n.graft(ctx, req, valid)
+	l := log.G(ctx).WithFields(log.Fields{"result": r, "took": time.Since(started)})
+	switch {
+	case err == nil, errors.Is(err, errLater):
+		l.Debug("isolate: inner container")
+	case n.ctx.Err() != nil: // closing
+	case n.warnings.Add(1) > maxWarnings: // the container can make any number
+		l.WithError(err).Debug("isolate: an inner container sees the host's resources")
+	default:
+		l.WithError(err).Warn("isolate: an inner container sees the host's resources")
+	}
 }
 
 func ioctl(fd int, request uint, arg unsafe.Pointer) error {

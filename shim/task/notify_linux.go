@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/isolate-shim/isolate/shim/cgroup"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/notify"
@@ -54,7 +55,8 @@ func (c *container) report(ctx context.Context, s *specs.Spec, cfg config.Config
 		return fmt.Errorf("create directory of listeners: %w", err)
 	}
 	views := func(ctx context.Context) ([]notify.View, error) { return innerViews(ctx, cfg.LXCFS) }
-	if c.notifier, err = notify.Listen(ctx, path, views); err != nil {
+	processors := func() float64 { return cgroup.Processors(c.cgroups) }
+	if c.notifier, err = notify.Listen(ctx, path, views, processors); err != nil {
 		return err
 	}
 	s.Linux.Seccomp = profile

@@ -92,7 +92,7 @@ func TestServed(t *testing.T) {
 		}
 		for _, want := range []string{
 			"proc/meminfo", "proc/cpuinfo", "proc/stat", "proc/uptime", "proc/loadavg",
-			"proc/diskstats", "proc/swaps", "sys/devices/system/cpu/online",
+			"proc/swaps", "sys/devices/system/cpu/online",
 		} {
 			if !found[want] {
 				t.Errorf("%s is missing", want)

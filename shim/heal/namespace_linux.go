@@ -3,7 +3,6 @@
 package heal
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,14 +34,13 @@ func openNamespace(p *member.Process) (namespace, error) {
 		return ns, &os.PathError{Op: "stat", Path: p.Path("ns/mnt"), Err: err}
 	}
 	ns.ino = st.Ino
-	table, err := p.Read("mountinfo")
+	table, err := os.Open(p.Path("mountinfo"))
 	if err != nil {
 		return ns, err
 	}
-	if bytes.Contains(table, []byte("fuse.lxcfs")) {
-		if ns.bound, err = lxcfs.BoundIn(bytes.NewReader(table)); err != nil {
-			return ns, err
-		}
+	defer table.Close() //nolint:errcheck // read-only
+	if ns.bound, err = lxcfs.BoundIn(table); err != nil {
+		return ns, err
 	}
 	return ns, p.Signal(0) // still the one that was looked at
 }

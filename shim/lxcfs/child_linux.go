@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"syscall"
@@ -54,7 +55,7 @@ func child(args []string) int {
 	// The parent kills a late child; this is for a parent that is gone. A
 	// thread that waits in FUSE outlives even this.
 	time.AfterFunc(limit, func() { os.Exit(3) })
-	l := looker{socket: socketFD}
+	l := looker{socket: socketFD, blkio: blkio()}
 	last := message{End: true}
 	if err := l.look(mount{Root: args[0], ID: id}); err != nil {
 		last.Failed = err.Error()
@@ -75,6 +76,7 @@ type looker struct {
 	socket int
 	root   int // descriptor of the mount's root
 	files  int
+	blkio  bool // the host has that controller in a hierarchy of version 1
 }
 
 func (l *looker) look(m mount) error {
@@ -108,6 +110,13 @@ func (l *looker) look(m mount) error {
 	return nil
 }
 
+// blkio tells whether the blkio controller is in a hierarchy of cgroup v1: then
+// this process is in a group of it. What cannot be read counts as yes.
+func blkio() bool {
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	return err != nil || regexp.MustCompile(`(?m)^\d+:([^:]*,)?blkio(,[^:]*)?:`).Match(groups)
+}
+
 // walk visits the files below a directory; depth bounds how far down.
 func (l *looker) walk(dir string, depth int) error {
 	f, err := l.open(dir, unix.O_DIRECTORY)
@@ -125,7 +134,7 @@ func (l *looker) walk(dir string, depth int) error {
 		switch {
 		case e.IsDir() && depth > 1:
 			err = l.walk(name, depth-1)
-		case e.Type().IsRegular() && servable(name) && l.files < maxFiles:
+		case e.Type().IsRegular() && servable(name) && !withheld(name, l.blkio) && l.files < maxFiles:
 			err = l.file(name)
 		default:
 			err = nil

@@ -86,8 +86,39 @@ func TestBoundIn(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got  %v, %v\nwant %v", got, err, want)
 	}
-	if _, err := BoundIn(strings.NewReader("nonsense\n")); err == nil {
+	if _, err := BoundIn(strings.NewReader("nonsense - fuse.lxcfs \n")); err == nil {
 		t.Error("nonsense was read")
+	}
+}
+
+// A container can have any number of mounts, and of files of lxcfs among them.
+func TestBoundInHugeTable(t *testing.T) {
+	t.Parallel()
+	const one = "30 25 0:40 /proc/meminfo /proc/meminfo ro - fuse.lxcfs lxcfs rw\n"
+	long := "31 25 0:22 / /" + strings.Repeat("x", 100<<10) + " - fuse.lxcfs lxcfs rw\n"
+	others := strings.Repeat("32 25 0:22 / /mnt rw - tmpfs tmpfs rw\n", 100_000)
+	got, err := BoundIn(strings.NewReader(others + long + one))
+	if err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+	got, err = BoundIn(strings.NewReader(strings.Repeat(one, maxBound+5)))
+	if err != nil || len(got) != maxBound {
+		t.Errorf("%d of %d, %v", len(got), maxBound+5, err)
+	}
+}
+
+func TestWithheld(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		blkio bool
+		want  bool
+	}{
+		{"proc/slabinfo", false, true}, {"proc/diskstats", true, true}, {"proc/diskstats", false, false}, {"proc/stat", true, false},
+	} {
+		if got := withheld(c.name, c.blkio); got != c.want {
+			t.Errorf("%s, blkio of v1 %v: %v", c.name, c.blkio, got)
+		}
 	}
 }
 

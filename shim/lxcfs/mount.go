@@ -3,6 +3,9 @@
 package lxcfs
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -68,10 +71,19 @@ type Bound struct {
 	Device Device
 }
 
+// maxBound bounds how many files of lxcfs are looked at in one mount namespace: a
+// container can bind one any number of times.
+const maxBound = 4096
+
 // BoundIn finds the files of lxcfs in the mountinfo of a container's process.
-// Those that are stacked on one place come from the lowest to the topmost.
+// Those that are stacked on one place come from the lowest to the topmost. Of a
+// table that has more than 4,096 only the first are found.
 func BoundIn(r io.Reader) ([]Bound, error) {
-	infos, err := mountinfo.GetMountsFromReader(r, mountinfo.FSTypeFilter(fsType))
+	lines, err := lxcfsLines(r)
+	if err != nil {
+		return nil, fmt.Errorf("look for files of lxcfs: %w", err)
+	}
+	infos, err := mountinfo.GetMountsFromReader(bytes.NewReader(lines), mountinfo.FSTypeFilter(fsType))
 	if err != nil {
 		return nil, fmt.Errorf("look for files of lxcfs: %w", err)
 	}
@@ -84,4 +96,30 @@ func BoundIn(r io.Reader) ([]Bound, error) {
 		}
 	}
 	return found, nil
+}
+
+// lxcfsLines returns the lines of a mountinfo that are of lxcfs. A container may
+// have 100,000 mounts, so the rest is neither kept nor parsed.
+func lxcfsLines(r io.Reader) ([]byte, error) {
+	mark := []byte(" - " + fsType + " ") // blanks in a path are written as \040
+	lines := bufio.NewReaderSize(r, 64<<10)
+	var out []byte
+	for n := 0; n < maxBound; {
+		line, err := lines.ReadSlice('\n')
+		whole := !errors.Is(err, bufio.ErrBufferFull)
+		for errors.Is(err, bufio.ErrBufferFull) { // longer than two paths: none of lxcfs
+			_, err = lines.ReadSlice('\n')
+		}
+		if whole && bytes.Contains(line, mark) {
+			out = append(out, line...)
+			n++
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }

@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -31,7 +32,8 @@ func eachLxcfs(t *testing.T, test func(t *testing.T, name peer.Name)) {
 
 // served lists what an lxcfs serves, this kernel has and a container gets, as
 // absolute paths. Below /sys it shows the host's files as they are, except for the
-// CPUs online. Two files are withheld: slabinfo, and diskstats on cgroup v1.
+// CPUs online. Withheld are slabinfo, diskstats on cgroup v1, and uptime, which a
+// time namespace makes right.
 func served(t *testing.T, dir string) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(dir, "proc"), func(path string, entry fs.DirEntry, err error) error {
@@ -40,7 +42,7 @@ func served(t *testing.T, dir string) (files []string) {
 		}
 		name := strings.TrimPrefix(path, dir)
 		_, v1 := os.Stat("/sys/fs/cgroup/blkio")
-		if name == "/proc/slabinfo" || name == "/proc/diskstats" && v1 == nil {
+		if name == "/proc/slabinfo" || name == "/proc/uptime" || name == "/proc/diskstats" && v1 == nil {
 			return nil
 		}
 		if _, err := os.Stat(name); err == nil {
@@ -100,7 +102,7 @@ echo == end`
 		h := hostOf(t, peer.Containerd24)
 		want := served(t, server.Dir)
 		for _, must := range []string{
-			"/proc/meminfo", "/proc/cpuinfo", "/proc/stat", "/proc/uptime", "/proc/loadavg",
+			"/proc/meminfo", "/proc/cpuinfo", "/proc/stat", "/proc/loadavg",
 			"/proc/swaps", "/sys/devices/system/cpu/online",
 		} {
 			if !slices.Contains(want, must) {
@@ -158,11 +160,11 @@ echo == end`
 			if text, err := os.ReadFile(filepath.Join(server.Dir, "proc/meminfo")); err != nil || !strings.HasPrefix(string(text), "MemTotal:") {
 				t.Errorf("the host's lxcfs shows %q, %v", text, err)
 			}
-			target := filepath.Join(server.Dir, "proc/uptime")
+			target := filepath.Join(server.Dir, "proc/loadavg")
 			if err := unix.Mount("/etc/passwd", target, "", unix.MS_BIND, ""); err != nil {
 				t.Fatal(err)
 			}
-			if got := h.exec(t, "a", "cat", "/proc/uptime").Must(t); strings.HasPrefix(got, "root:") {
+			if got := h.exec(t, "a", "cat", "/proc/loadavg").Must(t); strings.HasPrefix(got, "root:") {
 				t.Errorf("the container sees a mount of the host's: %q", got)
 			}
 			if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
@@ -171,6 +173,23 @@ echo == end`
 			h.remove(t, "a")
 		})
 	})
+}
+
+// TestProcessTimes: what ps makes of start times and uptime is right, where the
+// runtime can make time namespaces.
+func TestProcessTimes(t *testing.T) {
+	const script = `timeout 3 sh -c 'while :; do :; done' & sleep 2; cut -d. -f1 /proc/uptime; ps -eo etimes=,pcpu=,args= | awk '/while/ && !/timeout|awk/{print $1, int($2); exit}'`
+	rig.Require(t, rig.Root, rig.FUSE)
+	rig.LxcfsFor(t, peer.Lxcfs6, "")
+	m := demoMachine(t, peer.Runc15, "[lxcfs]", `mode = "require"`)
+	var up, elapsed, cpu int
+	out := m.run(t, nil, "sh", "-c", script).Must(t)
+	if _, err := fmt.Sscan(out, &up, &elapsed, &cpu); err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	if up < 1 || up > 60 || elapsed < 1 || elapsed > up+1 || cpu < 1 {
+		t.Errorf("up %d s; a loop has run for %d s and used %d %% of a processor", up, elapsed, cpu)
+	}
 }
 
 // TestLxcfsSurvivesDeepCgroups: lxcfs reads the files of the reader's groups by

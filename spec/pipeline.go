@@ -21,6 +21,7 @@ type step struct {
 //   - version and root: no precondition.
 //   - namespaces: adds or joins the user namespace and those that a container
 //     of its own needs.
+//   - clocks: after namespaces, whose pid namespace decides.
 //   - volumes: precondition: indexes of Plan.Staged are those of the caller's
 //     mounts, so it runs before anything adds or removes mounts.
 //   - sysfs and mounts: after volumes; they replace entries in place.
@@ -31,6 +32,7 @@ var pipeline = []step{
 	{"version", version},
 	{"root", root},
 	{"namespaces", namespaces},
+	{"clocks", clocks},
 	{"volumes", volumes},
 	{"sysfs", sysfs},
 	{"devices", unprivileged},

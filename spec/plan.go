@@ -34,6 +34,8 @@ type Plan struct {
 	// caller's (crun 1.8.1 and containerd 2.4: "unknown version specified");
 	// empty leaves it.
 	OCIVersion string
+	// Clocks are those of the container's own time namespace; nil for the host's.
+	Clocks *Clocks
 	// Nesting is nil for nesting = "off".
 	Nesting *Nesting
 }

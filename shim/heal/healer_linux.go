@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
@@ -31,6 +33,8 @@ type Container struct {
 	// Files are those, relative to the container's root, and those that it cannot
 	// have.
 	Files []string
+	// Withheld are files that it is not to get, whoever serves them.
+	Withheld []string
 	// Seen is when, since boot, that lxcfs was seen alive.
 	Seen time.Duration
 	// Refresh is called when a server has died, and when there is a new one; nil
@@ -144,6 +148,11 @@ func (m *watched) state(ns namespace) *state {
 		m.states[ns.ino] = s
 	}
 	return s
+}
+
+// gets returns those of an lxcfs' files that the container gets.
+func (m *watched) gets(files []lxcfs.File) []lxcfs.File {
+	return slices.DeleteFunc(slices.Clone(files), func(f lxcfs.File) bool { return slices.Contains(m.Withheld, f.Name) })
 }
 
 // lacks tells whether the container could be missing files.

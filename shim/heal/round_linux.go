@@ -102,7 +102,7 @@ func (r *round) mend(ctx context.Context, m *watched, ns namespace) error {
 	if err != nil {
 		return nil //nolint:nilerr // kept in the supply
 	}
-	n, err := ns.attach(files, s)
+	n, err := ns.attach(m.gets(files), s)
 	if r.attached += n; n > 0 {
 		m.Root, m.Seen = supply.served.Root, supply.served.Seen
 		if m.Refresh != nil {

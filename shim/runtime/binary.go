@@ -3,8 +3,10 @@
 package runtime
 
 import (
+	"slices"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"golang.org/x/mod/semver"
 )
@@ -45,6 +47,14 @@ func (b Binary) String() string {
 		name += " " + b.Version
 	}
 	return name + " (" + b.Path + ")"
+}
+
+// TimeOffsets tells whether the runtime makes time namespaces with offsets
+// (linux.timeOffsets) for containers with a user namespace. runc says so in its
+// features from 1.2 on. crun, which does not say it, opens timens_offsets as the
+// container's root, and the kernel denies that (1.8.4 to 1.21).
+func (b Binary) TimeOffsets() bool {
+	return b.Name != Crun && b.Features != nil && b.Features.Linux != nil && slices.Contains(b.Features.Linux.Namespaces, string(specs.TimeNamespace))
 }
 
 // OCIVersion returns the ociVersion to write into a config.json that says spec,

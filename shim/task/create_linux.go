@@ -101,6 +101,9 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if err := c.netSysctls(doc.Spec); err != nil {
 		return nil, err
 	}
+	if r.Checkpoint == "" { // a restored process has its clocks from before
+		c.ownClocks(ctx, doc.Spec, cfg, bin)
+	}
 	if err := c.edit(ctx, r.Bundle, doc, cfg, bin, look); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -54,7 +55,7 @@ func (c *container) report(ctx context.Context, s *specs.Spec, cfg config.Config
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create directory of listeners: %w", err)
 	}
-	views := func(ctx context.Context) ([]notify.View, error) { return innerViews(ctx, cfg.LXCFS) }
+	views := func(ctx context.Context) ([]notify.View, error) { return c.innerViews(ctx, cfg.LXCFS) }
 	processors := func() float64 { return cgroup.Processors(c.cgroups) }
 	if c.notifier, err = notify.Listen(ctx, path, views, processors); err != nil {
 		return err
@@ -64,19 +65,25 @@ func (c *container) report(ctx context.Context, s *specs.Spec, cfg config.Config
 }
 
 // innerViews looks at lxcfs anew: it may have been restarted since.
-func innerViews(ctx context.Context, cfg config.LXCFS) ([]notify.View, error) {
+func (c *container) innerViews(ctx context.Context, cfg config.LXCFS) ([]notify.View, error) {
 	// The look is not closed: its files are the notifier's from here on, and its
 	// deadline ends the rest.
 	served, err := lxcfs.Start(ctx, cfg).Result()
 	if err != nil {
 		return nil, err
 	}
-	return viewsOf(served), nil
+	files := c.forContainer(served.Files)
+	for _, f := range served.Files {
+		if !slices.Contains(files, f) {
+			f.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+		}
+	}
+	return viewsOf(files), nil
 }
 
-func viewsOf(served lxcfs.Served) []notify.View {
-	views := make([]notify.View, 0, len(served.Files))
-	for _, f := range served.Files {
+func viewsOf(files []lxcfs.File) []notify.View {
+	views := make([]notify.View, 0, len(files))
+	for _, f := range files {
 		views = append(views, notify.View{Name: f.Name, Mount: f.Mount})
 	}
 	return views

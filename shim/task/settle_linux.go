@@ -79,14 +79,14 @@ func (c *container) view(ctx context.Context, look *lxcfs.Look) error {
 	if c.notifier != nil {
 		// Before they are attached, and used up by that.
 		likely := len(c.plan.Nesting.Stores) > 0 || c.plan.Nesting.Systemd
-		if err := c.notifier.Prepare(viewsOf(served), likely); err != nil { //nolint:contextcheck // it outlives the request
+		if err := c.notifier.Prepare(viewsOf(c.forContainer(served.Files)), likely); err != nil { //nolint:contextcheck // it outlives the request
 			log.G(ctx).WithError(err).Debug("isolate: the first inner container has to wait for its views")
 		}
 	}
 	c.lxcfs.root, c.lxcfs.seen = served.Root, served.Seen
-	grafted := 0
+	grafted, files := 0, c.forContainer(served.Files)
 	err = c.init.Inside(func(in *idmap.Inside) error {
-		for _, f := range served.Files {
+		for _, f := range files {
 			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
 			switch {
 			case err == nil:
@@ -101,7 +101,7 @@ func (c *container) view(ctx context.Context, look *lxcfs.Look) error {
 		}
 		return nil
 	})
-	c.views = fmt.Sprintf("%d/%d", grafted, len(served.Files))
+	c.views = fmt.Sprintf("%d/%d", grafted, len(files))
 	if err != nil {
 		if look.Required() {
 			return fmt.Errorf("lxcfs.mode is \"require\": %w", err)
@@ -117,6 +117,9 @@ func (s *Service) watch(ctx context.Context, c *container, cfg config.Config) {
 		return
 	}
 	h := heal.Container{ID: c.id, Init: c.init, Cgroups: c.cgroups, LXCFS: cfg.LXCFS, Root: c.lxcfs.root, Seen: c.lxcfs.seen, Files: c.shown}
+	if c.plan.Clocks != nil {
+		h.Withheld = []string{uptimeFile}
+	}
 	if c.notifier != nil {
 		h.Refresh = c.notifier.Refresh
 	}

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runtime
+
+import (
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go/features"
+)
+
+func TestTimeOffsets(t *testing.T) {
+	t.Parallel()
+	says := &features.Features{Linux: &features.Linux{Namespaces: []string{"pid", "time"}}}
+	for _, c := range []struct {
+		b    Binary
+		want bool
+	}{
+		{Binary{Name: Crun, Version: "1.21", Features: says}, false},
+		{Binary{Name: Crun}, false},
+		{Binary{Name: Runc, Version: "1.5.2", Features: says}, true},
+		{Binary{Name: Runc, Version: "1.1.5", Features: &features.Features{Linux: &features.Linux{}}}, false},
+		{Binary{Name: Other, Features: says}, true},
+	} {
+		if got := c.b.TimeOffsets(); got != c.want {
+			t.Errorf("%+v: %v", c.b, got)
+		}
+	}
+}

@@ -317,9 +317,11 @@ func TestStorm(t *testing.T) {
 	c.n.budget.mu.Unlock()
 	var before, after unix.Rusage
 	began := time.Now()
-	unix.Getrusage(unix.RUSAGE_SELF, &before)
+	err := unix.Getrusage(unix.RUSAGE_SELF, &before)
 	c.do(t, order{Times: 100, Proc: "none"})
-	unix.Getrusage(unix.RUSAGE_SELF, &after)
+	if err := errors.Join(err, unix.Getrusage(unix.RUSAGE_SELF, &after)); err != nil {
+		t.Fatal(err)
+	}
 	took := time.Since(began)
 	if used := consumed(&after) - consumed(&before); used > took/10 {
 		t.Errorf("spent %v in %v", used, took)

@@ -29,7 +29,7 @@ func TestProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
+	defer p.Close() //nolint:errcheck // a pidfd
 	if alive, err := p.ID().Alive(); !alive || err != nil {
 		t.Error(alive, err)
 	}

@@ -42,6 +42,9 @@ func decode(data []byte) (*specs.Spec, error) {
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, fmt.Errorf("decode spec: %w", err)
 	}
+	if err := oneReading(data, &s); err != nil {
+		return nil, fmt.Errorf("decode spec: %w", err)
+	}
 	switch {
 	case s.Process == nil:
 		return nil, errors.New("spec has no process")

@@ -62,6 +62,9 @@ func ExecProcess(data []byte, p *Plan) ([]byte, []string, error) {
 	if err := json.Unmarshal(data, &proc); err != nil {
 		return nil, nil, fmt.Errorf("decode process: %w", err)
 	}
+	if err := oneReading(data, &proc); err != nil {
+		return nil, nil, fmt.Errorf("decode process: %w", err)
+	}
 	before, err := json.Marshal(&proc)
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode process: %w", err)

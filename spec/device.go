@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -60,14 +61,25 @@ func Devices(s *specs.Spec) []Device {
 }
 
 // Privileged recognises what clients send for --privileged: every device
-// allowed.
+// allowed, in one rule or in one for each type.
 func Privileged(s *specs.Spec) bool {
-	return s.Linux.Resources != nil && slices.ContainsFunc(s.Linux.Resources.Devices, allowsAll)
+	if s.Linux.Resources == nil {
+		return false
+	}
+	types := ""
+	for _, r := range s.Linux.Resources.Devices {
+		if allowsAll(r) {
+			return true
+		}
+		if r.Allow && wild(r.Major) && wild(r.Minor) && strings.ContainsAny(r.Access, "rw") {
+			types += deviceType(r.Type)
+		}
+	}
+	return strings.Contains(types, "c") && strings.Contains(types, "b")
 }
 
 func allowsAll(r specs.LinuxDeviceCgroup) bool {
-	any := func(n *int64) bool { return n == nil || *n == -1 }
-	return r.Allow && (r.Type == "" || r.Type == "a") && any(r.Major) && any(r.Minor)
+	return r.Allow && anyDevice(r) && (r.Access == "" || strings.ContainsAny(r.Access, "rw"))
 }
 
 // unprivileged takes the devices of the host away from a container for which the
@@ -94,12 +106,6 @@ func devices(s *specs.Spec, p *Plan) {
 		rule := specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: "rwm"}
 		if !slices.ContainsFunc(rules, func(r specs.LinuxDeviceCgroup) bool { return sameDevice(r, rule) }) {
 			rules = append(rules, rule)
-		}
-	}
-	if _, asked := p.Nesting.Devices["/dev/console"]; !asked {
-		rules = slices.DeleteFunc(rules, onConsole)
-		if CgroupPath(s, false) != "" { // else it is the systemd driver
-			rules = append(rules, console)
 		}
 	}
 	s.Linux.Resources.Devices = rules

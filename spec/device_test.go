@@ -15,10 +15,11 @@ func TestImageNodeOfTheConsole(t *testing.T) {
 	t.Parallel()
 	allow := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: number(5), Minor: number(1), Access: "rwm"}
 	other := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: number(5), Minor: number(0), Access: "rwm"}
+	asked := []Node{{"c", 5, 1}}
 	tests := []struct {
 		name   string
 		path   string // of the group
-		staged map[string]string
+		nodes  []Node
 		rules  []specs.LinuxDeviceCgroup
 		want   int // rules for the console
 		allows bool
@@ -28,13 +29,15 @@ func TestImageNodeOfTheConsole(t *testing.T) {
 		{name: "repeated", path: "/default/a", rules: []specs.LinuxDeviceCgroup{other, console}, want: 1},
 		{name: "crun with the systemd driver", path: "system.slice:isolate:a", rules: []specs.LinuxDeviceCgroup{allow, other}},
 		{name: "crun's own path with the systemd driver", rules: []specs.LinuxDeviceCgroup{allow, other}},
-		{name: "asked for", path: "/default/a", staged: map[string]string{"/dev/console": "/stage/1"}, rules: []specs.LinuxDeviceCgroup{allow, other}, want: 1, allows: true},
+		{name: "asked for", path: "/default/a", nodes: asked, rules: []specs.LinuxDeviceCgroup{allow, other}, want: 1, allows: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := &specs.Spec{Linux: &specs.Linux{CgroupsPath: tt.path, Resources: &specs.LinuxResources{Devices: tt.rules}}}
-			devices(s, &Plan{Nesting: &Nesting{Devices: tt.staged}})
+			if _, err := deviceRules(s, &Plan{Nodes: tt.nodes}); err != nil {
+				t.Fatal(err)
+			}
 			var got []specs.LinuxDeviceCgroup
 			for _, r := range s.Linux.Resources.Devices {
 				if onConsole(r) {

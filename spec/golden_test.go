@@ -106,6 +106,7 @@ func apply(t *testing.T, doc *Document, f Facts, plan *Plan) ([]Volume, []string
 		t.Fatal(err)
 	}
 	plan.Decision = d
+	plan.Nodes = Nodes(doc.Spec)
 	switch d.Mode {
 	case ModeJoin:
 		plan.Userns, plan.Mapping = f.Sandbox.Userns, f.Sandbox.Mapping

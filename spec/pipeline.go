@@ -27,6 +27,7 @@ type step struct {
 //   - sysfs and mounts: after volumes; they replace entries in place.
 //   - devices: before nesting, which adds those of the container's own.
 //   - nesting: after sysfs, and only if the plan says so.
+//   - device rules: after nesting, which adds some.
 //   - sysctl, process: after namespaces.
 var pipeline = []step{
 	{"version", version},
@@ -37,6 +38,7 @@ var pipeline = []step{
 	{"sysfs", sysfs},
 	{"devices", unprivileged},
 	{"nesting", nest},
+	{"device rules", deviceRules},
 	{"mounts", mountOptions},
 	{"sysctl", sysctls},
 	{"process", initProcess},

@@ -28,6 +28,9 @@ type Plan struct {
 	// Staged maps the index of a mount of the spec (as Volumes numbers them)
 	// to its staged clone.
 	Staged map[int]StagedMount
+	// Nodes are the devices that the container was given: those of Nodes, and those
+	// that it gets by bind mounts.
+	Nodes []Node
 	// NetSysctlsSet tells that the shim has set NetSysctls.
 	NetSysctlsSet bool
 	// OCIVersion is the ociVersion to write, for runtimes that refuse the

@@ -33,11 +33,14 @@ func (n node) call(t *testing.T) (*grpc.ClientConn, context.Context) {
 	return connection, metadata.AppendToOutgoingContext(t.Context(), "containerd-namespace", "default")
 }
 
-// update sets the limit that there is already.
+// update sets the limit that there is already, and as the CRI plugin does, it sends
+// device rules along: here those of a privileged container.
 func update(t *testing.T, c *container) {
 	t.Helper()
 	limit := int64(memoryLimit)
-	value, err := json.Marshal(specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}})
+	value, err := json.Marshal(specs.LinuxResources{
+		Memory: &specs.LinuxMemory{Limit: &limit}, Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

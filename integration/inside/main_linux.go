@@ -15,6 +15,7 @@ var commands = map[string]func(args []string) (any, error){
 	"unlock":  unlock,
 	"connect": connect,
 	"measure": measure,
+	"open":    open,
 }
 
 func main() {
@@ -26,7 +27,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("usage: inside report|unlock|connect|measure ARGUMENT")
+		return errors.New("usage: inside report|unlock|connect|measure|open ARGUMENT")
 	}
 	answer, err := commands[args[0]](args[1:])
 	if err != nil {

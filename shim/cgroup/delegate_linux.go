@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/shim/member"
@@ -19,8 +20,10 @@ type Options struct {
 	// to enable all controllers. It is not for systemd, which does this itself
 	// and would start below the leaf.
 	Leaf bool
-	// Console leaves the machine's console to the container, which asked for it.
-	Console bool
+	// Devices are those that the container was given, as rules for one device or
+	// for a major number. The machine's console and its disks are kept away unless
+	// they are among them.
+	Devices []specs.LinuxDeviceCgroup
 }
 
 // Delegate makes owner, the container's root, the owner of the groups that the
@@ -66,9 +69,7 @@ func delegate(p *member.Process, owner idmap.Owner, o Options) (Report, error) {
 	for _, m := range memberships {
 		where, reason := locate(m, mounts)
 		if reason == "" {
-			options := o
-			options.Console = o.Console || !hasDevices(m, memberships)
-			reason, err = r.one(pid, users, owner, options, m, where)
+			reason, err = r.one(pid, users, owner, o, m, where, hasDevices(m, memberships))
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", where, err))
 			}
@@ -81,7 +82,7 @@ func delegate(p *member.Process, owner idmap.Owner, o Options) (Report, error) {
 }
 
 // one delegates the group in one hierarchy, or returns why it may not.
-func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Membership, where place) (string, error) {
+func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Membership, where place, devices bool) (string, error) {
 	g, err := open(where, m.Unified())
 	if err != nil {
 		return "", err
@@ -96,9 +97,9 @@ func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Memb
 	}
 	r.Delegated = append(r.Delegated, where.String())
 	var denied error // the rest is done all the same
-	if !o.Console {
-		if denied = g.denyConsole(); denied != nil {
-			denied = fmt.Errorf("deny the machine's console: %w", denied)
+	if devices {
+		if denied = g.denyDevices(o.Devices); denied != nil {
+			denied = fmt.Errorf("deny the machine's devices: %w", denied)
 		}
 	}
 	if !m.Unified() || !o.Leaf {

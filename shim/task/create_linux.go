@@ -77,6 +77,9 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		return nil, err
 	}
 	c.plan.OCIVersion = bin.OCIVersion(doc.Spec.Version)
+	if c.plan.Nodes, err = nodes(doc.Spec); err != nil {
+		return nil, err
+	}
 	c.sandbox = facts.Sandbox
 
 	defer func() {

@@ -17,6 +17,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/heal"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/stage"
+	"github.com/isolate-shim/isolate/spec"
 )
 
 // settle finishes a container between the runtime's create and start: the
@@ -137,8 +138,7 @@ func (c *container) delegate(ctx context.Context) {
 	c.delegated = make(chan struct{})
 	go func() {
 		defer close(c.delegated)
-		_, console := c.plan.Nesting.Devices["/dev/console"]
-		report, err := cgroup.Delegate(c.init, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd, Console: console})
+		report, err := cgroup.Delegate(c.init, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd, Devices: spec.NodeRules(c.plan.Nodes)})
 		if err != nil {
 			log.G(ctx).Warnf("isolate: the container's cgroups were not handed over in full, so programs inside may fail to make some: %v", err)
 		}

@@ -20,24 +20,23 @@ func hasDevices(m Membership, all []Membership) bool {
 	return m.has("devices") || m.Unified() && !slices.ContainsFunc(all, func(m Membership) bool { return m.has("devices") })
 }
 
-// denyConsole keeps the machine's console, c 5:1, away: a node with that number
-// in an image or on a volume would open it. The spec's rules say so too, but
-// crun adds one that allows it behind them.
+// denyDevices keeps the machine's console, c 5:1, and its disks away, but for what
+// was given: a node with such a number in an image or on a volume would open it.
+// The spec's rules say so too, but crun adds one that allows the console behind
+// them, and an update of resources that goes past isolate can replace them.
 //
 // On v2 this is a program beside that of the runtime. A device is opened only
 // if all programs of a group and of those above it allow it (BPF_F_ALLOW_MULTI,
 // kernel/bpf/cgroup.c), so ours takes something away and can give nothing.
 // It goes with the group.
-func (g *group) denyConsole() error {
+func (g *group) denyDevices(given []specs.LinuxDeviceCgroup) error {
 	if !g.unified {
+		if slices.ContainsFunc(given, isConsole) {
+			return nil
+		}
 		return g.write("devices.deny", "c 5:1 rwm")
 	}
-	device := func(allow bool, kind string, major, minor int64) specs.LinuxDeviceCgroup {
-		return specs.LinuxDeviceCgroup{Allow: allow, Type: kind, Major: &major, Minor: &minor, Access: "rwm"}
-	}
-	instructions, license, err := cgroup2.DeviceFilter([]specs.LinuxDeviceCgroup{
-		device(true, "a", -1, -1), device(false, "c", 5, 1),
-	})
+	instructions, license, err := cgroup2.DeviceFilter(bounds(given))
 	if err != nil {
 		return err
 	}
@@ -52,4 +51,25 @@ func (g *group) denyConsole() error {
 		err = fmt.Errorf("attach device filter: %w", err)
 	}
 	return errors.Join(err, program.Close())
+}
+
+// bounds are the rules of the program; the last one for a device counts. Making
+// nodes is left to the other programs.
+func bounds(given []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
+	rule := func(allow bool, kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
+		return specs.LinuxDeviceCgroup{Allow: allow, Type: kind, Major: &major, Minor: &minor, Access: access}
+	}
+	rules := []specs.LinuxDeviceCgroup{
+		rule(true, "a", -1, -1, "rwm"), rule(false, "b", -1, -1, "rw"), rule(false, "c", 5, 1, "rwm"),
+	}
+	for _, d := range given {
+		if d.Type == "b" || isConsole(d) {
+			rules = append(rules, rule(true, d.Type, *d.Major, *d.Minor, "rwm"))
+		}
+	}
+	return rules
+}
+
+func isConsole(d specs.LinuxDeviceCgroup) bool {
+	return d.Type == "c" && *d.Major == 5 && (*d.Minor == 1 || *d.Minor == -1)
 }

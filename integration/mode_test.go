@@ -164,8 +164,9 @@ func TestModeJoin(t *testing.T) {
 	for _, runtime := range ociRuntimes {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root)
-			m := demoMachine(t, runtime, "[ids]\npool = [\"1900281856-1900412927\"]") // two ranges
-			pod := append(withInside(t), "--annotation", "io.kubernetes.cri.sandbox-id=pod")
+			m := demoMachine(t, runtime, "[ids]\npool = [\"1900281856-1900412927\"]", // two ranges
+				"[annotations]\nallow = [\"io.containerd.runc.v2.group\"]")
+			pod := append(withInside(t), "--annotation", "io.containerd.runc.v2.group=pod")
 			m.start(t, "pod", pod, "sleep", "1000")
 			sandbox := m.pid(t, "pod")
 			// As the CRI does, with the pod's network, ipc and uts namespaces.

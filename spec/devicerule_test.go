@@ -60,11 +60,12 @@ func TestDeviceRulesOpenWhatWasGiven(t *testing.T) {
 		lost    int
 	}{
 		{name: "no rules at all"},
-		{name: "what clients send", rules: []string{nothing, "+c *:* m", "+b *:* m", "+c 1:3 rwm", "+c 136:* rwm", "+c 5:1 rwm", "+c 10:200 rwm"},
-			want: []string{"+c 1:3 rwm", "+c 136:* rwm", "+c 10:200 rwm"}},
+		{
+			name: "what clients send", rules: []string{nothing, "+c *:* m", "+b *:* m", "+c 1:3 rwm", "+c 136:* rwm", "+c 5:1 rwm", "+c 10:200 rwm"},
+			want: []string{"+c 1:3 rwm", "+c 136:* rwm", "+c 10:200 rwm"},
+		},
 		{name: "only what is allowed", rules: []string{"+c 1:3 rwm"}, want: []string{"+c 1:3 rwm"}},
-		{name: "everything in two rules", rules: []string{nothing, "+b *:* rwm", "+c *:* rwm"},
-			want: []string{"+c 10:229 rw", "+c 10:200 rw"}, lost: 2},
+		{name: "everything in two rules", rules: []string{nothing, "+b *:* rwm", "+c *:* rwm"}, want: []string{"+c 10:229 rw", "+c 10:200 rw"}, lost: 2},
 		{name: "everything but making nodes", rules: []string{"+a *:* rw"}},
 		{name: "privileged and more", rules: []string{"+a *:* rwm", "+c 10:237 rwm"}, lost: 1},
 		{name: "a major number", rules: []string{nothing, "+c 10:* rwm"}, want: []string{"+c 10:229 rw", "+c 10:200 rw"}, lost: 1},

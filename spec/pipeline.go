@@ -18,7 +18,7 @@ type step struct {
 
 // pipeline lists the edits in order.
 //
-//   - version and root: no precondition.
+//   - annotations, version and root: no precondition.
 //   - namespaces: adds or joins the user namespace and those that a container
 //     of its own needs.
 //   - clocks: after namespaces, whose pid namespace decides.
@@ -30,6 +30,7 @@ type step struct {
 //   - device rules: after nesting, which adds some.
 //   - sysctl, process: after namespaces.
 var pipeline = []step{
+	{"annotations", annotations},
 	{"version", version},
 	{"root", root},
 	{"namespaces", namespaces},

@@ -33,6 +33,13 @@ type Plan struct {
 	Nodes []Node
 	// NetSysctlsSet tells that the shim has set NetSysctls.
 	NetSysctlsSet bool
+	// Annotations says which annotations reach the OCI runtime.
+	Annotations struct {
+		// Allowed are the names that the administrator allows.
+		Allowed []string
+		// Obeyed are those that the runtime says it obeys.
+		Obeyed []string
+	}
 	// OCIVersion is the ociVersion to write, for runtimes that refuse the
 	// caller's (crun 1.8.1 and containerd 2.4: "unknown version specified");
 	// empty leaves it.

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/isolate-shim/isolate/spec"
 )
 
 // problems checks the values that are wrong in themselves or beside each other.
@@ -49,7 +51,7 @@ func (c Config) problems() []*Error {
 
 	out = append(out, c.IDs.problems()...)
 	for _, short := range c.Annotations.Allow {
-		if _, ok := keyAnnotated(short); !ok {
+		if _, ok := keyAnnotated(short); !ok && !spec.IsObeyed(short) {
 			bad("annotations.allow", "%q is not a setting a container can choose%s", short, didYouMean(short, annotationNames()))
 		}
 	}

@@ -81,7 +81,8 @@ func (l LXCFS) Timeout() time.Duration {
 
 // Annotations says what a container may ask for by itself.
 type Annotations struct {
-	// Allow holds short keys: "size" stands for io.containerd.isolate.size.
+	// Allow holds short keys: "size" stands for io.containerd.isolate.size; and
+	// whole names of annotations that the OCI runtime obeys.
 	Allow []string `toml:"allow"`
 }
 

@@ -140,7 +140,9 @@ var keys = []Key{
 	{
 		Name: "annotations.allow", Type: aStrings,
 		Doc: "Settings that a container may choose by an annotation io.containerd.isolate.<name>: " +
-			"caps, foreign_netns, lxcfs, nesting, require_idmap, seccomp, size. Empty: none.",
+			"caps, foreign_netns, lxcfs, nesting, require_idmap, seccomp, size. " +
+			"And whole names of annotations that the OCI runtime or containerd obeys, which are removed otherwise: run.oci.* and krun.* of crun, org.criu.config, " +
+			"org.systemd.property.*, io.containerd.runc.v2.group; one that ends with a dot allows all that begin so. They can have files of the host written. Empty: none.",
 		get: func(c Config) any { return slices.Clone(c.Annotations.Allow) },
 	},
 }

@@ -94,10 +94,6 @@ func usualAddress(ctx context.Context, bundle string, args []string) string {
 	return address
 }
 
-// groupLabels are the annotations by which upstream puts containers into one
-// shim, whose sockets are then named after the group.
-var groupLabels = []string{"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"}
-
 // debugAddress is the second socket, for profiles, of a shim that a containerd
 // in debug mode has started. It is written down nowhere, so it is computed as
 // upstream does; "" unless the same computation yields the address of the first.
@@ -124,15 +120,9 @@ func debugAddress(ctx context.Context, bundle, address string, args []string) st
 // groups are the names that a bundle's shim may have gone by.
 func groups(bundle string) []string {
 	names := []string{filepath.Base(bundle)}
-	var spec struct {
-		Annotations map[string]string `json:"annotations"`
-	}
-	data, err := os.ReadFile(filepath.Join(bundle, "config.json"))
-	if err != nil || json.Unmarshal(data, &spec) != nil {
-		return names
-	}
+	annotations := annotationsOf(bundle)
 	for _, label := range groupLabels {
-		if name, ok := spec.Annotations[label]; ok {
+		if name, ok := annotations[label]; ok {
 			names = append(names, name)
 		}
 	}

@@ -13,13 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Start starts the shim, in a session keyring of its own.
+// Start starts the shim, in a session keyring of its own, or finds that of the
+// container's group.
 //
 // crun gives one to the first process of a container but not to what is executed
 // in it later, and containers may use keyctl(2), which runtimes inside need. With
 // containerd's session keyring (keyrings(7)), or that of the administrator who
 // started it, such a program could read, change and revoke the keys in there.
 func (m manager) Start(ctx context.Context, params *bootapi.BootstrapParams) (*bootapi.BootstrapResult, error) {
+	if err := ungroup(".", params.Namespace, params.InstanceID); err != nil {
+		return nil, err
+	}
 	// Keyrings are those of a thread, and the shim is forked by this one.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

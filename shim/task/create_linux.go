@@ -68,7 +68,8 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if n := spec.Namespace(doc.Spec, specs.PIDNamespace); n != nil {
 		c.ownPIDs = n.Path == ""
 	}
-	facts, err := s.facts(ctx, doc.Spec, stage.Mapped(r.Rootfs))
+	pod := spec.PodOf(ns, r.ID, doc.Spec.Annotations)
+	facts, err := s.facts(ctx, doc.Spec, pod, stage.Mapped(r.Rootfs))
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +78,10 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		return nil, err
 	}
 	c.plan.OCIVersion = bin.OCIVersion(doc.Spec.Version)
+	c.plan.Annotations.Allowed = cfg.Annotations.Allow
+	if bin.Features != nil {
+		c.plan.Annotations.Obeyed = bin.Features.PotentiallyUnsafeConfigAnnotations
+	}
 	if c.plan.Nodes, err = nodes(doc.Spec); err != nil {
 		return nil, err
 	}

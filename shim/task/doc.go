@@ -3,8 +3,9 @@
 // Package task is the long-running side of the shim: containerd's task service
 // for runc, decorated.
 //
-// Service embeds the upstream service and overrides Create, Exec and Delete;
-// everything else (attach, pause, update, stats, OOM events, checkpoint, pods
+// Service embeds the upstream service and overrides those calls that carry spec
+// material (Create, Exec, Update), and the end;
+// everything else (attach, pause, stats, OOM events, checkpoint, pods
 // sharing a shim) stays upstream's. Create is the heart, and create_linux.go
 // reads from top to bottom as the life of a container begins: bundle, options,
 // plan, lease, stage, spec, record, runtime, settle. What a step needs undone is

@@ -18,21 +18,15 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// sandboxAnnotation names the sandbox of a CRI pod's container.
-const sandboxAnnotation = "io.kubernetes.cri.sandbox-id"
-
 // facts looks up what spec.Decide must know: whose the namespaces are that the
 // spec joins, and whether the container belongs to one of ours.
-func (s *Service) facts(ctx context.Context, sp *specs.Spec, rootfsMapped bool) (spec.Facts, error) {
+func (s *Service) facts(ctx context.Context, sp *specs.Spec, pod spec.Pod, rootfsMapped bool) (spec.Facts, error) {
 	f := spec.Facts{Joined: map[specs.LinuxNamespaceType]spec.Owner{}, RootfsMapped: rootfsMapped}
 	host, err := os.Open("/proc/self/ns/user")
 	if err != nil {
 		return f, fmt.Errorf("own user namespace: %w", err)
 	}
 	defer host.Close()
-	if c := s.container(sp.Annotations[sandboxAnnotation]); c != nil {
-		f.Sandbox = c.asSandbox()
-	}
 	for _, n := range sp.Linux.Namespaces {
 		if n.Path == "" || n.Type == specs.UserNamespace {
 			continue
@@ -41,7 +35,7 @@ func (s *Service) facts(ctx context.Context, sp *specs.Spec, rootfsMapped bool) 
 		if err != nil {
 			return f, fmt.Errorf("%s namespace: %w", n.Type, err)
 		}
-		f.Joined[n.Type] = s.classify(ctx, owner, host, &f.Sandbox)
+		f.Joined[n.Type] = s.classify(ctx, owner, host, pod, &f.Sandbox)
 		owner.Close()
 	}
 	return f, nil
@@ -58,12 +52,12 @@ func namespaceOwner(path string) (*os.File, error) {
 
 // classify says whose a user namespace is. One of a container of ours becomes
 // the sandbox to join, if there is none yet.
-func (s *Service) classify(ctx context.Context, owner, host *os.File, joined **spec.Sandbox) spec.Owner {
+func (s *Service) classify(ctx context.Context, owner, host *os.File, pod spec.Pod, joined **spec.Sandbox) spec.Owner {
 	if same(owner, host) {
 		return spec.OwnerHost
 	}
 	if *joined == nil {
-		*joined = s.sandboxOf(ctx, owner)
+		*joined = s.sandboxOf(ctx, owner, pod)
 	}
 	if *joined != nil && isNamespace((*joined).Userns, owner) {
 		return spec.OwnerSandbox
@@ -71,14 +65,20 @@ func (s *Service) classify(ctx context.Context, owner, host *os.File, joined **s
 	return spec.OwnerOther
 }
 
-// sandboxOf finds the container whose user namespace it is, in any shim.
-func (s *Service) sandboxOf(ctx context.Context, userns *os.File) *spec.Sandbox {
+// sandboxOf finds the container whose user namespace it is, in this shim or any
+// other, if the pod admits it.
+func (s *Service) sandboxOf(ctx context.Context, userns *os.File, pod spec.Pod) *spec.Sandbox {
+	if c := s.container(pod.Sandbox); c != nil && pod.Admits(c.record.Namespace, c.id) {
+		if out := c.asSandbox(); out != nil && isNamespace(out.Userns, userns) {
+			return out
+		}
+	}
 	records, err := record.List()
 	if err != nil {
 		log.G(ctx).WithError(err).Warn("isolate: records of other containers")
 	}
 	for _, r := range records {
-		if r.Init == nil || !isNamespace(fmt.Sprintf("/proc/%d/ns/user", r.Init.PID), userns) {
+		if r.Init == nil || !pod.Admits(r.Namespace, r.ID) || !isNamespace(fmt.Sprintf("/proc/%d/ns/user", r.Init.PID), userns) {
 			continue
 		}
 		mode := spec.ModeAdopt

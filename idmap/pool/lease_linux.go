@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // Lease is a range of host ids that belongs to the holder until it calls Release
@@ -27,11 +28,12 @@ func (l *Lease) Mapping() idmap.Mapping { return idmap.Contiguous(l.First, l.Siz
 // ids, and cgroups that were not known when the lease was taken. From then on
 // the range stays reserved until they are gone, even if the holder dies.
 func (l *Lease) Bound(pid int, cgroups ...string) error {
-	init, err := processOf(pid)
+	init, err := proc.Open(pid)
 	if err != nil {
-		return fmt.Errorf("bind ids from %d on to process %d: %w", l.First, pid, err)
+		return fmt.Errorf("bind ids from %d on: %w", l.First, err)
 	}
-	if err := l.append(line{Bound: &bound{Init: init, Cgroups: cgroups}}); err != nil {
+	err = errors.Join(l.append(line{Bound: &bound{Init: init.ID(), Cgroups: cgroups}}), init.Close())
+	if err != nil {
 		return fmt.Errorf("bind ids from %d on to process %d: %w", l.First, pid, err)
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // TestThousandConcurrent: no range is given out twice to 50 processes that take
@@ -148,11 +149,12 @@ func TestInitOutlivesShim(t *testing.T) {
 // the container's init.
 func TestReusedPID(t *testing.T) {
 	t.Parallel()
-	self, err := processOf(os.Getpid())
+	self, err := proc.Open(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := record{inits: []Process{self}}
+	defer self.Close()
+	r := record{inits: []proc.ID{self.ID()}}
 	if r.inUse() == "" {
 		t.Error("own process counts as dead")
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // Owner names the container a range belongs to.
@@ -24,20 +25,12 @@ type Owner struct {
 
 func (o Owner) same(other Owner) bool { return o.Namespace == other.Namespace && o.ID == other.ID }
 
-// Process is a process as its pid alone does not name it.
-type Process struct {
-	PID int `json:"pid"`
-	// Start is the start time in clock ticks since boot (proc_pid_stat(5),
-	// field 22).
-	Start uint64 `json:"start"`
-}
-
 // record is the content of a slot file.
 type record struct {
 	owner   Owner
 	first   idmap.HostID
 	size    uint32
-	inits   []Process
+	inits   []proc.ID
 	cgroups []string
 }
 
@@ -55,7 +48,7 @@ type (
 		Size  uint32       `json:"size"`
 	}
 	bound struct {
-		Init    Process  `json:"init"`
+		Init    proc.ID  `json:"init"`
 		Cgroups []string `json:"cgroups,omitempty"`
 	}
 )

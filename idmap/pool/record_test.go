@@ -3,10 +3,11 @@
 package pool
 
 import (
-	"os"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 func TestParseRecord(t *testing.T) {
@@ -24,10 +25,10 @@ func TestParseRecord(t *testing.T) {
 		return b.String()
 	}
 	claimed := line{Claim: &claim{Owner: owner, First: 65536, Size: SlotSize}}
-	boundTo := line{Bound: &bound{Init: Process{PID: 7, Start: 99}, Cgroups: []string{"/cg/b"}}}
+	boundTo := line{Bound: &bound{Init: proc.ID{PID: 7, Start: 99}, Cgroups: []string{"/cg/b"}}}
 	full := record{
 		owner: owner, first: 65536, size: SlotSize,
-		inits: []Process{{PID: 7, Start: 99}}, cgroups: []string{"/cg/a", "/cg/b"},
+		inits: []proc.ID{{PID: 7, Start: 99}}, cgroups: []string{"/cg/a", "/cg/b"},
 	}
 	young := record{owner: owner, first: 65536, size: SlotSize, cgroups: []string{"/cg/a"}}
 	for _, tc := range []struct {
@@ -68,43 +69,5 @@ func FuzzParseRecord(f *testing.F) {
 		if (err != nil || !ok) && !reflect.DeepEqual(r, record{}) {
 			t.Errorf("%q gave %+v without success", in, r)
 		}
-	})
-}
-
-func TestParseStat(t *testing.T) {
-	t.Parallel()
-	const rest = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21\n"
-	for _, tc := range []struct {
-		name, in string
-		start    uint64
-		err      bool
-	}{
-		{name: "plain", in: "12 (sh)" + rest, start: 4711},
-		{name: "hostile name", in: "12 (a) R 1 (b\n)" + rest, start: 4711},
-		{name: "too short", in: "12 (sh) S 1 2", err: true},
-		{name: "no name", in: "12 S 1", err: true},
-		{name: "empty", in: "", err: true},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
-			state, start, err := parseStat(tc.in)
-			if (err != nil) != tc.err {
-				t.Fatalf("error %v, want error: %t", err, tc.err)
-			}
-			if err == nil && (state != 'S' || start != tc.start) {
-				t.Errorf("got state %c start %d, want S %d", state, start, tc.start)
-			}
-		})
-	}
-	if _, err := processOf(os.Getpid()); err != nil {
-		t.Errorf("own process: %v", err)
-	}
-}
-
-func FuzzParseStat(f *testing.F) {
-	f.Add("12 (sh) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20 21\n")
-	f.Add(") )")
-	f.Fuzz(func(_ *testing.T, in string) {
-		_, _, _ = parseStat(in)
 	})
 }

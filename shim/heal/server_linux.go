@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // server is a process that may be an lxcfs.
@@ -77,8 +77,8 @@ func findServers(roots []string) []server {
 // openServer opens a process if it is named lxcfs and not in a container's user
 // namespace, and tells whether its command line names one of roots.
 func openServer(pid int, roots []string) (s server, serves, ok bool) {
-	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	comm, err := os.ReadFile(filepath.Join(proc, "comm"))
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	comm, err := os.ReadFile(filepath.Join(dir, "comm"))
 	if err != nil || string(bytes.TrimSpace(comm)) != "lxcfs" {
 		return server{}, false, false
 	}
@@ -86,20 +86,23 @@ func openServer(pid int, roots []string) (s server, serves, ok bool) {
 	if err != nil {
 		return server{}, false, false
 	}
-	if theirs, err := os.Readlink(filepath.Join(proc, "ns/user")); err != nil || theirs != ours {
+	if theirs, err := os.Readlink(filepath.Join(dir, "ns/user")); err != nil || theirs != ours {
 		return server{}, false, false
 	}
 	if s.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
 		return server{}, false, false
 	}
-	p, err := pool.ProcessOf(pid)
-	line, lineErr := os.ReadFile(filepath.Join(proc, "cmdline"))
+	p, err := proc.Open(pid)
+	if err == nil {
+		s.start = time.Duration(p.ID().Start) * tick //nolint:gosec // not for ages
+		err = p.Close()
+	}
+	line, lineErr := os.ReadFile(filepath.Join(dir, "cmdline"))
 	// What was read belongs to the process if it lives until now.
 	if err != nil || lineErr != nil || unix.PidfdSendSignal(s.pidfd, 0, nil, 0) != nil {
 		s.close()
 		return server{}, false, false
 	}
-	s.start = time.Duration(p.Start) * tick //nolint:gosec // not for ages
 	args := strings.Split(string(line), "\x00")
 	serves = slices.ContainsFunc(roots, func(root string) bool {
 		return slices.ContainsFunc(args, func(arg string) bool { return filepath.Clean(arg) == root })

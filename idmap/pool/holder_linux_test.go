@@ -50,7 +50,7 @@ func hold(args string) error {
 		owner.Cgroups = []string{cgroup}
 	}
 	for range count {
-		l, err := p.Acquire(context.Background(), owner, SlotSize)
+		l, err := p.AcquirePreferred(context.Background(), owner, SlotSize, 0)
 		if err != nil {
 			return err
 		}

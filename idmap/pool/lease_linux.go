@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
@@ -15,9 +17,10 @@ import (
 // or dies.
 type Lease struct {
 	First idmap.HostID
-	Size  uint32
+	Size  uint32 // 0 for an adopted mapping, and First too
 
-	// One slot file for each SlotSize ids, locked as long as it is open.
+	// One slot file for each SlotSize ids, or that of an adopted mapping, locked as
+	// long as it is open.
 	files []*os.File
 }
 
@@ -27,7 +30,19 @@ func (l *Lease) Mapping() idmap.Mapping { return idmap.Contiguous(l.First, l.Siz
 // Bound records that a live process, the container's init, runs with the leased
 // ids, and cgroups that were not known when the lease was taken. From then on
 // the range stays reserved until they are gone, even if the holder dies.
+//
+// It is an error if the pool's files were removed since the lease was taken: before
+// the process had them, somebody else could be given the same ids.
 func (l *Lease) Bound(pid int, cgroups ...string) error {
+	for _, f := range l.files {
+		var stat unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &stat); err != nil {
+			return &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
+		}
+		if stat.Nlink == 0 {
+			return fmt.Errorf("%s was removed while a container was made: another one may have the same host ids; start it again", f.Name())
+		}
+	}
 	init, err := proc.Open(pid)
 	if err != nil {
 		return fmt.Errorf("bind ids from %d on: %w", l.First, err)
@@ -74,14 +89,18 @@ func (l *Lease) close() error {
 	return errors.Join(errs...)
 }
 
-func (l *Lease) claim(owner Owner) error {
+func (l *Lease) claim(c claim) error {
 	for _, f := range l.files {
 		if err := f.Truncate(0); err != nil {
 			return err
 		}
 	}
-	return l.append(line{Claim: &claim{Owner: owner, First: l.First, Size: l.Size}})
+	return l.append(line{Claim: &c})
 }
+
+// mostHints bounds a file that many containers share, one after the other. What its
+// lines name is found without them as well, by its ids.
+const mostHints = 64 << 10
 
 // append adds a line to every slot file. One that could be written in part only
 // is taken back, since what follows would be lost with it.
@@ -94,6 +113,9 @@ func (l *Lease) append(add line) error {
 		info, err := f.Stat()
 		if err != nil {
 			return err
+		}
+		if info.Size() > mostHints {
+			continue
 		}
 		if _, err := f.Write(b); err != nil {
 			return errors.Join(err, f.Truncate(info.Size()))

@@ -6,12 +6,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -33,33 +30,41 @@ type Entry struct {
 }
 
 // List returns all ranges that belong to an owner, by their first id, including
-// those outside the current spans.
+// those outside the current spans; and those of the pool of which processes have
+// ids without belonging to one.
 func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
+	busy, err := p.busy()
+	if err != nil {
+		return nil, err
+	}
 	// With the lock, because looking for a slot's lock takes that lock for a
-	// moment, in which an Acquire would think it busy.
+	// moment, in which somebody who wants a range would think it busy.
 	lock, err := p.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
-	files, err := os.ReadDir(p.dir)
+	files, err := p.slotFiles()
 	if err != nil {
-		return nil, fmt.Errorf("list id pool: %w", err)
+		return nil, err
 	}
 	var entries []Entry
-	for _, file := range files {
-		digits, ok := strings.CutPrefix(file.Name(), slotPrefix)
+	for number := range files {
+		e, ok := p.entry(number)
 		if !ok {
 			continue
 		}
-		number, err := strconv.ParseUint(digits, 10, 16)
-		if err != nil {
-			return nil, fmt.Errorf("list id pool: foreign file %q", file.Name())
+		first, end := Span{First: e.First, Count: e.Size}.touched()
+		for n := first; n < end; n++ {
+			if who, ok := busy[n]; ok && e.InUse == "" {
+				e.InUse = who
+			}
+			delete(busy, n)
 		}
-		e, ok := p.entry(uint32(number))
-		if ok {
-			entries = append(entries, e)
-		}
+		entries = append(entries, e)
+	}
+	for number, who := range busy {
+		entries = append(entries, Entry{First: idmap.HostID(number * SlotSize), Size: SlotSize, InUse: who})
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.First, b.First) })
 	return entries, nil

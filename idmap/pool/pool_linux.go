@@ -33,12 +33,18 @@ type ExhaustedError struct {
 	Want  int // slots in a row
 	InUse int
 	Total int
+	// Kept says what keeps ranges that nobody holds.
+	Kept []string
 }
 
 // Error names the pool, how full it is and the setting that enlarges it.
 func (e *ExhaustedError) Error() string {
-	return fmt.Sprintf("no free range of %d ids in %s: %d of %d ranges of %d are in use; enlarge %q, or the line of user %q in both /etc/subuid and /etc/subgid",
-		e.Want*SlotSize, format(e.Spans), e.InUse, e.Total, SlotSize, Setting, User)
+	kept := ""
+	if len(e.Kept) > 0 {
+		kept = fmt.Sprintf(", %d of them only because something outlived its container (%s)", len(e.Kept), e.Kept[0])
+	}
+	return fmt.Sprintf("no free range of %d ids in %s: %d of %d ranges of %d are in use%s; enlarge %q, or the line of user %q in both /etc/subuid and /etc/subgid",
+		e.Want*SlotSize, format(e.Spans), e.InUse, e.Total, SlotSize, kept, Setting, User)
 }
 
 // Is matches [ErrExhausted].
@@ -76,15 +82,10 @@ func Open(dir string, spans []Span) (*Pool, error) {
 	return p, nil
 }
 
-// Acquire leases size ids, a multiple of SlotSize, that nothing else uses. The
-// wait for other processes doing the same is bounded by ctx.
-func (p *Pool) Acquire(ctx context.Context, owner Owner, size uint32) (*Lease, error) {
-	return p.AcquirePreferred(ctx, owner, size, 0)
-}
-
-// AcquirePreferred is Acquire that takes the range which starts at first if that
-// is free and the pool's: files on disk have these ids already. 0 is no
-// preference.
+// AcquirePreferred leases size ids, a multiple of SlotSize, that nobody else has:
+// those from first on if they are free and the pool's, since files on disk have
+// these ids already; 0 is no preference. The wait for other processes doing the
+// same is bounded by ctx.
 func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, first idmap.HostID) (_ *Lease, retErr error) {
 	want := int(size / SlotSize)
 	if size == 0 || size%SlotSize != 0 {
@@ -95,23 +96,31 @@ func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, f
 		return nil, err
 	}
 	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
+	free, err := p.readFree()
+	if err != nil {
+		return nil, err
+	}
+	defer free.file.Close() //nolint:errcheck // written to without a buffer
 
-	run, err := p.at(first, want)
+	run, err := p.at(free, first, want)
 	if err != nil {
 		return nil, err
 	}
 	preferred := run != nil
 	if !preferred {
-		if run, err = p.find(cursor(lock), want); err != nil {
+		if run, err = p.search(free, cursor(lock), want); err != nil {
 			return nil, err
 		}
 	}
 	number := run[0].number
+	if err := free.set(number, number+uint32(want), false); err != nil {
+		return nil, errors.Join(err, closeAll(run))
+	}
 	lease := &Lease{First: idmap.HostID(number * SlotSize), Size: size}
 	for _, s := range run {
 		lease.files = append(lease.files, s.file)
 	}
-	if err := lease.claim(owner); err != nil {
+	if err := lease.claim(claim{Owner: owner, First: lease.First, Size: lease.Size}); err != nil {
 		return nil, errors.Join(err, lease.close())
 	}
 	for _, f := range lease.files {
@@ -136,93 +145,100 @@ type slot struct {
 
 // at locks the want slots from the one that starts at first on, or none if they
 // are not all free.
-func (p *Pool) at(first idmap.HostID, want int) (_ []slot, retErr error) {
+func (p *Pool) at(free *freeSlots, first idmap.HostID, want int) ([]slot, error) {
 	if first == 0 || first%SlotSize != 0 {
 		return nil, nil
 	}
-	var run []slot
-	whole := false
-	defer func() {
-		if !whole {
-			for _, s := range run {
-				retErr = errors.Join(retErr, unlock(s.file))
-			}
-		}
-	}()
+	var numbers []uint32
 	for i := range want {
 		number := uint32(first)/SlotSize + uint32(i)
 		if _, ours := slices.BinarySearch(p.slots, number); !ours {
 			return nil, nil
 		}
-		file, err := p.take(number)
-		if file == nil || err != nil {
-			return nil, err
-		}
-		run = append(run, slot{number: number, file: file})
+		numbers = append(numbers, number)
 	}
-	whole = true
-	return run, nil
+	if _, err := p.prove(free, numbers); err != nil {
+		return nil, err
+	}
+	return p.find(free, numbers, want)
 }
 
-// find locks want free slots in a row, looking from slot number start on and
+// search locks want free slots in a row, looking from slot number start on and
 // around once. Starting where the last search ended keeps a range that was just
 // given back out of use for long.
-func (p *Pool) find(start uint32, want int) (_ []slot, retErr error) {
-	var run []slot
-	drop := func() error {
-		var errs []error
-		for _, s := range run {
-			errs = append(errs, unlock(s.file))
-		}
-		run = nil
-		return errors.Join(errs...)
-	}
-	defer func() {
-		if retErr != nil {
-			retErr = errors.Join(retErr, drop())
-		}
-	}()
-	total := len(p.slots)
+func (p *Pool) search(free *freeSlots, start uint32, want int) ([]slot, error) {
 	begin, _ := slices.BinarySearch(p.slots, start)
-	inUse := 0
-	for i := range total + want - 1 {
-		number := p.slots[(begin+i)%total]
-		if len(run) > 0 && run[len(run)-1].number+1 != number {
-			if err := drop(); err != nil {
-				return nil, err
+	// The end does not join the beginning, but a row may lie across the start.
+	numbers := slices.Concat(p.slots[begin:], p.slots[:min(begin+want-1, len(p.slots))])
+	run, err := p.find(free, numbers, want)
+	if run != nil || err != nil {
+		return run, err
+	}
+	kept, err := p.prove(free, p.slots)
+	if err != nil {
+		return nil, err
+	}
+	run, err = p.find(free, numbers, want)
+	if run != nil || err != nil {
+		return run, err
+	}
+	full := &ExhaustedError{Spans: p.spans, Want: want, Total: len(p.slots), Kept: kept}
+	for _, number := range p.slots {
+		if !free.has(number) {
+			full.InUse++
+		}
+	}
+	return nil, full
+}
+
+// find locks the first want slots in a row that are free.
+func (p *Pool) find(free *freeSlots, numbers []uint32, want int) ([]slot, error) {
+	var run []slot
+	for _, number := range numbers {
+		var file *os.File
+		if free.has(number) {
+			var err error
+			if file, err = p.take(free, number); err != nil {
+				return nil, errors.Join(err, closeAll(run))
 			}
 		}
-		file, err := p.take(number)
-		if err != nil {
-			return nil, err
+		if len(run) > 0 && (file == nil || run[len(run)-1].number+1 != number) {
+			if err := closeAll(run); err != nil {
+				return nil, err
+			}
+			run = nil
 		}
 		if file == nil {
-			if i < total {
-				inUse++
-			}
-			if err := drop(); err != nil {
-				return nil, err
-			}
 			continue
 		}
-		run = append(run, slot{number: number, file: file})
-		if len(run) == want {
+		if run = append(run, slot{number: number, file: file}); len(run) == want {
 			return run, nil
 		}
 	}
-	return nil, &ExhaustedError{Spans: p.spans, Want: want, InUse: inUse, Total: total}
+	return nil, closeAll(run)
 }
 
-// take returns the locked file of a slot if that is free, else nil.
-func (p *Pool) take(number uint32) (_ *os.File, retErr error) {
+func closeAll(run []slot) error {
+	var errs []error
+	for _, s := range run {
+		errs = append(errs, unlock(s.file))
+	}
+	return errors.Join(errs...)
+}
+
+// take returns the locked file of a slot that was proved free. It is nil, and the
+// slot to be proved again, if somebody holds it or its record names somebody who
+// lives: an isolate that knows nothing of proofs has given it out. A file that
+// cannot be read stays reserved; List shows why.
+func (p *Pool) take(free *freeSlots, number uint32) (_ *os.File, retErr error) {
 	file, err := p.open(slotName(number))
 	if err != nil {
 		return nil, err
 	}
-	free := false
+	taken := false
 	defer func() {
-		if !free {
-			retErr = errors.Join(retErr, unlock(file))
+		if !taken {
+			retErr = errors.Join(retErr, unlock(file), free.set(number, number+1, false))
 		}
 	}()
 	if err := tryLock(file); errors.Is(err, errLocked) {
@@ -231,58 +247,11 @@ func (p *Pool) take(number uint32) (_ *os.File, retErr error) {
 		return nil, err
 	}
 	r, ok, err := readRecord(file)
-	if err != nil || ok && r.inUse() != "" {
-		// A file that cannot be read stays reserved; List shows why.
+	taken = err == nil && (!ok || r.inUse() == "")
+	if !taken {
 		return nil, nil
 	}
-	free = true
 	return file, nil
-}
-
-// Release gives back what the record of a dead shim says it had. It does nothing
-// if the range is not that owner's any more, so it may be repeated. An error
-// that matches ErrInUse means that the range is still in use; it becomes free by
-// itself when that ends.
-func (p *Pool) Release(ctx context.Context, first idmap.HostID, size uint32, owner Owner) (retErr error) {
-	lock, err := p.lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
-	var errs []error
-	for off := uint32(0); off < size; off += SlotSize {
-		if err := p.releaseSlot(uint32(first)/SlotSize+off/SlotSize, owner); err != nil {
-			errs = append(errs, fmt.Errorf("release ids from %d on: %w", uint32(first)+off, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (p *Pool) releaseSlot(number uint32, owner Owner) (retErr error) {
-	file, err := os.OpenFile(filepath.Join(p.dir, slotName(number)), os.O_RDWR|unix.O_NOFOLLOW, 0)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { retErr = errors.Join(retErr, unlock(file)) }()
-	lockErr := tryLock(file)
-	r, ok, err := readRecord(file)
-	switch {
-	case err != nil:
-		return err
-	case !ok || !r.owner.same(owner):
-		return nil
-	case errors.Is(lockErr, errLocked):
-		return fmt.Errorf("%w: its shim is alive", ErrInUse)
-	case lockErr != nil:
-		return lockErr
-	}
-	if why := r.inUse(); why != "" {
-		return fmt.Errorf("%w: %s", ErrInUse, why)
-	}
-	return file.Truncate(0)
 }
 
 // open opens a file of the pool's directory for reading and appending.

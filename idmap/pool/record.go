@@ -23,18 +23,18 @@ type Owner struct {
 	Cgroups []string `json:"cgroups,omitempty"`
 }
 
-func (o Owner) same(other Owner) bool { return o.Namespace == other.Namespace && o.ID == other.ID }
-
 // record is the content of a slot file.
 type record struct {
 	owner   Owner
 	first   idmap.HostID
 	size    uint32
+	mapping *idmap.Mapping // if it was adopted
 	inits   []proc.ID
 	cgroups []string
 }
 
-// A slot file holds one claim line and then any number of others.
+// A slot file holds one claim line and then any number of others. So does the file of
+// an adopted mapping.
 type (
 	line struct {
 		Claim *claim `json:"claim,omitempty"`
@@ -46,6 +46,8 @@ type (
 		Owner Owner        `json:"owner"`
 		First idmap.HostID `json:"first"`
 		Size  uint32       `json:"size"`
+		// Mapping is what was adopted, instead of First and Size.
+		Mapping *idmap.Mapping `json:"mapping,omitempty"`
 	}
 	bound struct {
 		Init    proc.ID  `json:"init"`
@@ -78,6 +80,7 @@ func parseRecord(content string) (r record, ok bool, err error) {
 				owner:   l.Claim.Owner,
 				first:   l.Claim.First,
 				size:    l.Claim.Size,
+				mapping: l.Claim.Mapping,
 				cgroups: slices.Clone(l.Claim.Owner.Cgroups),
 			}
 		case l.Bound != nil && ok:

@@ -17,11 +17,11 @@ import (
 // container that joins the user namespace of another one. The range stays
 // reserved until every holder is gone, in whatever order that happens.
 //
-// Holders have a shared flock, which keeps Acquire from the exclusive one it
-// takes to give a slot away.
+// Holders have a shared flock, which keeps AcquirePreferred from the exclusive one
+// it takes to give a slot away.
 func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Lease, retErr error) {
-	first, ok := m.RootUID()
-	if !ok || len(m.UIDs) != 1 || !m.Equal(idmap.Contiguous(first, m.UIDs[0].Size)) {
+	root, ok := m.RootUID()
+	if !ok || len(m.UIDs) != 1 || !m.Equal(idmap.Contiguous(root, m.UIDs[0].Size)) {
 		return nil, fmt.Errorf("share ids of mapping %v: not a range of this pool", m)
 	}
 	lock, err := p.lock(ctx)
@@ -30,14 +30,16 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 	}
 	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
 
-	l := &Lease{First: first, Size: m.UIDs[0].Size}
+	l := &Lease{First: root, Size: m.UIDs[0].Size}
 	defer func() {
 		if retErr != nil {
-			retErr = errors.Join(fmt.Errorf("share ids from %d on: %w", first, retErr), l.close())
+			retErr = errors.Join(fmt.Errorf("share ids from %d on: %w", root, retErr), l.close())
 		}
 	}()
-	for off := uint32(0); off < l.Size; off += SlotSize {
-		f, err := p.open(slotName(uint32(first+idmap.HostID(off)) / SlotSize))
+	first, end := uint32(root)/SlotSize, (uint32(root)+l.Size)/SlotSize
+	known := true
+	for n := first; n < end; n++ {
+		f, err := p.open(slotName(n))
 		if err != nil {
 			return nil, err
 		}
@@ -49,11 +51,30 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 		if err != nil {
 			return nil, err
 		}
-		if !ok || r.first != first || r.size != l.Size {
-			return nil, errors.New("nobody has them any more")
+		if ok && (r.first != l.First || r.size != l.Size) {
+			return nil, errors.New("somebody else has them")
+		}
+		known = known && ok
+	}
+	if known {
+		return l, l.append(line{Joined: &owner})
+	}
+	return l, p.reclaim(l, owner)
+}
+
+// reclaim writes the record of a range anew whose files were lost while the one to
+// share it with lives.
+func (p *Pool) reclaim(l *Lease, owner Owner) error {
+	ids, err := findUsers()
+	if err != nil {
+		return err
+	}
+	for span := range ids {
+		if span.overlaps(Span{First: l.First, Count: l.Size}) {
+			return l.claim(claim{Owner: owner, First: l.First, Size: l.Size})
 		}
 	}
-	return l, l.append(line{Joined: &owner})
+	return errors.New("nobody has them any more")
 }
 
 // share takes a shared flock on f, or turns an exclusive one into it.

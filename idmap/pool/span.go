@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/isolate-shim/isolate/idmap"
@@ -24,6 +23,9 @@ const (
 
 	// Setting is the name of the configuration key for the pool, for messages.
 	Setting = "ids.pool"
+
+	// AdoptSetting is that of the key for the parameter shared of [Pool.Adopt].
+	AdoptSetting = "ids.adopt"
 )
 
 // Default is the pool used when nothing else is configured: 4094 slots between
@@ -36,29 +38,6 @@ var Default = Span{First: 0x70000000, Count: 0x7FFDFFFF - 0x70000000 + 1}
 type Span struct {
 	First idmap.HostID
 	Count uint32
-}
-
-// ParseSpan parses "first-last", both inclusive, in decimal.
-func ParseSpan(s string) (Span, error) {
-	a, b, ok := strings.Cut(s, "-")
-	if !ok {
-		return Span{}, fmt.Errorf("parse id span %q: want first-last", s)
-	}
-	first, err := strconv.ParseUint(strings.TrimSpace(a), 10, 32)
-	if err != nil {
-		return Span{}, fmt.Errorf("parse id span %q: %w", s, err)
-	}
-	last, err := strconv.ParseUint(strings.TrimSpace(b), 10, 32)
-	if err != nil {
-		return Span{}, fmt.Errorf("parse id span %q: %w", s, err)
-	}
-	if last < first {
-		return Span{}, fmt.Errorf("parse id span %q: last is below first", s)
-	}
-	if first == 0 && last == 1<<32-1 {
-		return Span{}, fmt.Errorf("parse id span %q: that is every id", s)
-	}
-	return Span{First: idmap.HostID(first), Count: uint32(last - first + 1)}, nil
 }
 
 // String returns "first-last".
@@ -79,6 +58,11 @@ func (s Span) slots() (first, end uint32) {
 	first = uint32((uint64(s.First) + SlotSize - 1) / SlotSize)
 	end = uint32(s.end() / SlotSize)
 	return first, max(first, end)
+}
+
+// touched is slots, of all that have an id of the span.
+func (s Span) touched() (first, end uint32) {
+	return uint32(s.First / SlotSize), uint32((s.end() + SlotSize - 1) / SlotSize)
 }
 
 // Slots returns how many whole aligned slots the span holds.

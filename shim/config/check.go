@@ -31,6 +31,7 @@ func (c Config) problems() []*Error {
 	enum("seccomp", string(c.Seccomp), c.Seccomp.Valid())
 	enum("apparmor", string(c.AppArmor), c.AppArmor.Valid())
 	enum("foreign_netns", string(c.ForeignNetns), c.ForeignNetns.Valid())
+	enum("ids.adopt", string(c.IDs.Adopt), c.IDs.Adopt.Valid())
 	enum("rootfs.method", string(c.Rootfs.Method), c.Rootfs.Method.Valid())
 	enum("rootfs.fallback", string(c.Rootfs.Fallback), c.Rootfs.Fallback.Valid())
 	enum("lxcfs.mode", string(c.LXCFS.Mode), c.LXCFS.Mode.Valid())

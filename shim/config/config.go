@@ -49,6 +49,9 @@ type IDs struct {
 	Pool []IDRange `toml:"pool"`
 	// Size is the number of ids of one container, a multiple of [SizeUnit].
 	Size uint32 `toml:"size"`
+	// Adopt tells whether callers that map ids themselves may give the same to
+	// several containers.
+	Adopt AdoptIDs `toml:"adopt"`
 }
 
 // Rootfs says how root file systems are mapped.
@@ -98,7 +101,7 @@ func Default() Config {
 		Seccomp:      SeccompWiden,
 		AppArmor:     AppArmorAuto,
 		ForeignNetns: ForeignNetnsDegrade,
-		IDs:          IDs{Size: SizeUnit},
+		IDs:          IDs{Size: SizeUnit, Adopt: AdoptExclusive},
 		Rootfs:       Rootfs{Method: RootfsAuto, Fallback: FallbackRefuse},
 		LXCFS:        LXCFS{Mode: LXCFSAuto, TimeoutMS: 500, Nested: true},
 	}

@@ -44,6 +44,7 @@ var changed = map[string]struct {
 	"runtime.systemd_cgroup": {"[runtime]\nsystemd_cgroup = true", true},
 	"ids.pool":               {"[ids]\npool = [\"131072-262143\"]", []IDRange{{131072, 262143}}},
 	"ids.size":               {"[ids]\nsize = 131072", uint32(131072)},
+	"ids.adopt":              {"[ids]\nadopt = \"shared\"", AdoptShared},
 	"rootfs.method":          {"[rootfs]\nmethod = \"private\"", RootfsPrivate},
 	"rootfs.fallback":        {"[rootfs]\nfallback = \"chown\"", FallbackChown},
 	"volumes.require_idmap":  {"[volumes]\nrequire_idmap = true", true},

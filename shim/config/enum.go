@@ -76,6 +76,20 @@ const (
 // Valid tells whether f is one of the values above.
 func (f ForeignNetns) Valid() bool { return slices.Contains(foreignNetnses, f) }
 
+// AdoptIDs is the value of the key ids.adopt.
+type AdoptIDs string
+
+// The values of [AdoptIDs].
+const (
+	// AdoptExclusive refuses a mapping with ids that another container has.
+	AdoptExclusive AdoptIDs = "exclusive"
+	// AdoptShared lets containers have ids in common if their callers say so.
+	AdoptShared AdoptIDs = "shared"
+)
+
+// Valid tells whether a is one of the values above.
+func (a AdoptIDs) Valid() bool { return slices.Contains(adoptIDs, a) }
+
 // RootfsMethod is the value of the key rootfs.method.
 type RootfsMethod string
 
@@ -132,6 +146,7 @@ var (
 	seccomps        = []Seccomp{SeccompWiden, SeccompKeep}
 	appArmors       = []AppArmor{AppArmorAuto, AppArmorKeep}
 	foreignNetnses  = []ForeignNetns{ForeignNetnsDegrade, ForeignNetnsRefuse}
+	adoptIDs        = []AdoptIDs{AdoptExclusive, AdoptShared}
 	rootfsMethods   = []RootfsMethod{RootfsAuto, RootfsDetached, RootfsPrivate, RootfsChown}
 	rootfsFallbacks = []RootfsFallback{FallbackRefuse, FallbackChown}
 	lxcfsModes      = []LXCFSMode{LXCFSAuto, LXCFSRequire, LXCFSOff}

@@ -99,6 +99,12 @@ var keys = []Key{
 		set: setSize,
 	},
 	{
+		Name: "ids.adopt", Type: aString, Values: texts(adoptIDs),
+		Doc: "What to do with a container whose caller maps it to host ids that another one of isolate has (ctr --uidmap, Docker's userns-remap); containers of one pod share theirs in any case, and isolate's own pool is never shared. " +
+			"exclusive: it does not run. shared: it does, and each of the two can do to the other what a process of the same user can.",
+		get: func(c Config) any { return c.IDs.Adopt },
+	},
+	{
 		Name: "rootfs.method", Type: aString, Values: texts(rootfsMethods),
 		Doc: "How the layers of an overlay are idmapped. auto: the first one that works. detached: by file descriptor (Linux 6.15). private: through a private mount namespace (Linux 5.19). " +
 			"chown: not at all, the ids of the files are moved on disk, as by rootfs.fallback.",

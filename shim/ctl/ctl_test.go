@@ -154,11 +154,11 @@ func TestIDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := p.Acquire(t.Context(), pool.Owner{Namespace: "k8s.io", ID: "kept"}, 65536)
+	first, err := p.AcquirePreferred(t.Context(), pool.Owner{Namespace: "k8s.io", ID: "kept"}, 65536, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := p.Acquire(t.Context(), pool.Owner{Namespace: "default", ID: "gone"}, 131072)
+	second, err := p.AcquirePreferred(t.Context(), pool.Owner{Namespace: "default", ID: "gone"}, 131072, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type container struct {
 	id      string
 	plan    spec.Plan
 	sandbox *spec.Sandbox // in mode join: whom it joined
-	held    *pool.Lease   // nil if the caller mapped
+	held    *pool.Lease   // of a range, or of the mapping that the caller made
 	record  *record.Record
 	cgroups []string // directories, one in each hierarchy
 	// snapshot is the rootfs if its ids were moved on disk.

@@ -169,10 +169,11 @@ func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg con
 			return fmt.Errorf("id mapping of the spec: %w: %w", err, spec.ErrRefused)
 		}
 		c.plan.Mapping = m
+		return c.adopt(ctx, owner, cfg, spec.Namespace(s, specs.UserNamespace).Path)
 	case spec.ModeJoin:
 		c.plan.Userns, c.plan.Mapping = c.sandbox.Userns, c.sandbox.Mapping
 		if c.sandbox.Mode != spec.ModeOwn {
-			return nil
+			return c.adopt(ctx, owner, cfg, c.sandbox.Userns)
 		}
 		p, err := openPool(cfg)
 		if err != nil {
@@ -215,7 +216,7 @@ func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, s *specs.Spec
 		c.record = nil
 		return err
 	}
-	if c.held != nil {
+	if c.held != nil && c.held.Size > 0 {
 		c.record.Lease = &record.Lease{First: c.held.First, Size: c.held.Size}
 	}
 	if err := c.record.Save(); err != nil {

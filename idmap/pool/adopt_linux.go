@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
+)
+
+// ErrOverlap means that a mapping has ids that a container of isolate has, or could
+// get.
+var ErrOverlap = errors.New("host ids overlap")
+
+// OverlapError says with what a mapping overlaps. It matches [ErrOverlap].
+type OverlapError struct {
+	IDs Span // a range that has some of the ids
+	// Holder is the container that has the ids; nil for the pool itself.
+	Holder *Owner
+}
+
+// Error says whose the ids are and what to do.
+func (e *OverlapError) Error() string {
+	const instead = "leave the user namespace out of the container's spec, and isolate gives it ids of its own"
+	if e.Holder == nil {
+		return fmt.Sprintf("host ids %s of its mapping are of isolate's own pool (%q): %s, or map others", e.IDs, Setting, instead)
+	}
+	return fmt.Sprintf("host ids %s of its mapping are those of container %q in namespace %q: %s, or map others, or let callers share ids among containers (%s = \"shared\")",
+		e.IDs, e.Holder.ID, e.Holder.Namespace, instead, AdoptSetting)
+}
+
+// Is matches [ErrOverlap].
+func (e *OverlapError) Is(target error) bool { return target == ErrOverlap }
+
+// Adopt holds the ids of a mapping that the caller of isolate has made, until the
+// lease is released or its holder dies, so that no other container gets or adopts
+// one of them. It refuses, with an [OverlapError], ids of the pool itself, and those
+// that another container has, unless that shares the user namespace.
+//
+// userns is the path of the user namespace that the container joins, "" for a new
+// one. With shared set, containers may adopt what others have adopted.
+func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns string, shared bool) (_ *Lease, retErr error) {
+	spans := hostSpans(m)
+	for _, s := range spans {
+		for _, own := range p.spans {
+			if s.overlaps(own) {
+				return nil, &OverlapError{IDs: s}
+			}
+		}
+	}
+	lock, err := p.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
+	if err := p.leased(spans); err != nil {
+		return nil, err
+	}
+	others, err := p.adopted(spans)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range others {
+		if shared || sharesUserns(o.record.inits, userns) {
+			continue
+		}
+		return nil, &OverlapError{IDs: o.spans[0], Holder: &o.record.owner}
+	}
+	if err := p.unprove(spans); err != nil {
+		return nil, err
+	}
+
+	file, err := p.open(filepath.Join(adoptedDir, adoptedName(m, spans)))
+	if err != nil {
+		return nil, err
+	}
+	lease := &Lease{files: []*os.File{file}}
+	if err := tryLock(file); err == nil {
+		err = lease.claim(claim{Owner: owner, Mapping: &m})
+		if err == nil {
+			err = share(file)
+		}
+		if err != nil {
+			return nil, errors.Join(err, lease.close())
+		}
+		return lease, nil
+	} else if !errors.Is(err, errLocked) {
+		return nil, errors.Join(err, lease.close())
+	}
+	if err := share(file); err != nil {
+		return nil, errors.Join(err, lease.close())
+	}
+	if err := lease.append(line{Joined: &owner}); err != nil {
+		return nil, errors.Join(err, lease.close())
+	}
+	return lease, nil
+}
+
+// unprove notes that slots are no more free for pools that have these ids, which
+// other callers may be configured with.
+func (p *Pool) unprove(spans []Span) error {
+	free, err := p.readFree()
+	if err != nil {
+		return err
+	}
+	for _, s := range spans {
+		first, end := s.touched()
+		if err := free.set(first, end, false); err != nil {
+			return errors.Join(err, free.file.Close())
+		}
+	}
+	return free.file.Close()
+}
+
+// leased returns an [OverlapError] if a container has a range outside of the present
+// pool that overlaps.
+func (p *Pool) leased(spans []Span) error {
+	files, err := p.slotFiles()
+	if err != nil {
+		return err
+	}
+	for number := range files {
+		slot := Span{First: idmap.HostID(number * SlotSize), Count: SlotSize}
+		if !overlap([]Span{slot}, spans) {
+			continue
+		}
+		r, had, err := p.look(slotName(number))
+		if err != nil {
+			return err
+		}
+		if had {
+			return &OverlapError{IDs: slot, Holder: &r.owner}
+		}
+	}
+	return nil
+}
+
+// adoptedDir is where adopted mappings have their files, below the pool's.
+const adoptedDir = "adopted"
+
+// adopted is a mapping that somebody has adopted and has.
+type adopted struct {
+	spans  []Span
+	record record
+}
+
+// adoptedName names a mapping: the lowest and the highest of its host ids, by which
+// most others need not be opened, and a hash.
+func adoptedName(m idmap.Mapping, spans []Span) string {
+	first, last := spans[0].First, spans[0].end()-1
+	for _, s := range spans {
+		first, last = min(first, s.First), max(last, s.end()-1)
+	}
+	h := fnv.New64a()
+	h.Write([]byte(m.String())) //nolint:errcheck // never fails
+	return fmt.Sprintf("%d-%d.%016x", first, last, h.Sum64())
+}
+
+// adopted returns who has adopted ids of spans.
+func (p *Pool) adopted(spans []Span) ([]adopted, error) {
+	path := filepath.Join(p.dir, adoptedDir)
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("open id pool: %w", err)
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, fmt.Errorf("list id pool: %w", err)
+	}
+	var found []adopted
+	for _, entry := range entries {
+		var first, last uint64
+		if _, err := fmt.Sscanf(entry.Name(), "%d-%d.", &first, &last); err != nil || last < first {
+			continue
+		}
+		bounds := Span{First: idmap.HostID(first), Count: uint32(last - first + 1)}
+		if !overlap([]Span{bounds}, spans) {
+			continue
+		}
+		r, had, err := p.look(filepath.Join(adoptedDir, entry.Name()))
+		if err != nil {
+			return nil, err
+		}
+		a := adopted{spans: []Span{bounds}, record: r}
+		if r.mapping != nil {
+			a.spans = hostSpans(*r.mapping)
+		}
+		if had && overlap(a.spans, spans) {
+			found = append(found, a)
+		}
+	}
+	return found, nil
+}
+
+// look reads a slot's file, or that of an adopted mapping, and tells whether somebody
+// has its ids: the holder, or what the record names, or nobody knows, since it cannot
+// be read.
+func (p *Pool) look(name string) (_ record, had bool, retErr error) {
+	file, err := p.open(name)
+	if err != nil {
+		return record{}, false, err
+	}
+	defer func() { retErr = errors.Join(retErr, unlock(file)) }()
+	lockErr := tryLock(file)
+	if lockErr != nil && !errors.Is(lockErr, errLocked) {
+		return record{}, false, lockErr
+	}
+	r, _, err := readRecord(file)
+	return r, lockErr != nil || err != nil || r.inUse() != "", nil
+}
+
+func overlap(a, b []Span) bool {
+	for _, x := range a {
+		for _, y := range b {
+			if x.overlaps(y) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hostSpans returns the host ids of a mapping, those of users and groups alike.
+func hostSpans(m idmap.Mapping) []Span {
+	var spans []Span
+	for _, ranges := range [][]idmap.Range{m.UIDs, m.GIDs} {
+		for _, r := range ranges {
+			spans = append(spans, Span{First: r.Host, Count: r.Size})
+		}
+	}
+	return spans
+}
+
+// sharesUserns tells whether one of the processes is in that user namespace.
+func sharesUserns(inits []proc.ID, userns string) bool {
+	if userns == "" {
+		return false
+	}
+	var joined unix.Stat_t
+	if unix.Stat(userns, &joined) != nil {
+		return false
+	}
+	for _, id := range inits {
+		p, err := id.Open()
+		if err != nil {
+			continue
+		}
+		ns, err := p.Namespace("user")
+		p.Close() //nolint:errcheck // a pidfd
+		if err != nil {
+			continue
+		}
+		var own unix.Stat_t
+		err = unix.Fstat(int(ns.Fd()), &own)
+		ns.Close()
+		if err == nil && own.Dev == joined.Dev && own.Ino == joined.Ino {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// child starts a process that ends with this one.
+func child(t *testing.T, flags uintptr) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL, Cloneflags: flags}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kill(cmd) })
+	return cmd
+}
+
+func kill(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// TestAdoptedIDsAreExclusive: ids that a caller has mapped by itself are no other
+// container's, be it of the pool or of another caller.
+func TestAdoptedIDsAreExclusive(t *testing.T) {
+	t.Parallel()
+	p := open(t, t.TempDir(), Span{First: 1 << 24, Count: SlotSize})
+	own := acquire(t, p, Owner{ID: "own"}, SlotSize)
+	adopt := func(id string, m idmap.Mapping, shared bool) (*Lease, error) {
+		return p.Adopt(t.Context(), m, Owner{Namespace: "test", ID: id}, "", shared)
+	}
+	a, err := adopt("a", idmap.Contiguous(100000, 65536), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Not aligned, as distributions give ids to users: the same slot, other ids.
+	if _, err := adopt("neighbour", idmap.Contiguous(165536, 65536), false); err != nil {
+		t.Error(err)
+	}
+	groups := idmap.Contiguous(300000, 1000)
+	groups.GIDs = []idmap.Range{{Container: 0, Host: 110000, Size: 1}, {Container: 1, Host: 300000, Size: 10}}
+	for name, m := range map[string]idmap.Mapping{
+		"the same":    idmap.Contiguous(100000, 65536),
+		"a part":      idmap.Contiguous(99999, 2),
+		"groups only": groups,
+	} {
+		_, err := adopt("b", m, false)
+		if !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `container "a" in namespace "test"`) || !strings.Contains(fmt.Sprint(err), AdoptSetting) {
+			t.Errorf("%s: %v", name, err)
+		}
+		l, err := adopt("b", m, true)
+		if err != nil {
+			t.Errorf("%s, shared: %v", name, err)
+			continue
+		}
+		if err := l.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, shared := range []bool{false, true} {
+		if _, err := adopt("b", own.Mapping(), shared); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), Setting) {
+			t.Errorf("ids of the pool: %v", err)
+		}
+	}
+	if err := a.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adopt("b", idmap.Contiguous(100000, 65536), false); err != nil {
+		t.Errorf("given back: %v", err)
+	}
+}
+
+// TestAdoptedIDsOutliveShim: they are the container's as long as its first process
+// lives.
+func TestAdoptedIDsOutliveShim(t *testing.T) {
+	t.Parallel()
+	p := open(t, t.TempDir(), Span{First: 1 << 24, Count: SlotSize})
+	m := idmap.Contiguous(100000, 65536)
+	a, err := p.Adopt(t.Context(), m, Owner{ID: "a"}, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	init := child(t, 0)
+	if err := a.Bound(init.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.close(); err != nil { // as when the holder is killed
+		t.Fatal(err)
+	}
+	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) {
+		t.Errorf("%v, while the first process lives", err)
+	}
+	kill(init)
+	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPodSharesAdoptedIDs: containers in one user namespace have the same ids, and
+// keep them until the last one is gone.
+func TestPodSharesAdoptedIDs(t *testing.T) {
+	t.Parallel()
+	p := open(t, t.TempDir(), Span{First: 1 << 24, Count: SlotSize})
+	m := idmap.Contiguous(100000, 65536)
+	sandbox, err := p.Adopt(t.Context(), m, Owner{ID: "sandbox"}, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	init, stranger := child(t, unix.CLONE_NEWUSER), child(t, unix.CLONE_NEWUSER)
+	userns := func(cmd *exec.Cmd) string { return fmt.Sprintf("/proc/%d/ns/user", cmd.Process.Pid) }
+	if err := sandbox.Bound(init.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Adopt(t.Context(), m, Owner{ID: "stranger"}, userns(stranger), false); !errors.Is(err, ErrOverlap) {
+		t.Errorf("another user namespace: %v", err)
+	}
+	app, err := p.Adopt(t.Context(), m, Owner{ID: "app"}, userns(init), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill(init)
+	if err := sandbox.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) {
+		t.Errorf("%v, while a container of the pod lives", err)
+	}
+	if err := app.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAdoptedIDsAndAnotherPool: callers may be configured with different pools.
+func TestAdoptedIDsAndAnotherPool(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	near, far := Span{First: 1 << 24, Count: SlotSize}, Span{First: 1 << 25, Count: SlotSize}
+	one, other := open(t, dir, near), open(t, dir, far)
+	l := acquire(t, other, Owner{ID: "x"}, SlotSize)
+	if _, err := one.Adopt(t.Context(), l.Mapping(), Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `"x"`) {
+		t.Errorf("range of the other pool: %v", err)
+	}
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := one.Adopt(t.Context(), idmap.Contiguous(far.First+10, 10), Owner{ID: "a"}, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
+		t.Errorf("range with adopted ids: %v", err)
+	}
+	if err := a.Release(); err != nil {
+		t.Fatal(err)
+	}
+	acquire(t, other, Owner{}, SlotSize)
+}

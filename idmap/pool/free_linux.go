@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// isFree is what the file "free" has at the offset of a slot's number for a slot
+// that nobody had since it was proved free. Everything else, the end of the file
+// as well, means that it has to be proved.
+const isFree = 'f'
+
+// freeSlots is the content of that file. The pool's lock is for it.
+type freeSlots struct {
+	file  *os.File
+	slots []byte
+}
+
+func (p *Pool) readFree() (*freeSlots, error) {
+	f, err := os.OpenFile(filepath.Join(p.dir, "free"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open id pool: %w", err)
+	}
+	slots := make([]byte, maxID/SlotSize)
+	if _, err := f.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {
+		return nil, errors.Join(fmt.Errorf("read %q: %w", f.Name(), err), f.Close())
+	}
+	return &freeSlots{file: f, slots: slots}, nil
+}
+
+func (f *freeSlots) has(number uint32) bool {
+	return number < uint32(len(f.slots)) && f.slots[number] == isFree
+}
+
+// set notes slots as free, or not, before anything is done with them.
+func (f *freeSlots) set(first, end uint32, free bool) error {
+	end = min(end, uint32(len(f.slots)))
+	if first >= end {
+		return nil
+	}
+	part := f.slots[first:end]
+	for i := range part {
+		part[i] = '-'
+		if free {
+			part[i] = isFree
+		}
+	}
+	if _, err := f.file.WriteAt(part, int64(first)); err != nil {
+		return fmt.Errorf("write %q: %w", f.file.Name(), err)
+	}
+	return nil
+}
+
+// prove notes which of the slots are free: nobody holds them, and no process has ids
+// of them. It returns the processes that keep a slot from being free.
+func (p *Pool) prove(free *freeSlots, numbers []uint32) (kept []string, _ error) {
+	files, err := p.slotFiles()
+	if err != nil {
+		return nil, err
+	}
+	var given []uint32
+	for _, number := range numbers {
+		if free.has(number) {
+			continue
+		}
+		if files[number] {
+			file, err := p.open(slotName(number))
+			if err != nil {
+				return nil, err
+			}
+			lockErr := tryLock(file)
+			if err := unlock(file); err != nil {
+				return nil, err
+			}
+			if errors.Is(lockErr, errLocked) {
+				continue
+			}
+			if lockErr != nil {
+				return nil, lockErr
+			}
+		}
+		given = append(given, number)
+	}
+	if len(given) == 0 {
+		return nil, nil
+	}
+	busy, err := p.busy()
+	if err != nil {
+		return nil, err
+	}
+	for _, number := range given {
+		if who, ok := busy[number]; ok {
+			kept = append(kept, who)
+			continue
+		}
+		if err := free.set(number, number+1, true); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
+}
+
+// busy returns the slots of the pool whose ids somebody has, and who.
+func (p *Pool) busy() (map[uint32]string, error) {
+	ids, err := findUsers()
+	if err != nil {
+		return nil, err
+	}
+	all := Span{First: idmap.HostID(p.slots[0] * SlotSize), Count: (p.slots[len(p.slots)-1] - p.slots[0] + 1) * SlotSize}
+	adopted, err := p.adopted([]Span{all})
+	if err != nil {
+		return nil, err
+	}
+	busy := map[uint32]string{}
+	note := func(s Span, who string) {
+		first, end := s.touched()
+		for n := max(first, p.slots[0]); n < end && n <= p.slots[len(p.slots)-1]; n++ {
+			busy[n] = who
+		}
+	}
+	for span, who := range ids {
+		if span.overlaps(all) {
+			note(span, who.String())
+		}
+	}
+	for _, a := range adopted {
+		for _, span := range a.spans {
+			note(span, fmt.Sprintf("container %q has adopted ids of it", a.record.owner.ID))
+		}
+	}
+	return busy, nil
+}
+
+// slotFiles returns the numbers of the slots that have a file.
+func (p *Pool) slotFiles() (map[uint32]bool, error) {
+	dir, err := os.Open(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list id pool: %w", err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(0)
+	if err != nil {
+		return nil, fmt.Errorf("list id pool: %w", err)
+	}
+	files := map[uint32]bool{}
+	for _, name := range names {
+		digits, ok := strings.CutPrefix(name, slotPrefix)
+		if !ok {
+			continue
+		}
+		if number, err := strconv.ParseUint(digits, 10, 16); err == nil {
+			files[uint32(number)] = true
+		}
+	}
+	return files, nil
+}

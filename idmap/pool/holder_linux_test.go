@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -24,6 +25,14 @@ import (
 const holderEnv = "ISOLATE_TEST_POOL_HOLDER"
 
 func TestMain(m *testing.M) {
+	if args := os.Getenv(hostileEnv); args != "" {
+		runtime.LockOSThread() // to the first thread, on which TestMain runs
+		if err := runHostile(args); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if args := os.Getenv(holderEnv); args != "" {
 		if err := hold(args); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -135,7 +135,7 @@ func TestReusedPID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer self.Close()
+	defer self.Close() //nolint:errcheck // a pidfd
 	r := record{inits: []proc.ID{self.ID()}}
 	if r.inUse() == "" {
 		t.Error("own process counts as dead")
@@ -447,6 +447,74 @@ func TestOpenKeepsTheWayOpen(t *testing.T) {
 		}
 		if got := info.Mode().Perm(); got != want {
 			t.Errorf("%s has mode %o, want %o", path, got, want)
+		}
+	}
+}
+
+// TestHeldRangesAreNotWalkedOver: a range is given out as fast with 4000 held ones
+// as with none, since those are not looked at.
+func TestHeldRangesAreNotWalkedOver(t *testing.T) {
+	t.Parallel()
+	span := Span{First: 1 << 24, Count: 8 * SlotSize}
+	dir := t.TempDir()
+	p := open(t, dir, span)
+	for range 5 {
+		l := acquire(t, p, Owner{}, SlotSize)
+		// Whoever opens it now gets an error.
+		name := filepath.Join(dir, slotName(uint32(l.First)/SlotSize))
+		if err := errors.Join(os.Remove(name), os.Mkdir(name, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// From the beginning.
+	if err := os.Remove(filepath.Join(dir, "lock")); err != nil {
+		t.Fatal(err)
+	}
+	if l := acquire(t, p, Owner{}, SlotSize); l.First != span.First+5*SlotSize {
+		t.Errorf("got %d", l.First)
+	}
+}
+
+// BenchmarkAcquireBeside measures the worst case beside 4000 held ranges: the search
+// begins before all of them.
+func BenchmarkAcquireBeside(b *testing.B) {
+	dir := b.TempDir()
+	p, err := Open(dir, []Span{Default})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for range 4000 {
+		if _, err := p.AcquirePreferred(b.Context(), Owner{Namespace: "n", ID: "i"}, SlotSize, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var worst time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		if err := os.Truncate(filepath.Join(dir, "lock"), 0); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		begin := time.Now()
+		l, err := p.AcquirePreferred(b.Context(), Owner{Namespace: "n", ID: "i"}, SlotSize, 0)
+		worst = max(worst, time.Since(begin))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if err := l.Release(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(worst.Microseconds()), "worst-µs")
+}
+
+// BenchmarkFindUsers measures a look at all processes of the machine.
+func BenchmarkFindUsers(b *testing.B) {
+	for b.Loop() {
+		if _, err := findUsers(); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

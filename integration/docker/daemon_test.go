@@ -108,7 +108,7 @@ func snapshot(t *testing.T) rig.Leftovers {
 	t.Helper()
 	l := rig.MustSnapshot(t)
 	for path := range l.Files {
-		if strings.HasPrefix(path, "/run/isolate/.ids/slot.") || strings.Contains(path, "/.cache/") {
+		if strings.HasPrefix(path, "/run/isolate/.ids/") || strings.Contains(path, "/.cache/") {
 			delete(l.Files, path)
 		}
 	}

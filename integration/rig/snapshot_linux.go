@@ -148,7 +148,7 @@ func files(mountpoints map[string]bool) (map[string]int, error) {
 // first used, and keeps. What is in it counts, but for the files of id ranges:
 // they stay, and whoever wants a range looks whether its last owner is gone.
 func madeOnce(path string, entry fs.DirEntry) bool {
-	if filepath.Dir(path) == "/run/isolate/.ids" {
+	if strings.HasPrefix(path, "/run/isolate/.ids/") {
 		return true
 	}
 	// crun keeps compiled seccomp profiles, and forgets old ones.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
 // mountSetattr is mount_setattr(2). Tests replace it by what an older kernel
@@ -93,7 +95,7 @@ func reflagBelow(tree *os.File, o CloneOptions) error {
 		return err
 	}
 	for _, m := range mountsBelow(mounts, id, "/") {
-		sub, err := openBeneath(int(tree.Fd()), strings.TrimPrefix(m.Mountpoint, "/"), unix.O_PATH|unix.O_NOFOLLOW)
+		sub, err := openat.Open(tree, strings.TrimPrefix(m.Mountpoint, "/"), unix.O_PATH|unix.O_NOFOLLOW, openat.Beneath)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 			continue // hidden by a later mount
 		}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/openat"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
@@ -127,15 +128,7 @@ type Target struct {
 // Open opens a path in the container: an absolute one or one below its root,
 // without following links. flags are those of open(2).
 func (in *Inside) Open(unsafePath string, flags int) (*os.File, error) {
-	how := &unix.OpenHow{
-		Flags:   uint64(flags) | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	fd, err := retryOnEINTR(func() (int, error) { return unix.Openat2(int(in.root.Fd()), unsafePath, how) })
-	if err != nil {
-		return nil, &os.PathError{Op: "openat2", Path: unsafePath, Err: err}
-	}
-	return os.NewFile(uintptr(fd), unsafePath), nil
+	return openat.Open(in.root, unsafePath, flags, openat.InRoot|openat.NoLinks)
 }
 
 // Attach attaches a detached mount over an existing path in the container, if

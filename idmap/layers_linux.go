@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
 // layer is one directory of an overlay, on an id-mapped clone.
@@ -98,11 +100,13 @@ func (l *layers) openBelow(dir string, paths []string, userns *os.File, attrs ui
 		}
 	}()
 	for _, path := range paths {
+		// Not even a link may lead out of the clone: there is the same tree
+		// without the mapping.
 		rel := strings.TrimPrefix(strings.TrimPrefix(filepath.Clean(path), dir), "/")
 		if rel == "" {
 			rel = "."
 		}
-		d, err := openBeneath(int(tree.Fd()), rel, unix.O_PATH|unix.O_DIRECTORY)
+		d, err := openat.Open(tree, rel, unix.O_PATH|unix.O_DIRECTORY, openat.Beneath)
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +134,7 @@ func (l *layers) openEach(paths []string, userns *os.File) (_ []layer, retErr er
 			return nil, fmt.Errorf("open lowerdir: %w", err)
 		}
 		l.trees = append(l.trees, tree)
-		d, err := openBeneath(int(tree.Fd()), ".", unix.O_PATH|unix.O_DIRECTORY)
+		d, err := openat.Open(tree, ".", unix.O_PATH|unix.O_DIRECTORY, openat.Beneath)
 		if err != nil {
 			return nil, fmt.Errorf("open lowerdir %q: %w", path, err)
 		}
@@ -193,15 +197,4 @@ func sameDirectory(dir *os.File, path string) error {
 		return fmt.Errorf("%q is a mount point of its own", path)
 	}
 	return nil
-}
-
-// openBeneath opens a path that must not leave the directory dirfd, not even
-// through symbolic links: out there is the same tree without the mapping.
-func openBeneath(dirfd int, rel string, flags uint64) (*os.File, error) {
-	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH}
-	fd, err := retryOnEINTR(func() (int, error) { return unix.Openat2(dirfd, rel, how) })
-	if err != nil {
-		return nil, &os.PathError{Op: "openat2", Path: describe(dirfd, rel), Err: err}
-	}
-	return os.NewFile(uintptr(fd), rel), nil
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
 // Unmapped is a mount that a partial clone holds without id mapping.
@@ -195,7 +197,7 @@ func assemble(name string, parts []part) (tree *os.File, err error) {
 		}
 		top := int(parts[0].tree.Fd())
 		for _, p := range parts[1:] {
-			target, err := openBeneath(top, p.rel, unix.O_PATH)
+			target, err := openat.Open(parts[0].tree, p.rel, unix.O_PATH, openat.Beneath)
 			if err != nil {
 				return err
 			}

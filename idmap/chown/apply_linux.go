@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
 // target is a file by the directory it is in, and by itself.
@@ -91,15 +93,12 @@ func openBelow(tree *os.File, path []byte) (*os.File, error) {
 			chunk = chunk[:bytes.LastIndexByte(chunk[:maxChunk], '/')]
 		}
 		path = bytes.TrimPrefix(path[len(chunk):], []byte("/"))
-		fd, err := unix.Openat2(int(dir.Fd()), string(chunk), &unix.OpenHow{
-			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-		})
-		if err != nil {
-			return nil, errors.Join(&os.PathError{Op: "openat2", Path: string(chunk), Err: err}, dir.Close())
-		}
+		below, err := openat.Open(dir, string(chunk), unix.O_PATH|unix.O_DIRECTORY, openat.Beneath|openat.NoLinks|openat.SameMount)
 		dir.Close() //nolint:errcheck // O_PATH
-		dir = os.NewFile(uintptr(fd), string(chunk))
+		if err != nil {
+			return nil, err
+		}
+		dir = below
 	}
 	return dir, nil
 }

@@ -27,6 +27,7 @@ func (c Config) problems() []*Error {
 	}
 
 	enum("nesting", string(c.Nesting), c.Nesting.Valid())
+	enum("init", string(c.Init), c.Init.Valid())
 	enum("caps", string(c.Caps), c.Caps.Valid())
 	enum("seccomp", string(c.Seccomp), c.Seccomp.Valid())
 	enum("apparmor", string(c.AppArmor), c.AppArmor.Valid())

@@ -13,6 +13,8 @@ type Config struct {
 	// Nesting tells whether containers get what running containers inside
 	// them takes.
 	Nesting Nesting `toml:"nesting"`
+	// Init tells whether the first process is systemd.
+	Init Init `toml:"init"`
 	// Caps tells which capabilities a container's root has.
 	Caps Caps `toml:"caps"`
 	// Seccomp tells what happens to the caller's seccomp profile.
@@ -97,6 +99,7 @@ const SizeUnit = 65536
 func Default() Config {
 	return Config{
 		Nesting:      NestingFull,
+		Init:         InitAuto,
 		Caps:         CapsFull,
 		Seccomp:      SeccompWiden,
 		AppArmor:     AppArmorAuto,

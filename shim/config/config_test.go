@@ -35,6 +35,7 @@ var changed = map[string]struct {
 	want any
 }{
 	"nesting":                {`nesting = "off"`, NestingOff},
+	"init":                   {`init = "systemd"`, InitSystemd},
 	"caps":                   {`caps = "honor"`, CapsHonor},
 	"seccomp":                {`seccomp = "keep"`, SeccompKeep},
 	"apparmor":               {`apparmor = "keep"`, AppArmorKeep},
@@ -295,12 +296,13 @@ func TestOverlay(t *testing.T) {
 func TestWithAnnotations(t *testing.T) {
 	t.Parallel()
 	c := Default()
-	c.Annotations.Allow = []string{"size", "lxcfs", "require_idmap", "nesting", "caps", "seccomp", "foreign_netns"}
+	c.Annotations.Allow = []string{"size", "lxcfs", "require_idmap", "nesting", "init", "caps", "seccomp", "foreign_netns"}
 	got, err := c.WithAnnotations(map[string]string{
 		"io.containerd.isolate.size":          "131072",
 		"io.containerd.isolate.lxcfs":         "require",
 		"io.containerd.isolate.require_idmap": "true",
 		"io.containerd.isolate.nesting":       "off",
+		"io.containerd.isolate.init":          "other",
 		"io.containerd.isolate.caps":          "honor",
 		"io.containerd.isolate.seccomp":       "keep",
 		"io.containerd.isolate.foreign_netns": "refuse",
@@ -312,7 +314,7 @@ func TestWithAnnotations(t *testing.T) {
 	}
 	want := c.clone()
 	want.IDs.Size, want.LXCFS.Mode, want.Volumes.RequireIDMap = 131072, LXCFSRequire, true
-	want.Nesting, want.Caps, want.Seccomp, want.ForeignNetns = NestingOff, CapsHonor, SeccompKeep, ForeignNetnsRefuse
+	want.Nesting, want.Init, want.Caps, want.Seccomp, want.ForeignNetns = NestingOff, InitOther, CapsHonor, SeccompKeep, ForeignNetnsRefuse
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -18,6 +18,22 @@ const (
 // Valid tells whether n is one of the values above.
 func (n Nesting) Valid() bool { return slices.Contains(nestings, n) }
 
+// Init is the value of the key init.
+type Init string
+
+// The values of [Init].
+const (
+	// InitAuto finds out what the entry point is.
+	InitAuto Init = "auto"
+	// InitSystemd takes the first process for systemd.
+	InitSystemd Init = "systemd"
+	// InitOther takes it for something else.
+	InitOther Init = "other"
+)
+
+// Valid tells whether i is one of the values above.
+func (i Init) Valid() bool { return slices.Contains(inits, i) }
+
 // Caps is the value of the key caps.
 type Caps string
 
@@ -142,6 +158,7 @@ func (m LXCFSMode) Valid() bool { return slices.Contains(lxcfsModes, m) }
 // The values of each enumeration, in the order the documentation lists them.
 var (
 	nestings        = []Nesting{NestingFull, NestingOff}
+	inits           = []Init{InitAuto, InitSystemd, InitOther}
 	capsValues      = []Caps{CapsFull, CapsHonor}
 	seccomps        = []Seccomp{SeccompWiden, SeccompKeep}
 	appArmors       = []AppArmor{AppArmorAuto, AppArmorKeep}

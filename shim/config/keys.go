@@ -45,6 +45,14 @@ var keys = []Key{
 		set: func(c *Config, s string) error { c.Nesting = Nesting(s); return nil },
 	},
 	{
+		Name: "init", Type: aString, Values: texts(inits), Annotation: "init",
+		Doc: "Whether a container's first process is systemd, which gets a tmpfs on /run and its own signal to stop. " +
+			"auto: if the entry point is a program called systemd, or a script or sh -c that execs one; up to 4 scripts are read for that. " +
+			"systemd, other: it is, or is not.",
+		get: func(c Config) any { return c.Init },
+		set: func(c *Config, s string) error { c.Init = Init(s); return nil },
+	},
+	{
 		Name: "caps", Type: aString, Values: texts(capsValues), Annotation: "caps",
 		Doc: "full: a root process gets every capability that means something inside a user namespace. " +
 			"honor: it gets what the caller asked for.",
@@ -146,7 +154,7 @@ var keys = []Key{
 	{
 		Name: "annotations.allow", Type: aStrings,
 		Doc: "Settings that a container may choose by an annotation io.containerd.isolate.<name>: " +
-			"caps, foreign_netns, lxcfs, nesting, require_idmap, seccomp, size. " +
+			"caps, foreign_netns, init, lxcfs, nesting, require_idmap, seccomp, size. " +
 			"And whole names of annotations that the OCI runtime or containerd obeys, which are removed otherwise: run.oci.* and krun.* of crun, org.criu.config, " +
 			"org.systemd.property.*, io.containerd.runc.v2.group; one that ends with a dot allows all that begin so. They can have files of the host written. Empty: none.",
 		get: func(c Config) any { return slices.Clone(c.Annotations.Allow) },

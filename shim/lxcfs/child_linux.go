@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
 // childName is argv[0] of the disposable process.
@@ -74,20 +75,21 @@ var errHidden = errors.New("another file system is mounted over it")
 // looker lists a tree and sends what it finds.
 type looker struct {
 	socket int
-	root   int // descriptor of the mount's root
+	root   *os.File // the mount's
 	files  int
 	blkio  bool // the host has that controller in a hierarchy of version 1
 }
 
 func (l *looker) look(m mount) error {
-	root, err := unix.Open(m.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(m.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open mount point: %w", err)
 	}
-	defer unix.Close(root) //nolint:errcheck // O_PATH
+	l.root = os.NewFile(uintptr(fd), m.Root)
+	defer l.root.Close() //nolint:errcheck // O_PATH
 	// DONT_SYNC: the mount's id is known without asking the server.
 	var st unix.Statx_t
-	if err := unix.Statx(root, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
 		return fmt.Errorf("stat mount point: %w", err)
 	}
 	if st.Mask&unix.STATX_MNT_ID != 0 && int(st.Mnt_id) != m.ID {
@@ -96,10 +98,9 @@ func (l *looker) look(m mount) error {
 	// Of a dead server nothing is looked up. The kernel would take the names for
 	// stale and detach all that is mounted on those files, in every container
 	// (d_invalidate); also what a container's root has put there.
-	if err := unix.Statx(root, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
 		return fmt.Errorf("ask for a sign of life: %w", err)
 	}
-	l.root = root
 	if err := l.walk("proc", 2); err != nil {
 		return err
 	}
@@ -154,7 +155,7 @@ func (l *looker) walk(dir string, depth int) error {
 // and dead, or answer and refuse. One that lets one file be read lets all be
 // read, and reading takes lxcfs most of the time of a look.
 func (l *looker) file(name string) error {
-	flags := uint64(unix.O_PATH)
+	flags := unix.O_PATH
 	if l.files == 0 {
 		flags = 0
 	}
@@ -186,18 +187,11 @@ func (l *looker) file(name string) error {
 
 // open opens a file of the tree, and nothing that is mounted over it or a link
 // leads to. A FIFO or the like is not waited for.
-func (l *looker) open(name string, flags uint64) (*os.File, error) {
+func (l *looker) open(name string, flags int) (*os.File, error) {
 	if flags&unix.O_PATH == 0 {
 		flags |= unix.O_RDONLY | unix.O_NONBLOCK
 	}
-	fd, err := unix.Openat2(l.root, name, &unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return openat.Open(l.root, name, flags, openat.Beneath|openat.NoLinks|openat.SameMount)
 }
 
 // detach clones the mount of an open file. The clone belongs to no peer group,

@@ -166,6 +166,9 @@ func (c *child) same(a, b uintptr) bool {
 	return c.statx[0].Mnt_id == c.statx[1].Mnt_id && c.statx[0].Ino == c.statx[1].Ino
 }
 
+// maxTries bounds how often a path is looked up, each time in microseconds.
+const maxTries = 10000
+
 // openAt is openat2(2), from the working directory for notOpen.
 //
 //go:nosplit
@@ -174,12 +177,17 @@ func (c *child) openAt(dir uintptr, name unsafe.Pointer, how *unix.OpenHow) uint
 	if dir == notOpen {
 		dir = ^uintptr(99) // AT_FDCWD is -100
 	}
-	fd, _, errno := syscall.RawSyscall6(unix.SYS_OPENAT2, dir, uintptr(name), uintptr(unsafe.Pointer(how)), unsafe.Sizeof(*how), 0, 0)
-	if errno != 0 {
-		c.report.errno = int32(errno)
-		return notOpen
+	// EAGAIN says nothing about the path, see openat.Open.
+	for tries := 0; ; tries++ {
+		fd, _, errno := syscall.RawSyscall6(unix.SYS_OPENAT2, dir, uintptr(name), uintptr(unsafe.Pointer(how)), unsafe.Sizeof(*how), 0, 0)
+		if errno == 0 {
+			return fd
+		}
+		if errno != unix.EAGAIN || tries == maxTries {
+			c.report.errno = int32(errno)
+			return notOpen
+		}
 	}
-	return fd
 }
 
 // ok tells whether a system call succeeded, and keeps its error.

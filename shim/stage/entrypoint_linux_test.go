@@ -3,12 +3,18 @@
 package stage
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 func TestIsSystemd(t *testing.T) {
@@ -35,7 +41,6 @@ func TestIsSystemd(t *testing.T) {
 	write("usr/sbin/busybox", "\x7fELF")
 	write("usr/local/bin/entrypoint", "#!/bin/sh\n# exec /bin/nothing\nset -e\nfix_mount\nexec \"$@\"\n")
 	write("start", "#!/bin/sh\nif true; then exec -a init /sbin/init; fi\n")
-	write("loop", "#!/bin/sh\nexec /loop\n")
 	link("usr/lib", "lib")
 	link("usr/sbin", "sbin")
 	link("/lib/systemd/systemd", "usr/sbin/init")
@@ -56,7 +61,6 @@ func TestIsSystemd(t *testing.T) {
 		{name: "script that execs it", args: []string{"/start"}, want: true},
 		{name: "sh -c", args: []string{"bash", "-c", "exec /sbin/init"}, env: []string{"PATH=/usr/bin"}, want: true},
 		{name: "a shell", args: []string{"bash"}, env: []string{"PATH=/usr/bin"}},
-		{name: "script that execs itself", args: []string{"/loop"}},
 		{name: "link out of the rootfs", args: []string{"/escape"}},
 		{name: "nothing", args: nil},
 	}
@@ -68,6 +72,89 @@ func TestIsSystemd(t *testing.T) {
 				t.Errorf("got %v, %v; want %v", got, err, tt.want)
 			}
 		})
+	}
+}
+
+// Any rename or mount on the machine makes the kernel answer EAGAIN to the ".." of
+// a link, which says nothing about the file.
+func TestSystemdIsRecognisedWhileFilesAreRenamed(t *testing.T) {
+	t.Parallel()
+	root, elsewhere := t.TempDir(), t.TempDir()
+	for _, dir := range []string{"lib/systemd", "sbin"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := filepath.Join(elsewhere, "a"), filepath.Join(elsewhere, "b")
+	for _, file := range []string{filepath.Join(root, "lib/systemd/systemd"), a} {
+		if err := os.WriteFile(file, []byte("\x7fELF"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../lib/systemd/systemd", filepath.Join(root, "sbin/init")); err != nil {
+		t.Fatal(err)
+	}
+	var stop atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for !stop.Load() {
+			if os.Rename(a, b) != nil || os.Rename(b, a) != nil {
+				return
+			}
+		}
+	}()
+	for range 1000 {
+		if got, err := IsSystemd(root, &specs.Process{Args: []string{"/sbin/init"}, Cwd: "/"}); err != nil || !got {
+			t.Fatalf("got %v, %v", got, err)
+		}
+	}
+	stop.Store(true)
+	<-done
+}
+
+// An image's maker has a free hand in what the shim reads before the container
+// exists, in nobody's limits.
+func TestEntryPointIsReadInBoundedTime(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	write := func(name, line string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(root, name), []byte("#!/bin/sh\n"+strings.Repeat(line+"\n", 6000)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a", "exec /b")
+	write("b", "exec /c")
+	write("c", "sleep 1")
+	write("loop", "exec /loop")
+	write("args", "exec nothing "+strings.Repeat(`"$@" `, 10))
+	if err := os.WriteFile(filepath.Join(root, "sh"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, proc := range map[string]*specs.Process{
+		"scripts that name scripts": {Args: []string{"/a"}},
+		"a script of itself":        {Args: []string{"/loop"}},
+		"arguments":                 {Args: append([]string{"/args"}, slices.Repeat([]string{"x"}, 10000)...)},
+		"directories of PATH":       {Args: []string{"nothing"}, Env: []string{"PATH=" + strings.Repeat("/x:", 40000)}},
+		"a shell of itself":         {Args: []string{"/sh", "-c", `exec /sh "$@"`}},
+	} {
+		began := time.Now()
+		if _, err := IsSystemd(root, proc); !errors.Is(err, ErrUnclear) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s: took %v", name, took)
+		}
+	}
+}
+
+// Not to be able to look is no "no".
+func TestEntryPointThatCannotBeLookedUp(t *testing.T) {
+	t.Parallel()
+	_, err := IsSystemd(t.TempDir(), &specs.Process{Args: []string{"/a\x00b"}})
+	if !errors.Is(err, unix.EINVAL) {
+		t.Errorf("got %v", err)
 	}
 }
 

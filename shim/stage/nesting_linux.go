@@ -147,29 +147,35 @@ func (s *Stage) StandIns(programs *Programs, m idmap.Mapping) (_ []StandIn, retE
 		}
 	}()
 	for _, wanted := range settings {
-		if len(wanted.programs) > 0 && !programs.Any(wanted.programs...) {
-			continue
+		if len(wanted.programs) > 0 {
+			used, err := programs.Any(wanted.programs...)
+			if err != nil {
+				return nil, fmt.Errorf("stand-in for %s: %w", wanted.path, err)
+			}
+			if !used {
+				continue
+			}
 		}
 		value, err := os.ReadFile(wanted.path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without it; nothing will write it
 		}
 		if err != nil {
-			return out, fmt.Errorf("read setting: %w", err)
+			return nil, fmt.Errorf("read setting: %w", err)
 		}
 		path, err := s.entry()
 		if err != nil {
-			return out, err
+			return nil, err
 		}
 		if err := os.WriteFile(path, value, 0o600); err != nil {
-			return out, fmt.Errorf("write stand-in for %s: %w", wanted.path, err)
+			return nil, fmt.Errorf("write stand-in for %s: %w", wanted.path, err)
 		}
 		if err := own(path, owner.UID, owner.GID, 0o644); err != nil {
-			return out, err
+			return nil, err
 		}
 		clone, err := idmap.CloneTree(-1, path, idmap.CloneOptions{SetAttrs: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
 		if err != nil {
-			return out, fmt.Errorf("stand-in for %s: %w", wanted.path, err)
+			return nil, fmt.Errorf("stand-in for %s: %w", wanted.path, err)
 		}
 		out = append(out, StandIn{Name: wanted.path[1:], Mount: clone})
 	}

@@ -3,7 +3,6 @@
 package stage
 
 import (
-	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -27,9 +26,9 @@ type Programs struct {
 // FindPrograms opens a rootfs to look for programs there and in the binds among
 // the caller's mounts. The caller closes it.
 func FindPrograms(rootfs string, mounts []specs.Mount) (*Programs, error) {
-	root, err := os.OpenFile(rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
+	root, err := openRoot(rootfs)
 	if err != nil {
-		return nil, fmt.Errorf("open rootfs: %w", err)
+		return nil, err
 	}
 	return &Programs{root: root, mounts: binds(mounts)}, nil
 }
@@ -38,37 +37,49 @@ func FindPrograms(rootfs string, mounts []specs.Mount) (*Programs, error) {
 func (p *Programs) Close() error { return p.root.Close() }
 
 // Any tells whether one of the programs is there.
-func (p *Programs) Any(names ...string) bool {
-	return slices.ContainsFunc(names, func(name string) bool {
-		return slices.ContainsFunc(programDirs, func(dir string) bool { return p.has(path.Join(dir, name)) })
-	})
+func (p *Programs) Any(names ...string) (bool, error) {
+	for _, name := range names {
+		for _, dir := range programDirs {
+			if found, err := p.has(path.Join(dir, name)); found || err != nil {
+				return found, err
+			}
+		}
+	}
+	return false, nil
 }
 
-func (p *Programs) has(file string) bool {
+func (p *Programs) has(file string) (bool, error) {
 	for _, m := range slices.Backward(p.mounts) {
 		rest, ok := below(m.Destination, file)
 		switch {
 		case !ok:
 		case rest == "":
-			return true // the file itself is bound; it need not be opened
+			return true, nil // the file itself is bound; it need not be opened
 		default:
 			return exists(m.Source, rest)
 		}
 	}
-	f, err := openFollowing(p.root, file)
-	return err == nil && f.Close() == nil
+	return there(p.root, file)
 }
 
 // exists looks up a path below a directory of the host as a process with that
 // root would.
-func exists(dir, name string) bool {
-	d, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+func exists(dir, name string) (bool, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false // what is wrong with it, staging the volume tells
+		return false, nil //nolint:nilerr // what is wrong with it, staging the volume tells
 	}
+	d := os.NewFile(uintptr(fd), dir)
 	defer d.Close() //nolint:errcheck // O_PATH
-	f, err := openFollowing(d, name)
-	return err == nil && f.Close() == nil
+	return there(d, name)
+}
+
+func there(root *os.File, name string) (bool, error) {
+	f, err := openFollowing(root, name)
+	if f == nil || err != nil {
+		return false, err
+	}
+	return true, f.Close()
 }
 
 // below returns the path of a file relative to a directory that it is in; "" if

@@ -55,8 +55,8 @@ func TestPrograms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := p.Any(test.programs...); got != test.want {
-				t.Errorf("Any(%q) = %v, want %v", test.programs, got, test.want)
+			if got, err := p.Any(test.programs...); got != test.want || err != nil {
+				t.Errorf("Any(%q) = %v, %v; want %v", test.programs, got, err, test.want)
 			}
 			if err := p.Close(); err != nil {
 				t.Error(err)

@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/openat"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -57,7 +57,12 @@ func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covere
 
 	out := map[string]string{}
 	for _, st := range stores {
-		if covered(st.path) || !programs.Any(st.programs...) {
+		if covered(st.path) {
+			continue
+		}
+		if used, err := programs.Any(st.programs...); err != nil {
+			return nil, fmt.Errorf("inner store %s: %w", st.path, err)
+		} else if !used {
 			continue
 		}
 		err := idmap.As(owner, func() error { return prepareStore(programs.root, layer, st.path) })
@@ -211,21 +216,9 @@ func mkdirAll(root *os.File, name string) error {
 
 // openIn opens a path below dir that has no links in it.
 func openIn(dir *os.File, unsafePath string, flags int) (*os.File, error) {
-	return openat2(dir, unsafePath, flags, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS|unix.RESOLVE_NO_XDEV)
-}
-
-// openFollowing looks up a path below dir as a process with this root would.
-func openFollowing(dir *os.File, unsafePath string) (*os.File, error) {
-	return openat2(dir, unsafePath, unix.O_PATH, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS)
-}
-
-func openat2(dir *os.File, unsafePath string, flags int, resolve uint64) (*os.File, error) {
-	fd, err := unix.Openat2(int(dir.Fd()), unsafePath, &unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: resolve}) //nolint:gosec // open(2) flags are positive
+	f, err := openat.Open(dir, unsafePath, flags, openat.InRoot|openat.NoLinks|openat.SameMount)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
 		return nil, errElsewhere
 	}
-	if err != nil {
-		return nil, &os.PathError{Op: "openat2", Path: filepath.Join(dir.Name(), unsafePath), Err: err}
-	}
-	return os.NewFile(uintptr(fd), filepath.Join(dir.Name(), unsafePath)), nil
+	return f, err
 }

@@ -3,6 +3,7 @@
 package task
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -36,7 +37,7 @@ func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, root
 	if n.LimitsFixed, err = c.limitsFixed(s); err != nil {
 		return err
 	}
-	if n.Systemd, err = stage.IsSystemd(rootfs, s.Process); err != nil {
+	if n.Systemd, err = c.startsSystemd(s, cfg, rootfs); err != nil {
 		return err
 	}
 	if n.Systemd {
@@ -66,6 +67,19 @@ func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, root
 	}
 	c.plan.Nesting = n
 	return nil
+}
+
+// startsSystemd tells whether the container's first process is systemd.
+func (c *container) startsSystemd(s *specs.Spec, cfg config.Config, rootfs string) (bool, error) {
+	if cfg.Init != config.InitAuto {
+		return cfg.Init == config.InitSystemd, nil
+	}
+	found, err := stage.IsSystemd(rootfs, s.Process)
+	if errors.Is(err, stage.ErrUnclear) {
+		c.plan.Warnings = append(c.plan.Warnings, fmt.Sprintf("%v, so it counts as something else; the setting init tells it", err))
+		err = nil
+	}
+	return found, err
 }
 
 // hostLimits returns the hard limits above which a runtime on this host cannot

@@ -36,17 +36,25 @@ const patience = 2 * time.Second
 // says nothing about the file: Open tries again, and gives up with that error
 // after two seconds.
 func Open(dir *os.File, path string, flags int, resolve uint64) (*os.File, error) {
+	fd, err := FD(int(dir.Fd()), path, flags, resolve)
+	runtime.KeepAlive(dir)
+	name := dir.Name() + "/" + path
+	if err != nil {
+		return nil, &os.PathError{Op: "openat2", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// FD is [Open] for descriptors that are no [os.File]; the error is a bare errno.
+func FD(dirfd int, path string, flags int, resolve uint64) (int, error) {
 	how := &unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: resolve} //nolint:gosec // flags of open(2) are positive
 	if flags&unix.O_CREAT != 0 || flags&unix.O_TMPFILE == unix.O_TMPFILE {
 		how.Mode = 0o600
 	}
 	var deadline time.Time
 	for {
-		fd, err := unix.Openat2(int(dir.Fd()), path, how)
-		runtime.KeepAlive(dir)
+		fd, err := unix.Openat2(dirfd, path, how)
 		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), dir.Name()+"/"+path), nil
 		case errors.Is(err, unix.EINTR):
 			continue
 		case errors.Is(err, unix.EAGAIN):
@@ -58,6 +66,6 @@ func Open(dir *os.File, path string, flags int, resolve uint64) (*os.File, error
 				continue
 			}
 		}
-		return nil, &os.PathError{Op: "openat2", Path: dir.Name() + "/" + path, Err: err}
+		return fd, err
 	}
 }

@@ -39,7 +39,7 @@ var classicFlags = map[string]struct {
 // returned; the old one is closed. There is no mapping.
 func setClassic(tree *os.File, name string, o CloneOptions) (out *os.File, err error) {
 	err = inPrivateMounts(func() error {
-		if err := attachAnywhere(tree); err != nil {
+		if err := attachAt(tree, "/", "/proc/filesystems"); err != nil {
 			return err
 		}
 		if err := reflag(tree, o); err != nil {
@@ -68,17 +68,17 @@ func setClassic(tree *os.File, name string, o CloneOptions) (out *os.File, err e
 	return out, nil
 }
 
-// attachAnywhere attaches a tree to a place that is there on every machine, and of
-// the kind that its root is.
-func attachAnywhere(tree *os.File) error {
+// attachAt attaches a mount at one of two places that are there on every machine,
+// whichever is of the kind that its root is.
+func attachAt(tree *os.File, dir, file string) error {
 	var st unix.Statx_t
 	if err := unix.Statx(int(tree.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
 		return os.NewSyscallError("statx", err)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return Attach(tree, -1, "/")
+		return Attach(tree, -1, dir)
 	}
-	return Attach(tree, -1, "/proc/filesystems")
+	return Attach(tree, -1, file)
 }
 
 // procPath leads to the very mount and directory of a descriptor.

@@ -3,10 +3,12 @@
 package idmap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
@@ -23,10 +25,14 @@ type Unmapped struct {
 }
 
 // ClonePartial is [CloneTree] for sources in which some mounts take no mapping:
-// it maps what can be mapped and reports the rest, in mount order. The kernel
-// maps a tree as a whole or not at all, and no single mount of an assembled
-// detached tree, so here every mount is cloned alone and the tree is put
-// together in a mount namespace that nobody else sees.
+// it maps what can be mapped and reports the rest, in mount order. Propagation 0
+// stands for MS_PRIVATE.
+//
+// The kernel maps a tree as a whole, or the topmost mount of a detached one alone.
+// So the tree is taken apart in a mount namespace that nobody else sees, and every
+// mount, with those below it in place, is mapped as the top of a tree of its own.
+// Mount points are looked up before that: through a mapping the host's root has no
+// rights in directories whose owners it does not contain.
 //
 // The usual case, everything can be mapped, costs no more than CloneTree.
 func ClonePartial(dirfd int, path string, o CloneOptions) (*os.File, []Unmapped, error) {
@@ -35,26 +41,29 @@ func ClonePartial(dirfd int, path string, o CloneOptions) (*os.File, []Unmapped,
 		return tree, nil, err
 	}
 	name := describe(dirfd, path)
-	parts, err := cloneParts(dirfd, path, o)
-	defer func() {
-		for _, p := range parts {
-			p.tree.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	plain := o
+	plain.Userns = nil
+	if plain.Propagation == 0 {
+		plain.Propagation = unix.MS_PRIVATE // nothing of this is to reach the source
+	}
+	if tree, err = CloneTree(dirfd, path, plain); err != nil {
+		return nil, nil, err
+	}
+	defer func() { tree.Close() }() //nolint:errcheck // nothing is written to a mount descriptor
+	p := partial{name: name, userns: o.Userns}
+	var out *os.File
+	err = inPrivateMounts(func() error {
+		if err := attachAt(tree, "/", "/proc/filesystems"); err != nil {
+			return err
 		}
-	}()
+		out, err = p.mapEach(tree)
+		return err
+	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("clone mounts of %q one by one: %w", name, err)
+		return nil, nil, fmt.Errorf("id-map the mounts of %q one by one: %w", name, err)
 	}
-	var unmapped []Unmapped
-	for _, p := range parts {
-		if p.refused != nil {
-			unmapped = append(unmapped, Unmapped{Mountpoint: p.mountpoint, FSType: p.fsType, Err: p.refused})
-		}
-	}
-	tree, err = assemble(name, parts)
-	if err != nil {
-		return nil, nil, fmt.Errorf("clone mounts of %q one by one: %w", name, err)
-	}
-	return tree, unmapped, nil
+	slices.Reverse(p.unmapped)
+	return out, p.unmapped, nil
 }
 
 // mapRefused tells that one mount does not take the mapping, so that it can be
@@ -63,153 +72,112 @@ func mapRefused(err error) bool {
 	return errors.Is(err, ErrNotIDMappable) || errors.Is(err, unix.EPERM)
 }
 
-// part is the clone of one mount of a tree; the first one is the top.
-type part struct {
-	tree       *os.File
-	rel        string // where it goes below the top
-	mountpoint string
-	fsType     string
-	refused    error // why it has no mapping
+// partial maps the mounts of a tree that is attached at "/".
+type partial struct {
+	name     string // of the tree, for messages
+	userns   *os.File
+	unmapped []Unmapped // the last one first
 }
 
-func cloneParts(dirfd int, path string, o CloneOptions) (parts []part, err error) {
-	recursive := o.Recursive
-	o.Recursive = false
-	flags := unix.O_PATH | unix.O_CLOEXEC
-	var fd int
-	if path == "" {
-		fd, err = unix.FcntlInt(uintptr(dirfd), unix.F_DUPFD_CLOEXEC, 0)
-	} else {
-		fd, err = retryOnEINTR(func() (int, error) { return unix.Openat(atFD(dirfd), path, flags, 0) })
-	}
-	if err != nil {
-		return nil, os.NewSyscallError("openat", err)
-	}
-	top := os.NewFile(uintptr(fd), describe(dirfd, path))
-	defer top.Close() //nolint:errcheck // O_PATH
-	root, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if err != nil {
-		return nil, err
-	}
+func (p *partial) mapEach(tree *os.File) (_ *os.File, retErr error) {
 	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, err
 	}
-	topID, err := mountID(fd)
+	topID, err := mountID(int(tree.Fd()))
 	if err != nil {
 		return nil, err
 	}
-	p, err := clonePart(fd, ".", root, o)
+	done := map[int]*os.File{} // detached, by the id that it had
+	defer func() {
+		for _, f := range done {
+			f.Close() //nolint:errcheck // nothing is written to a mount descriptor
+		}
+	}()
+	below := mountsBelow(mounts, topID, "/")
+	// The last one first: it hides others, and none hides it.
+	for _, m := range slices.Backward(below) {
+		rel := relative("/", m.Mountpoint)
+		at, err := openat.Open(tree, rel, unix.O_PATH|unix.O_NOFOLLOW, openat.Beneath|openat.NoLinks)
+		if err != nil {
+			return nil, err
+		}
+		done[m.ID], err = p.take(at, m, below, done)
+		if err := errors.Join(err, at.Close()); err != nil {
+			return nil, err
+		}
+	}
+	return p.mapped(tree, &mountinfo.Info{ID: topID, Mountpoint: "/", FSType: fsTypeByID(mounts, topID)}, below, done)
+}
+
+// take maps a mount and removes it from the tree.
+func (p *partial) take(at *os.File, m *mountinfo.Info, below []*mountinfo.Info, done map[int]*os.File) (*os.File, error) {
+	if id, err := mountID(int(at.Fd())); err != nil || id != m.ID {
+		return nil, errors.Join(fmt.Errorf("another mount is at %q", m.Mountpoint), err)
+	}
+	f, err := p.mapped(at, m, below, done)
 	if err != nil {
 		return nil, err
 	}
-	p.fsType = fsTypeByID(mounts, topID)
-	parts = append(parts, p)
-	if !recursive {
-		return parts, nil
-	}
-	for _, m := range mountsBelow(mounts, topID, strings.TrimSuffix(root, "/")+"/") {
-		sub, err := openMountpoint(m)
-		if err != nil {
-			return parts, err
-		}
-		if sub == nil { // hidden by a later mount
-			continue
-		}
-		rel := strings.TrimPrefix(strings.TrimPrefix(m.Mountpoint, root), "/")
-		p, err := clonePart(int(sub.Fd()), rel, m.Mountpoint, o)
-		sub.Close() //nolint:errcheck // O_PATH
-		if errors.Is(err, unix.EINVAL) {
-			// Unbindable: a recursive bind leaves it out as well.
-			continue
-		}
-		if err != nil {
-			return parts, err
-		}
-		p.fsType = m.FSType
-		parts = append(parts, p)
-	}
-	return parts, nil
-}
-
-// clonePart clones one mount, without mapping if it takes none.
-func clonePart(fd int, rel, mountpoint string, o CloneOptions) (part, error) {
-	tree, err := CloneTree(fd, "", o)
-	p := part{tree: tree, rel: rel, mountpoint: mountpoint}
-	if err != nil && mapRefused(err) {
-		plain := o
-		plain.Userns = nil
-		p.refused = err
-		p.tree, err = CloneTree(fd, "", plain)
-	}
-	return p, err
-}
-
-// mountsBelow returns the mounts on the mount id whose mountpoint starts with
-// prefix, and all on those, each after the one it is mounted on.
-func mountsBelow(mounts []*mountinfo.Info, id int, prefix string) []*mountinfo.Info {
-	var below []*mountinfo.Info
-	for _, m := range mounts {
-		if m.Parent == id && m.ID != id && strings.HasPrefix(m.Mountpoint, prefix) {
-			below = append(below, m)
-			below = append(below, mountsBelow(mounts, m.ID, "")...)
-		}
-	}
-	return below
-}
-
-// openMountpoint opens the root of a mount, or returns nil if another mount
-// covers it, in which case a path cannot lead there.
-func openMountpoint(m *mountinfo.Info) (*os.File, error) {
-	fd, err := retryOnEINTR(func() (int, error) {
-		return unix.Open(m.Mountpoint, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	})
-	if err != nil {
-		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-			return nil, nil //nolint:nilnil // documented
-		}
-		return nil, &os.PathError{Op: "open", Path: m.Mountpoint, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), m.Mountpoint)
-	id, err := mountID(fd)
-	if err != nil || id != m.ID {
+	// Out of the way. umount(2) would take what is mounted on its root instead.
+	if err := attachAt(at, "/proc/fs", "/proc/filesystems"); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// assemble puts the clones together below the first one and returns the whole
-// as one detached tree. The clones keep their mappings: only the first time a
-// mount gets one is bound to its being detached.
-func assemble(name string, parts []part) (tree *os.File, err error) {
-	if len(parts) == 1 {
-		top := parts[0].tree
-		fd, err := unix.FcntlInt(top.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+// mapped attaches to a mount what is mounted on it and returns a detached copy of
+// the whole, with the mapping if the mount takes it.
+func (p *partial) mapped(at *os.File, m *mountinfo.Info, below []*mountinfo.Info, done map[int]*os.File) (*os.File, error) {
+	for _, sub := range below {
+		if sub.Parent != m.ID {
+			continue
+		}
+		// Not onto another mount: in the order of mounting it cannot be hidden yet.
+		place, err := openat.Open(at, relative(m.Mountpoint, sub.Mountpoint), unix.O_PATH|unix.O_NOFOLLOW, openat.Beneath|openat.NoLinks|openat.SameMount)
 		if err != nil {
-			return nil, os.NewSyscallError("fcntl", err)
+			return nil, err
 		}
-		return os.NewFile(uintptr(fd), top.Name()), nil
+		err = moveMount(done[sub.ID], int(place.Fd()), "", 0)
+		if err := errors.Join(err, place.Close(), done[sub.ID].Close()); err != nil {
+			return nil, err
+		}
+		delete(done, sub.ID)
 	}
-	err = inPrivateMounts(func() error {
-		// Any place will do, nobody else ever looks at it.
-		if err := Attach(parts[0].tree, -1, "/"); err != nil {
-			return err
+	name := filepath.Join(p.name, relative("/", m.Mountpoint))
+	f, err := openTree(int(at.Fd()), "", name, true)
+	if err != nil {
+		return nil, err
+	}
+	err = setAttr(f, name, CloneOptions{Userns: p.userns})
+	if err != nil && mapRefused(err) {
+		p.unmapped = append(p.unmapped, Unmapped{Mountpoint: name, FSType: m.FSType, Err: err})
+		err = nil
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// relative returns the path of a mount point from one above it.
+func relative(from, to string) string {
+	return cmp.Or(strings.TrimPrefix(strings.TrimPrefix(to, strings.TrimSuffix(from, "/")), "/"), ".")
+}
+
+// mountsBelow returns the mounts on the mount id whose mountpoint starts with
+// prefix, and all on those, in the order of mounts: each after the one it is
+// mounted on, and after those that it may hide.
+func mountsBelow(mounts []*mountinfo.Info, id int, prefix string) []*mountinfo.Info {
+	in := map[int]bool{}
+	var below []*mountinfo.Info
+	for _, m := range mounts {
+		if m.ID != id && (in[m.Parent] || m.Parent == id && strings.HasPrefix(m.Mountpoint, prefix)) {
+			in[m.ID] = true
+			below = append(below, m)
 		}
-		top := int(parts[0].tree.Fd())
-		for _, p := range parts[1:] {
-			target, err := openat.Open(parts[0].tree, p.rel, unix.O_PATH, openat.Beneath)
-			if err != nil {
-				return err
-			}
-			err = moveMount(p.tree, int(target.Fd()), "", 0)
-			if err := errors.Join(err, target.Close()); err != nil {
-				return err
-			}
-		}
-		tree, err = openTree(top, "", name, true)
-		return err
-	})
-	return tree, err
+	}
+	return below
 }
 
 // mountID returns the id of the mount a descriptor is on, as in mountinfo. It

@@ -31,13 +31,14 @@ func (s *Stage) Volume(ctx context.Context, v spec.Volume, requireIdmap bool) (p
 		return "", nil, fmt.Errorf("volume %s: %w", v.Destination, err)
 	}
 	defer clone.Close() //nolint:errcheck // nothing is written to a mount descriptor
-	for _, u := range unmapped {
-		if kernelOwned[u.FSType] {
-			// Its files belong to the host's root by nature; nobody expects
-			// them to be mapped.
-			continue
+	// Files of the kernel's own belong to the host's root by nature; nobody expects
+	// them to be mapped.
+	unmapped = slices.DeleteFunc(unmapped, func(u idmap.Unmapped) bool { return kernelOwned[u.FSType] })
+	if len(unmapped) > 0 {
+		reason := fmt.Sprintf("volume %s: %v", v.Destination, unmapped[0].Err)
+		if n := len(unmapped) - 1; n > 0 {
+			reason += fmt.Sprintf(", nor can %d other mounts in it", n)
 		}
-		reason := fmt.Sprintf("volume %s: %v", v.Destination, u.Err)
 		if requireIdmap {
 			return "", nil, fmt.Errorf("%s; volumes.require_idmap is set, so use a source on another file system: %w", reason, spec.ErrRefused)
 		}

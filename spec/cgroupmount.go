@@ -17,6 +17,9 @@ func cgroupMount(s *specs.Spec, _ *Plan) {
 	if mountAt(s, "/sys") < 0 {
 		return // nothing to mount it on
 	}
+	if mountAt(s, cgroupDir) < 0 && onVolume(s, cgroupDir) {
+		return
+	}
 	if i := mountAt(s, cgroupDir); i >= 0 && isBind(s.Mounts[i]) {
 		return // the caller's own choice
 	}
@@ -61,7 +64,7 @@ const hidden = "/dev/.lxc"
 // host directory that already holds the two mount points, because crun makes
 // mount points of proc and sysfs only at the root.
 func spare(s *specs.Spec, p *Plan) {
-	if p.Nesting.Hidden == "" || mountAt(s, "/dev") < 0 {
+	if p.Nesting.Hidden == "" || mountAt(s, "/dev") < 0 || onVolume(s, hidden) {
 		return
 	}
 	flags := []string{"nosuid", "noexec", "nodev"}

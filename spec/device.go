@@ -112,7 +112,7 @@ func devices(s *specs.Spec, p *Plan) {
 
 	s.Linux.Devices = slices.DeleteFunc(slices.Clone(s.Linux.Devices), func(d specs.LinuxDevice) bool {
 		_, staged := p.Nesting.Devices[d.Path]
-		return staged
+		return staged && !onVolume(s, d.Path)
 	})
 	if mountAt(s, "/dev") < 0 {
 		return
@@ -121,10 +121,13 @@ func devices(s *specs.Spec, p *Plan) {
 		if i := mountAt(s, path); i >= 0 && s.Mounts[i].Source != p.Nesting.Devices[path] {
 			continue // the caller's own volume wins
 		}
+		if onVolume(s, path) {
+			continue
+		}
 		setMount(s, specs.Mount{Destination: path, Type: "bind", Source: p.Nesting.Devices[path], Options: []string{"bind", "rw", "nosuid", "noexec"}})
 	}
 	// kubelet and others read or write the kernel log, which is the host's.
-	if mountAt(s, "/dev/kmsg") < 0 {
+	if mountAt(s, "/dev/kmsg") < 0 && !onVolume(s, "/dev/kmsg") {
 		setMount(s, specs.Mount{Destination: "/dev/kmsg", Type: "bind", Source: "/dev/null", Options: []string{"bind", "rw", "nosuid", "noexec"}})
 	}
 }

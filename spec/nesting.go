@@ -57,11 +57,15 @@ func nest(s *specs.Spec, p *Plan) ([]string, error) {
 	for _, step := range []func(*specs.Spec, *Plan){devices, cgroupMount, writableSysfs, spare, stores, systemd, seccompProfile} {
 		step(s, p)
 	}
+	var warnings []string
+	if onVolume(s, hidden) {
+		warnings = append(warnings, "a volume of the caller is mounted on /dev, where isolate makes nothing: programs inside have the nodes of that volume alone, and containers inside cannot mount proc; mount single files or directories below /dev instead")
+	}
 	// Inner runtimes mount with shared propagation ("/" is not a shared mount:
 	// podman, kubelet's mountPropagation). The host does not see them: a mount
 	// namespace of a less privileged user namespace is a slave.
 	s.Linux.RootfsPropagation = "rshared"
-	return nil, nil
+	return warnings, nil
 }
 
 // setMount replaces the mount at m.Destination, or adds it.
@@ -81,6 +85,17 @@ func mountAt(s *specs.Spec, destination string) int {
 		}
 	}
 	return -1
+}
+
+// onVolume tells whether a mount point would be made in a volume: the runtime
+// creates what is missing, and nothing of ours may be left in a caller's directory.
+func onVolume(s *specs.Spec, p string) bool {
+	for _, m := range slices.Backward(s.Mounts) {
+		if below(p, path.Clean(m.Destination)) {
+			return isBind(m)
+		}
+	}
+	return false
 }
 
 // Covered tells whether the caller mounts something at a path, or above it.

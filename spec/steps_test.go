@@ -251,3 +251,72 @@ func TestLimitsFixed(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingIsMadeInAVolume: the runtime makes mount points that are missing, and
+// would make ours in the caller's directory, or fail to.
+func TestNothingIsMadeInAVolume(t *testing.T) {
+	t.Parallel()
+	bind := func(destination string) specs.Mount {
+		return specs.Mount{Destination: destination, Type: "bind", Source: "/host", Options: []string{"rbind"}}
+	}
+	tmpfs := func(destination string) specs.Mount { return specs.Mount{Destination: destination, Type: "tmpfs"} }
+	for _, test := range []struct {
+		name      string
+		mounts    []specs.Mount
+		none      string // the directory below which nothing is added
+		some      string // one in which something is
+		warnings  int
+		keepsNode bool
+	}{
+		{name: "/dev", mounts: []specs.Mount{bind("/dev"), tmpfs("/sys")}, none: "/dev", some: "/run", warnings: 1, keepsNode: true},
+		{name: "over a tmpfs", mounts: []specs.Mount{tmpfs("/dev"), bind("/dev/")}, none: "/dev", warnings: 1, keepsNode: true},
+		{name: "below a tmpfs", mounts: []specs.Mount{tmpfs("/dev"), bind("/dev/net")}, none: "/dev/net", some: "/dev"},
+		{name: "hidden by a tmpfs", mounts: []specs.Mount{bind("/dev/net"), tmpfs("/dev")}, some: "/dev"},
+		{name: "/run", mounts: []specs.Mount{tmpfs("/dev"), bind("/run")}, none: "/run", some: "/dev"},
+		{name: "/sys", mounts: []specs.Mount{tmpfs("/dev"), bind("/sys")}, none: "/sys", some: "/dev"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := &specs.Spec{Mounts: slices.Clone(test.mounts), Linux: &specs.Linux{Devices: []specs.LinuxDevice{{Path: "/dev/x"}}}, Process: &specs.Process{}}
+			p := &Plan{Nesting: &Nesting{
+				Hidden: "/stage/hidden", Systemd: true, Units: "/stage/units", KeepSeccomp: true,
+				Devices: map[string]string{"/dev/x": "/stage/x", "/dev/fuse": "/stage/fuse", "/dev/net/tun": "/stage/tun"},
+			}}
+			warnings, err := nest(s, p)
+			if err != nil || len(warnings) != test.warnings {
+				t.Errorf("warnings %q, %v; want %d", warnings, err, test.warnings)
+			}
+			added := 0
+			for _, m := range s.Mounts[len(test.mounts):] {
+				if test.none != "" && below(m.Destination, test.none) {
+					t.Errorf("%s is made in the volume on %s", m.Destination, test.none)
+				}
+				if below(m.Destination, test.some) {
+					added++
+				}
+			}
+			if test.some != "" && added == 0 {
+				t.Errorf("nothing is made in %s", test.some)
+			}
+			if kept := len(s.Linux.Devices) > 0; kept != test.keepsNode {
+				t.Errorf("the runtime makes the caller's node: %v, want %v", kept, test.keepsNode)
+			}
+		})
+	}
+}
+
+// TestReadOnlyAsDocker: dockerd means all of a volume by "ro".
+func TestReadOnlyAsDocker(t *testing.T) {
+	t.Parallel()
+	volumes := []Volume{
+		{Recursive: true, Flags: []string{"ro", "nosuid"}},
+		{Flags: []string{"ro"}},
+		{Recursive: true, Flags: []string{"nosuid"}},
+	}
+	ReadOnlyAsDocker(volumes)
+	for i, want := range [][]string{{"rro", "nosuid"}, {"ro"}, {"nosuid"}} {
+		if got := volumes[i].Flags; !slices.Equal(got, want) {
+			t.Errorf("%d: got %q, want %q", i, got, want)
+		}
+	}
+}

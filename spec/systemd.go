@@ -32,11 +32,11 @@ func systemd(s *specs.Spec, p *Plan) {
 		{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "mode=755"}},
 		{Destination: "/run/lock", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "noexec", "mode=1777", "size=5242880"}},
 	} {
-		if mountAt(s, m.Destination) < 0 {
+		if mountAt(s, m.Destination) < 0 && !onVolume(s, m.Destination) {
 			s.Mounts = append(s.Mounts, m)
 		}
 	}
-	if units := p.Nesting.Units; units != "" && mountAt(s, unitDir) < 0 {
+	if units := p.Nesting.Units; units != "" && mountAt(s, unitDir) < 0 && !onVolume(s, unitDir) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: unitDir, Type: "bind", Source: units, Options: []string{"bind", "rw", "nosuid", "nodev", "noexec"}})
 	}
 }

@@ -74,6 +74,19 @@ func Volumes(s *specs.Spec, d Decision, m idmap.Mapping, bundle string) ([]Volum
 	return out, nil
 }
 
+// ReadOnlyAsDocker makes read-only volumes of dockerd's containers read-only with
+// all that is mounted in them. Since version 25 dockerd asks for that (the option
+// rro) where the features of a runtime have it, but it knows those of runc alone
+// (moby: supportsRecursivelyReadOnly). For others it sends the same "ro" as for
+// bind-recursive=writable, from which it cannot be told.
+func ReadOnlyAsDocker(volumes []Volume) {
+	for _, v := range volumes {
+		if i := slices.Index(v.Flags, "ro"); i >= 0 && v.Recursive {
+			v.Flags[i] = "rro"
+		}
+	}
+}
+
 // volumeMapping is nil for a volume that keeps its ids.
 func volumeMapping(mt specs.Mount, d Decision, m idmap.Mapping) (*idmap.Mapping, error) {
 	if len(mt.UIDMappings) == 0 || len(mt.GIDMappings) == 0 {

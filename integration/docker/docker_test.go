@@ -48,6 +48,8 @@ var full = append([]feature{
 	{"signals", signals},
 	{"health", health},
 	{"read-only volumes", readOnlyVolumes},
+	{"mounts of read-only volumes", mountsOfReadOnlyVolumes},
+	{"volume on /dev", volumeOnDev},
 	{"propagation", propagation},
 	{"user networks", userNetworks},
 	{"joined namespaces", joinedNamespaces},
@@ -78,7 +80,7 @@ func TestDocker26(t *testing.T) {
 		},
 		flags: []string{"--runtime", runtimeName}, driver: "overlay2",
 	}, image.Client)
-	d.features(t, append([]feature{{"mistakes", mistakes}}, core...))
+	d.features(t, append([]feature{{"mistakes", mistakes}, {"mounts of read-only volumes", mountsOfReadOnlyVolumes}, {"volume on /dev", volumeOnDev}}, core...))
 }
 
 // TestDocker29 is the newest Docker, which keeps images in containerd's store and

@@ -209,6 +209,49 @@ func readOnlyVolumes(t *testing.T, d *daemon) {
 	}
 }
 
+// mountsOfReadOnlyVolumes were writable: dockerd asks only runc for more than the top.
+func mountsOfReadOnlyVolumes(t *testing.T, d *daemon) {
+	host := t.TempDir()
+	if err := os.Mkdir(host+"/sub", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("sub", host+"/sub", "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(host+"/sub", 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, flags := range [][]string{
+		{"-v", host + ":/h:ro"},
+		{"--mount", "type=bind,source=" + host + ",target=/h,readonly"},
+		{"--privileged", "-v", host + ":/h:ro"},
+	} {
+		d.prints(t, "no no", flags, "a=$(touch /h/sub/x 2>/dev/null || echo no); b=$(mount -o remount,rw,bind /h/sub 2>/dev/null || echo no); echo $a $b $(ls /h/sub)")
+	}
+	d.prints(t, "x", []string{"-v", host + ":/h"}, "touch /h/sub/x; ls /h/sub")
+	d.prints(t, "", []string{"--mount", "type=bind,source=" + host + ",target=/h,readonly,bind-recursive=disabled"}, "ls /h/sub")
+}
+
+// volumeOnDev: the runtime made isolate's own mount points in it, or failed to.
+func volumeOnDev(t *testing.T, d *daemon) {
+	d.prints(t, "null", []string{"-v", "/dev:/dev"}, "echo >/dev/null && ls -d /dev/null | cut -c6-")
+	host := t.TempDir()
+	// Without it runc cannot mask what dockerd asks it to.
+	if err := unix.Mknod(host+"/null", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+		t.Fatal(err)
+	}
+	d.prints(t, "mine", []string{"-v", host + ":/dev"}, "echo mine >/dev/file; cat /dev/file")
+	entries, err := os.ReadDir(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 2 {
+		t.Errorf("more than the container's own file and its caller's is in the caller's directory: %v", entries)
+	}
+}
+
 // propagation is wanted by those who mount for containers.
 func propagation(t *testing.T, d *daemon) {
 	host := t.TempDir()

@@ -290,6 +290,9 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	if err != nil {
 		return err
 	}
+	if c.record.Namespace == dockerNamespace {
+		spec.ReadOnlyAsDocker(volumes)
+	}
 	for _, v := range volumes {
 		path, warnings, err := st.Volume(ctx, v, cfg.Volumes.RequireIDMap)
 		if err != nil {
@@ -400,6 +403,9 @@ func (c *container) request(r *taskAPI.CreateTaskRequest, settings options.Setti
 	}
 	return out, nil
 }
+
+// dockerNamespace is containerd's namespace of dockerd (--containerd-namespace).
+const dockerNamespace = "moby"
 
 func startLook(ctx context.Context, cfg config.Config) *lxcfs.Look {
 	return lxcfs.Start(ctx, cfg.LXCFS)

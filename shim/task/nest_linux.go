@@ -61,9 +61,11 @@ func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, root
 	}
 	if c.upper != "" && !s.Root.Readonly {
 		covered := func(path string) bool { return spec.Covered(s, path) }
-		if n.Stores, err = st.Stores(programs, c.upper, c.plan.Mapping, covered); err != nil {
+		var warnings []string
+		if n.Stores, warnings, err = st.Stores(programs, c.upper, c.plan.Mapping, covered); err != nil {
 			return err
 		}
+		c.plan.Warnings = append(c.plan.Warnings, warnings...)
 	}
 	c.plan.Nesting = n
 	return nil

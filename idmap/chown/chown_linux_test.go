@@ -282,6 +282,31 @@ func TestDeepTree(t *testing.T) {
 	}
 }
 
+// TestNamesAreBounded: how much the shim has to remember of a tree is not the
+// container's to say.
+func TestNamesAreBounded(t *testing.T) {
+	was := maxHeld
+	defer func() { maxHeld = was }()
+	for name, fill := range map[string]func(root string, i int) error{
+		"directories": func(root string, i int) error { return os.Mkdir(fmt.Sprintf("%s/%d", root, i), 0o755) },
+		"hard links":  func(root string, i int) error { return os.Link(root+"/file", fmt.Sprintf("%s/%d", root, i)) },
+	} {
+		work := workDir(t)
+		s := sandbox{dir: work + "/files", root: work + "/files", store: NewStore(work + "/store")}
+		must(t, os.Mkdir(s.dir, 0o755))
+		must(t, os.WriteFile(s.dir+"/file", nil, 0o644))
+		for i := range 100 {
+			must(t, fill(s.dir, i))
+		}
+		maxHeld = 50 * perName
+		if _, err := moveTo(t.Context(), s.store, s.dir, s.root, rangeA); !errors.Is(err, errTooMany) {
+			t.Errorf("%s: %v", name, err)
+		}
+		maxHeld = was
+		s.moveTo(t, rangeA)
+	}
+}
+
 // TestGivenUp: a run ends with the request it is for, and another one goes on.
 func TestGivenUp(t *testing.T) {
 	s, want := newSandbox(t, 1)

@@ -19,7 +19,17 @@ const (
 	// aliveEvery is how many inodes are looked at before the next look at the
 	// clock.
 	aliveEvery = 64
+	// perName is what a name costs beside its bytes, about.
+	perName = 64
 )
+
+// maxHeld bounds the bytes of names that are in memory at a time: those of
+// directories to be read yet, of files with several names, and of those that need
+// more than a chown. The container may have made any number of them.
+var maxHeld = 128 << 20
+
+// errTooMany says what to do instead.
+var errTooMany = errors.New("it has more directories or hard links than are moved on disk; remove some, or use a kernel and a file system that can id-map it")
 
 // walker looks at every name below a directory, moves what needs nothing but a
 // chown, and collects the rest.
@@ -32,6 +42,7 @@ type walker struct {
 	links   map[link]int // to the index in entries
 	stack   []frame
 	path    []byte // of the directory that is being read, empty for the root
+	held    int
 	buf     []byte // for entries of directories
 	xattrs  []byte
 }
@@ -91,7 +102,11 @@ func (w *walker) next() error {
 	if err != nil {
 		return fmt.Errorf("open directory %q: %w", w.name(name), err)
 	}
-	w.path = []byte(w.name(name))
+	w.held -= len(name) + perName
+	if len(w.path) > 0 {
+		w.path = append(w.path, '/')
+	}
+	w.path = append(w.path, name...)
 	if len(w.stack) >= maxOpen {
 		far := &w.stack[len(w.stack)-maxOpen]
 		closeFD(far.fd)
@@ -129,8 +144,12 @@ func (w *walker) enter(fd int) error {
 			if err != nil {
 				return err
 			}
-			if dir {
-				subdirs = append(subdirs, name)
+			if !dir {
+				continue
+			}
+			subdirs = append(subdirs, name)
+			if err := w.hold(len(name)); err != nil {
+				return err
 			}
 		}
 	}
@@ -190,10 +209,10 @@ func (w *walker) visit(dirfd int, name string) (dir bool, err error) {
 		return dir, nil
 	case !dir && st.Nlink > 1:
 		w.collectLink(link{st.Dev, st.Ino}, name, a)
-		return dir, nil
+		return dir, w.hold(len(w.path) + len(name))
 	case !v.plain():
 		w.entries = append(w.entries, Entry{Paths: [][]byte{[]byte(w.name(name))}, attributes: a})
-		return dir, nil
+		return dir, w.hold(len(w.path) + len(name))
 	}
 	checkpoint()
 	if err := unix.Fchownat(dirfd, name, int(v.want.UID), int(v.want.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -201,6 +220,14 @@ func (w *walker) visit(dirfd int, name string) (dir bool, err error) {
 	}
 	w.report.Moved++
 	return dir, nil
+}
+
+// hold counts a name that is kept.
+func (w *walker) hold(size int) error {
+	if w.held += size + perName; w.held > maxHeld {
+		return errTooMany
+	}
+	return nil
 }
 
 // collectLink adds a name to its file.

@@ -41,17 +41,20 @@ var stores = []store{
 // on disk everything stays 0-based, survives a restart with another range, is
 // counted as the container's disk use, and goes with it.
 //
+// A store that an image fills with more than can be brought there in good time
+// stays where it is, with a warning.
+//
 // Only stores whose programs are there are prepared, so that a container that
 // will not nest pays for a few look-ups. covered tells that the caller mounts
 // something at a path or above it, which wins.
-func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covered func(string) bool) (_ map[string]string, retErr error) {
+func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covered func(string) bool) (_ map[string]string, warnings []string, err error) {
 	owner, ok := m.Root()
 	if !ok {
-		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+		return nil, nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
 	}
 	layer, err := os.OpenFile(upper, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open upper layer: %w", err)
+		return nil, nil, fmt.Errorf("open upper layer: %w", err)
 	}
 	defer layer.Close() //nolint:errcheck // O_PATH
 
@@ -61,7 +64,7 @@ func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covere
 			continue
 		}
 		if used, err := programs.Any(st.programs...); err != nil {
-			return nil, fmt.Errorf("inner store %s: %w", st.path, err)
+			return nil, nil, fmt.Errorf("inner store %s: %w", st.path, err)
 		} else if !used {
 			continue
 		}
@@ -69,14 +72,18 @@ func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covere
 		if errors.Is(err, errElsewhere) {
 			continue
 		}
+		if errors.Is(err, errTooMuch) {
+			warnings = append(warnings, fmt.Sprintf("inner store %s: %v; programs inside cannot use overlayfs there unless a volume is mounted on it", st.path, err))
+			continue
+		}
 		if err != nil {
-			return nil, fmt.Errorf("inner store %s: %w", st.path, err)
+			return nil, nil, fmt.Errorf("inner store %s: %w", st.path, err)
 		}
 		if out[st.path], err = s.store(layer, st.path, m); err != nil {
-			return nil, fmt.Errorf("inner store %s: %w", st.path, err)
+			return nil, nil, fmt.Errorf("inner store %s: %w", st.path, err)
 		}
 	}
-	return out, nil
+	return out, warnings, nil
 }
 
 func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, error) {
@@ -132,7 +139,8 @@ func prepareStore(root, layer *os.File, name string) error {
 	if isOpaque(upper) {
 		return nil // nothing below shows, or did before
 	}
-	if err := copyUp(merged); err != nil {
+	c := copier{left: maxCopied}
+	if err := c.copyUp(merged, upper, 0); err != nil {
 		return err
 	}
 	// From now on the upper layer alone is the store: what an inner program
@@ -153,43 +161,6 @@ func isOpaque(dir *os.File) bool {
 	var value [1]byte
 	n, err := unix.Fgetxattr(int(dir.Fd()), opaqueAttrs[0], value[:])
 	return err == nil && n == 1 && value[0] == 'y'
-}
-
-// copyUp brings everything below a directory of an overlay into its upper layer
-// by touching it: opening for writing copies up a regular file and changes
-// nothing, and a chown to nobody new does so for the rest. (A chown of a regular
-// file would strip its set-user-id bit and file capabilities.)
-func copyUp(dir *os.File) error {
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		return fmt.Errorf("read %q: %w", dir.Name(), err)
-	}
-	for _, e := range entries {
-		if e.Type().IsRegular() {
-			f, err := openIn(dir, e.Name(), unix.O_WRONLY)
-			if err == nil {
-				err = f.Close()
-			}
-			if err != nil {
-				return fmt.Errorf("copy up %q: %w", e.Name(), err)
-			}
-			continue
-		}
-		if err := unix.Fchownat(int(dir.Fd()), e.Name(), -1, -1, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("copy up %q: %w", e.Name(), err)
-		}
-		if !e.IsDir() {
-			continue
-		}
-		sub, err := openIn(dir, e.Name(), unix.O_RDONLY|unix.O_DIRECTORY)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(copyUp(sub), sub.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // mkdirAll makes a directory below root without following links.

@@ -3,6 +3,7 @@
 package idmap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -41,6 +42,9 @@ func (o Overlay) Build(userns *os.File, root Owner, method Method) (*os.File, er
 	}
 	defer l.close()
 	m, err := o.build(l, root, method)
+	if err != nil && refused(err) {
+		err = cmp.Or(o.incompatible(), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("build overlay: %w", err)
 	}
@@ -121,6 +125,23 @@ func refused(err error) bool {
 		}
 	}
 	return false
+}
+
+// incompatible tells why the kernel refuses a work directory whatever the mapping
+// is: a former mount has marked it (ovl_workdir_create in fs/overlayfs/super.c).
+func (o Overlay) incompatible() error {
+	if o.Work == "" {
+		return nil
+	}
+	marks := filepath.Join(o.Work, "work/incompat")
+	entries, err := os.ReadDir(marks)
+	switch {
+	case err != nil || len(entries) == 0:
+		return nil //nolint:nilerr // usually there is none
+	case entries[0].Name() == "volatile":
+		return fmt.Errorf("the kernel mounts no layer again that was mounted with the option volatile, since data may be lost after a crash: remove %q if the machine has not crashed since, or make the container anew, and take volatile out of the snapshotter's mount options", marks)
+	}
+	return fmt.Errorf("the kernel does not mount a layer that was used with the feature %q, as %q says", entries[0].Name(), marks)
 }
 
 // checkWritable catches the overlay that the kernel made read-only on the quiet.

@@ -115,6 +115,8 @@ func setAttr(tree *os.File, name string, o CloneOptions) error {
 		return &NotIDMappableError{Path: name, FSType: fsTypeOf(tree), Kernel: kernelRelease()}
 	case errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("set attributes of mount %q: mount_setattr %w by kernel %s (needs Linux 5.12)", name, ErrNotSupported, kernelRelease())
+	case o.Userns != nil && errors.Is(err, unix.EPERM) && inUserNamespace():
+		return fmt.Errorf("id-map %q: %w: %w", name, err, ErrInUserNamespace)
 	case o.Userns != nil && errors.Is(err, unix.EPERM):
 		return fmt.Errorf("id-map %q: it is id-mapped already, or CAP_SYS_ADMIN is missing: %w", name, err)
 	}

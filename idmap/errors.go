@@ -32,6 +32,11 @@ var (
 	// on top of the path where it was seen.
 	ErrNotThere = errors.New("another mount is there now")
 
+	// ErrInUserNamespace means that this process is no root of the host's, since
+	// it runs in a user namespace: there its kernel maps what was mounted there,
+	// and gives out the ids of that namespace alone.
+	ErrInUserNamespace = errors.New("isolate itself runs in a user namespace, as inside a container; it works on the host only, so use runc or crun inside")
+
 	// ErrWrongFileSystem means that a path inside a container is not on the
 	// kind of file system the caller expects.
 	ErrWrongFileSystem = errors.New("unexpected file system")
@@ -51,7 +56,7 @@ func (e *NotIDMappableError) Error() string {
 	if fs == "" {
 		fs = "this file system or one mounted below it"
 	}
-	return fmt.Sprintf("id-map %q: %s cannot be id-mapped by kernel %s", e.Path, fs, e.Kernel)
+	return fmt.Sprintf("id-map %q: %s cannot be id-mapped by kernel %s%s", e.Path, fs, e.Kernel, needs(e.Kernel, mappableSince[e.FSType]))
 }
 
 // Is matches [ErrNotIDMappable].
@@ -76,7 +81,7 @@ type UnbuildableError struct {
 // Error names kernel, file system and every reason.
 func (e *UnbuildableError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "kernel %s cannot build an overlay from id-mapped %s layers at %q (needs Linux 5.19)", e.Kernel, e.FSType, e.Path)
+	fmt.Fprintf(&b, "kernel %s cannot build an overlay from id-mapped %s layers at %q%s", e.Kernel, e.FSType, e.Path, needs(e.Kernel, layersSince))
 	for _, a := range e.Attempts {
 		fmt.Fprintf(&b, "; method %s: %v", a.Method, a.Err)
 	}

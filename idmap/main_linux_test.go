@@ -35,6 +35,7 @@ var helpers = map[string]func(args []string) error{
 	"sit":      sit,
 	"contain":  contain,
 	"receive":  receive,
+	"nested":   nested,
 }
 
 // TestMain runs the tests of root in mount and pid namespaces of their own, so

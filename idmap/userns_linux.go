@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -38,11 +39,12 @@ func NewUserns(m Mapping) (_ *os.File, retErr error) {
 	defer func() { retErr = errors.Join(retErr, child.kill()) }()
 
 	proc := fmt.Sprintf("/proc/%d", child.pid)
-	if err := writeMap(proc+"/uid_map", m.UIDs); err != nil {
-		return nil, fmt.Errorf("create user namespace: %w", err)
+	err = writeMap(proc+"/uid_map", m.UIDs)
+	if err == nil {
+		err = writeMap(proc+"/gid_map", m.GIDs)
 	}
-	if err := writeMap(proc+"/gid_map", m.GIDs); err != nil {
-		return nil, fmt.Errorf("create user namespace: %w", err)
+	if err != nil {
+		return nil, fmt.Errorf("create user namespace: %w", explainClone(err))
 	}
 	fd, err := retryOnEINTR(func() (int, error) {
 		return unix.Open(proc+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -70,6 +72,8 @@ func writeMap(path string, ranges []Range) error {
 // explainClone adds what the administrator can do about it.
 func explainClone(err error) error {
 	switch {
+	case errors.Is(err, unix.EPERM) && inUserNamespace():
+		return fmt.Errorf("%w: %w", err, ErrInUserNamespace)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
 		return fmt.Errorf("the limit in /proc/sys/user/max_user_namespaces is reached, raise it: %w", err)
 	case errors.Is(err, unix.EINVAL):
@@ -78,6 +82,13 @@ func explainClone(err error) error {
 		return fmt.Errorf("needs CAP_SYS_ADMIN, no chroot, and a security module that allows it: %w", err)
 	}
 	return err
+}
+
+// inUserNamespace tells whether this process lacks some of the host's ids, which
+// only those in a user namespace do.
+func inUserNamespace() bool {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && !slices.Equal(strings.Fields(string(data)), []string{"0", "0", "4294967295"})
 }
 
 // UsernsOwner returns the user namespace that owns another namespace, given by

@@ -136,7 +136,7 @@ func TestChownFallback(t *testing.T) {
 			fillTiny(t, dir, 0)
 			argv := []string{"--rm", "--rootfs", "--runtime", shimName, dir, "a", "/inside", "report", "/inside", "/data"}
 			refused := m.output(t, "run", argv...)
-			for _, part := range []string{"cannot be id-mapped by kernel", "use Linux 5.19 or newer", `set rootfs.fallback = "chown"`} {
+			for _, part := range []string{"cannot be id-mapped by kernel", "a file system that can be idmapped", `set rootfs.fallback = "chown"`} {
 				if refused.Code == 0 || !strings.Contains(refused.Stderr, part) {
 					t.Errorf("refusal does not say %s: status %d, %s", part, refused.Code, refused.Stderr)
 				}

@@ -80,7 +80,7 @@ func overlay(r *Report, cfg config.Config, root, dir string) {
 	case len(works) == 0 && cfg.Rootfs.Fallback == config.FallbackChown:
 		r.bad(Degraded, what, "boot Linux 5.19 or later, to start containers at once", "images are chowned for each container, as rootfs.fallback says: %v", errors.Join(errs...))
 	case len(works) == 0:
-		r.bad(Failed, what, "boot Linux 5.19 or later with overlayfs, and keep images on ext4, xfs or btrfs", "no method works: %v", errors.Join(errs...))
+		r.bad(Failed, what, "look into the kernel log (dmesg); it takes overlayfs of Linux 5.19 or later, and images on ext4, xfs or btrfs", "no method works: %v", errors.Join(errs...))
 	default:
 		beneath := "at once"
 		if idmap.MountBeneath("/tmp").Check() != nil {

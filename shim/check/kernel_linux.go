@@ -25,6 +25,8 @@ func kernel(r *Report) {
 	switch err := idmap.UserNamespaces().Check(); {
 	case err == nil:
 		r.ok("user namespaces", "can be made")
+	case errors.Is(err, idmap.ErrInUserNamespace):
+		r.bad(Failed, "user namespaces", "run isolate on the host", "%v", err)
 	case errors.Is(err, idmap.ErrNotSupported):
 		r.bad(Failed, "user namespaces", "raise user.max_user_namespaces (sysctl), or boot a kernel with CONFIG_USER_NS", "%v", err)
 	default:

@@ -15,6 +15,7 @@ package manager
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -70,6 +71,9 @@ func legacyStart(ctx context.Context, m shim.Shim, args []string, stdin *os.File
 	if bootstraps(input, inv) {
 		return false, replay(input)
 	}
+	if os.Getenv(maxVersionEnv) == "" {
+		return true, errTooOld
+	}
 	level := bootapi.LogLevel_LOG_LEVEL_INFO
 	if inv.debug {
 		level = bootapi.LogLevel_LOG_LEVEL_DEBUG
@@ -96,6 +100,12 @@ func legacyStart(ctx context.Context, m shim.Shim, args []string, stdin *os.File
 	}{2, result.Address, result.Protocol}
 	return true, json.NewEncoder(stdout).Encode(answer)
 }
+
+// maxVersionEnv is what containerd 1.7 and later set for shims.
+const maxVersionEnv = "MAX_SHIM_VERSION"
+
+// errTooOld says what is wrong before containerd takes the answer for an address.
+var errTooOld = errors.New("isolate needs containerd 1.7 or later, which this one is not (it does not set " + maxVersionEnv + "): upgrade it")
 
 // writeAddress writes the file in one step: containerd may be killed at any time.
 func writeAddress(address string) error {

@@ -135,6 +135,7 @@ var startArgs = []string{"-namespace", "moby", "-address", "/c.sock", "-publish-
 
 func TestLegacyStart(t *testing.T) {
 	t.Chdir(t.TempDir()) // the bundle
+	t.Setenv(maxVersionEnv, "2")
 	t.Setenv("TTRPC_ADDRESS", "/c.sock.ttrpc")
 	m, out := &starter{}, bytes.Buffer{}
 	done, err := legacyStart(t.Context(), m, startArgs, stdin(t, nil), &out)
@@ -167,6 +168,7 @@ func TestLegacyStart(t *testing.T) {
 
 func TestLegacyStartPassesDebug(t *testing.T) {
 	t.Chdir(t.TempDir())
+	t.Setenv(maxVersionEnv, "2")
 	m := &starter{}
 	done, err := legacyStart(t.Context(), m, append([]string{"-debug"}, startArgs...), stdin(t, []byte("options")), io.Discard)
 	if err != nil || !done || m.params.LogLevel != bootapi.LogLevel_LOG_LEVEL_DEBUG {
@@ -174,8 +176,19 @@ func TestLegacyStartPassesDebug(t *testing.T) {
 	}
 }
 
+// TestOldContainerdIsNamed: containerd 1.6 took the answer for an address, and said
+// that it could not dial.
+func TestOldContainerdIsNamed(t *testing.T) {
+	t.Setenv(maxVersionEnv, "")
+	m, out := &starter{}, bytes.Buffer{}
+	done, err := legacyStart(t.Context(), m, startArgs, stdin(t, nil), &out)
+	if !done || !errors.Is(err, errTooOld) || m.params != nil || out.Len() > 0 {
+		t.Errorf("%v, %v, started with %v, printed %q", done, err, m.params, out.String())
+	}
+}
+
 func TestLegacyStartReportsErrors(t *testing.T) {
-	t.Parallel()
+	t.Setenv(maxVersionEnv, "2")
 	out := bytes.Buffer{}
 	cause := errors.New("no room")
 	done, err := legacyStart(t.Context(), &starter{err: cause}, startArgs, stdin(t, nil), &out)

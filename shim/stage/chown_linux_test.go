@@ -87,6 +87,14 @@ func TestRefusalNamesTheSetting(t *testing.T) {
 			}
 		}
 	}
+	for _, cause := range []error{
+		&idmap.NotIDMappableError{Path: "/r", FSType: "overlay", Kernel: "6.18.1"},
+		&idmap.UnbuildableError{Path: "/r", FSType: "ext4", Kernel: "6.18.1"},
+	} {
+		if err := refusal("rootfs", cause); strings.Contains(err.Error(), "Linux 5.19") || !strings.Contains(err.Error(), "ext4, xfs, btrfs") {
+			t.Errorf("%q blames a kernel that is new enough", err)
+		}
+	}
 	if err := refusal("rootfs", os.ErrNotExist); errors.Is(err, errUnmappable) {
 		t.Errorf("%v is taken for what a chown can help", err)
 	}

@@ -212,6 +212,26 @@ func Seal(target string) (retErr error) {
 	return nil
 }
 
+// remedy tells what would make a rootfs mappable.
+func remedy(err error) string {
+	const place = "containerd's root directory on a file system that can be idmapped (ext4, xfs, btrfs; tmpfs since 6.3)"
+	kernel := ""
+	if unmappable := (*idmap.NotIDMappableError)(nil); errors.As(err, &unmappable) {
+		kernel = unmappable.Kernel
+	}
+	unbuildable := (*idmap.UnbuildableError)(nil)
+	if errors.As(err, &unbuildable) {
+		kernel = unbuildable.Kernel
+	}
+	switch {
+	case idmap.Older(kernel, "5.19"):
+		return "use Linux 5.19 or newer, with " + place
+	case unbuildable != nil:
+		return "see the kernel log (dmesg), take out of the snapshotter's mount options what the kernel refuses, and keep " + place
+	}
+	return "keep the rootfs, or " + place
+}
+
 func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string, attrs uint64) (_ *os.File, retErr error) {
 	all := plain(mounts)
 	if err := mount.All(all, target); err != nil {
@@ -242,7 +262,7 @@ func refusal(what string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, idmap.ErrNotIDMappable), errors.As(err, &unbuildable):
-		return unmappableError{fmt.Errorf("%s: %w; use Linux 5.19 or newer, with containerd's root directory on a file system that can be idmapped (ext4, xfs, btrfs; tmpfs since 6.3), or set rootfs.fallback = \"chown\" to have its files copied and chowned: %w", what, err, spec.ErrRefused)}
+		return unmappableError{fmt.Errorf("%s: %w; %s, or set rootfs.fallback = \"chown\" to have its files copied and chowned: %w", what, err, remedy(err), spec.ErrRefused)}
 	default:
 		return fmt.Errorf("%s: %w", what, err)
 	}

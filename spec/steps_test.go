@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -143,6 +144,41 @@ func TestCgroupPath(t *testing.T) {
 				t.Errorf("made by systemd: %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+func TestCgroupPathOfOthersIsRefused(t *testing.T) {
+	t.Parallel()
+	for path, refused := range map[string]bool{
+		"": false, "/default/c1": false, "c1": false, "kubepods-pod1.slice:cri-containerd:c1": false, "-.slice:isolate:c1": false,
+		"/..a/c1": false,
+		"/":       true, "//": true, "/.": true, ".": true, "..": true, "/default/..": true, "/default/../c1": true, "../c1": true, "a/..": true,
+		"system.slice::../../x": true, "a/b.slice:p:c1": true, "system.slice:..:/c1": true,
+	} {
+		err := CheckCgroupPath(&specs.Spec{Linux: &specs.Linux{CgroupsPath: path}})
+		if errors.Is(err, ErrRefused) != refused {
+			t.Errorf("%q: %v, refused is to be %v", path, err, refused)
+		}
+	}
+}
+
+func TestCgroupInUseIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		in   ExistingCgroup
+		want string
+	}{
+		{"empty", ExistingCgroup{Dir: "/a"}, ""},
+		{"left by a container", ExistingCgroup{Dir: "/a", Owners: []uint32{1879048192}}, ""},
+		{"of a service", ExistingCgroup{Dir: "/a", Owners: []uint32{1879048192, 0}}, "groups of others"},
+		{"of a user", ExistingCgroup{Dir: "/a", Owners: []uint32{1000}}, "groups of others"},
+		{"in use", ExistingCgroup{Dir: "/a", Populated: true}, "processes"},
+	} {
+		err := CheckCgroups([]ExistingCgroup{{Dir: "/first"}, c.in})
+		if (c.want == "") != (err == nil) || err != nil && (!errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ func (r *Record) Cleanup() error {
 	if err := os.Remove(r.ListenerPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("remove listener: %w", err))
 	}
-	errs = append(errs, removeCgroups(r.Cgroups))
+	errs = append(errs, r.removeCgroups())
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}

@@ -51,6 +51,8 @@ type Record struct {
 	// Cgroups are the directories of the container's cgroups: one on cgroup v2,
 	// on v1 one in each hierarchy.
 	Cgroups []string `json:"cgroups,omitempty"`
+	// Premade are those of Cgroups that existed before the container, and stay.
+	Premade []string `json:"premade_cgroups,omitempty"`
 	// Init is the container's first process, once it exists.
 	Init *proc.ID `json:"init,omitempty"`
 	// Userns and PIDs are the namespaces of that process.

@@ -101,26 +101,6 @@ func TestSaveThatFailsLeavesNothing(t *testing.T) {
 	}
 }
 
-// A runtime that is killed while it creates a container leaves cgroups.
-func TestCleanupRemovesCgroups(t *testing.T) {
-	t.Parallel()
-	root, top := t.TempDir(), t.TempDir()
-	r := sample(root)
-	r.Cgroups = []string{filepath.Join(top, "a"), filepath.Join(top, "absent")}
-	if err := os.MkdirAll(filepath.Join(top, "a", "init", "deep"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Save(); err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Cleanup(); err != nil {
-		t.Fatal(err)
-	}
-	if left, err := os.ReadDir(top); err != nil || len(left) != 0 {
-		t.Errorf("left %v, %v", left, err)
-	}
-}
-
 // What is not ours, under a directory of ours, is reported and not deleted.
 func TestCleanupKeepsForeignFiles(t *testing.T) {
 	t.Parallel()

@@ -18,8 +18,8 @@ import (
 // 5 s in all.
 const runtimeTimeout = 4 * time.Second
 
-// StopRuntime makes the runtime kill and forget the container, if it has state of
-// it. It needs no bundle: containerd may be removing that at the same time. What
+// StopRuntime ends the container's processes, and makes the runtime forget the
+// container, if it has state of it. It needs no bundle: containerd may be removing that at the same time. What
 // the runtime keeps decides whether it has succeeded, since in a shim somebody
 // else collects its exit status.
 func (r *Record) StopRuntime(ctx context.Context) error {
@@ -28,15 +28,22 @@ func (r *Record) StopRuntime(ctx context.Context) error {
 		_, err := os.Lstat(filepath.Join(root, r.ID))
 		return !errors.Is(err, fs.ErrNotExist)
 	}
+	// First, since the runtime neither ends a process that is frozen in a group below
+	// the container's, nor removes groups whose path is too long.
+	err := r.killAll(ctx)
+	if tolerable(err) {
+		err = nil
+	}
+	err = errors.Join(err, r.EmptyCgroups(ctx))
 	if r.Runtime.Root == "" || !has() {
-		return nil
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, runtimeTimeout)
 	defer cancel()
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, r.Runtime.Path, "--root", root, "delete", "--force", r.ID)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", &said, &said, time.Second
-	err := cmd.Run()
+	err = cmd.Run()
 	if !has() {
 		return nil
 	}

@@ -2,13 +2,95 @@
 
 package task
 
-import "github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
 
-// cgroupDirs lists the directories that a cgroup path means on this host; none if the
-// path is not known.
-func cgroupDirs(path string) ([]string, error) {
-	if path == "" {
-		return nil, nil
+	"github.com/containerd/log"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// findCgroups finds the directories of the container's cgroups, and those of them that
+// exist already. There are none if the spec leaves the path to the runtime.
+func (c *container) findCgroups(ctx context.Context, s *specs.Spec, systemd bool) error {
+	if err := spec.CheckCgroupPath(s); err != nil {
+		return err
 	}
-	return cgroupfs.Dirs(path)
+	path := spec.CgroupPath(s, systemd)
+	if path == "" {
+		return nil
+	}
+	var err error
+	if c.cgroups, err = cgroupfs.Dirs(path); err != nil {
+		return err
+	}
+	var existing []spec.ExistingCgroup
+	for _, dir := range c.cgroups {
+		populated, owners, err := cgroupfs.Look(ctx, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		existing = append(existing, spec.ExistingCgroup{Dir: dir, Populated: populated, Owners: owners})
+		c.premade = append(c.premade, dir)
+	}
+	return spec.CheckCgroups(existing)
+}
+
+// recordFound notes the groups that were found out only now, since the spec left the
+// path to the runtime. Whether they existed before is not known.
+func (c *container) recordFound() error {
+	c.awaitDelegation()
+	if len(c.cgroups) > 0 || len(c.found) == 0 {
+		return nil
+	}
+	c.record.Cgroups, c.record.Premade = c.found, c.found
+	return c.record.Save()
+}
+
+// groups are the directories of the container's groups.
+func (c *container) groups() []string {
+	if len(c.cgroups) > 0 {
+		return c.cgroups
+	}
+	c.awaitDelegation()
+	return c.found
+}
+
+// thawTimeout bounds how long it takes to thaw the groups of a container that is to
+// die. Each takes microseconds, but a container can make thousands.
+const thawTimeout = 2 * time.Second
+
+// thaw lets a container die that holds itself, or is held, by the freezer of cgroup
+// v1: SIGKILL waits there.
+func (c *container) thaw(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(detached(ctx), thawTimeout)
+	defer cancel()
+	for _, dir := range c.groups() {
+		if err := cgroupfs.Thaw(ctx, dir); err != nil {
+			log.G(ctx).WithError(err).WithField("id", c.id).Warn("isolate: a killed container may stay frozen")
+		}
+	}
+}
+
+// emptyCgroups removes the groups below the container's before its runtime is to,
+// once its first process has ended.
+func (c *container) emptyCgroups(ctx context.Context) {
+	init := c.init
+	if init == nil {
+		return
+	}
+	if ended, err := init.Ended(0); err != nil || !ended {
+		return // the runtime refuses
+	}
+	if err := c.record.EmptyCgroups(detached(ctx)); err != nil {
+		log.G(ctx).WithError(err).WithField("id", c.id).Warn("isolate: cgroups below the container's")
+	}
 }

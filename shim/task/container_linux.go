@@ -33,6 +33,8 @@ type container struct {
 	held    *pool.Lease   // of a range, or of the mapping that the caller made
 	record  *record.Record
 	cgroups []string // directories, one in each hierarchy
+	premade []string // those of them that existed before
+	found   []string // once delegated is closed: the groups that the container was given
 	// snapshot is the rootfs if its ids were moved on disk.
 	snapshot *chown.Snapshot
 	views    string // how many files of lxcfs it got, for the log
@@ -165,7 +167,9 @@ func (s *Service) discard(ctx context.Context, id string) {
 // Start starts a process; the container's first one when its cgroups are its.
 func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.StartResponse, error) {
 	if c := s.container(r.ID); c != nil && r.ExecID == "" {
-		c.awaitDelegation()
+		if err := c.recordFound(); err != nil {
+			return nil, toGRPC(err)
+		}
 	}
 	return s.TTRPCTaskService.Start(ctx, r)
 }
@@ -188,12 +192,19 @@ func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Em
 		r = proto.CloneOf(r)
 		r.All = false
 	}
-	return s.TTRPCTaskService.Kill(ctx, r)
+	resp, err := s.TTRPCTaskService.Kill(ctx, r)
+	if c != nil && err == nil && r.ExecID == "" && r.Signal == uint32(unix.SIGKILL) {
+		c.thaw(ctx)
+	}
+	return resp, err
 }
 
 // Delete deletes a process. With the init process goes all that was done for
 // the container.
 func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
+	if c := s.container(r.ID); c != nil && r.ExecID == "" {
+		c.emptyCgroups(ctx)
+	}
 	resp, err := s.TTRPCTaskService.Delete(ctx, r)
 	if err != nil {
 		return resp, err

@@ -157,8 +157,7 @@ func policy(cfg config.Config) spec.Policy {
 // lease settles whose ids the container has, and takes hold of its range: of the
 // one that its files have on disk, if they do and it is free.
 func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg config.Config, systemd bool, preferred idmap.HostID) error {
-	var err error
-	if c.cgroups, err = cgroupDirs(spec.CgroupPath(s, systemd)); err != nil {
+	if err := c.findCgroups(ctx, s, systemd); err != nil {
 		return err
 	}
 	owner := pool.Owner{Namespace: ns, ID: c.id, Cgroups: c.cgroups}
@@ -211,6 +210,7 @@ func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, s *specs.Spec
 		Rootfs:    len(r.Rootfs) > 0 || c.mapsRootfs(r.Rootfs),
 		Runtime:   record.Runtime{Path: bin.Path, Version: bin.Version, Root: root},
 		Cgroups:   c.cgroups,
+		Premade:   c.premade,
 	}
 	if err := c.takes(r, s, chownPolicy(cfg.Rootfs)); err != nil {
 		c.record = nil

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -178,22 +177,6 @@ func TestAsSandbox(t *testing.T) {
 	c.plan.Mode, c.sandbox = spec.ModeJoin, &spec.Sandbox{Mode: spec.ModeAdopt}
 	if got := c.asSandbox(); got == nil || got.Mode != spec.ModeAdopt {
 		t.Errorf("joined: %+v", got)
-	}
-}
-
-func TestCgroupDirs(t *testing.T) {
-	t.Parallel()
-	if got, err := cgroupDirs(""); got != nil || err != nil {
-		t.Errorf("no cgroup: %q, %v", got, err)
-	}
-	got, err := cgroupDirs("/default/a")
-	if len(got) == 0 || err != nil {
-		t.Fatal("a cgroup is nowhere", err)
-	}
-	if slices.ContainsFunc(got, func(d string) bool {
-		return !strings.HasPrefix(d, "/sys/fs/cgroup/") || !strings.HasSuffix(d, "/default/a")
-	}) {
-		t.Errorf("got %q", got)
 	}
 }
 

@@ -143,6 +143,7 @@ func (c *container) delegate(ctx context.Context) {
 			log.G(ctx).Warnf("isolate: the container's cgroups were not handed over in full, so programs inside may fail to make some: %v", err)
 		}
 		log.G(ctx).WithField("cgroups", report.String()).Debug("isolate: delegated")
+		c.found = report.Delegated
 	}()
 }
 

@@ -337,7 +337,7 @@ func TestKillOfFrozenProcesses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close()
+		defer p.Close() //nolint:errcheck // nothing is written to it
 		if file == "freezer.state" {
 			if err := p.Signal(unix.SIGKILL); err != nil {
 				t.Fatal(err)
@@ -373,7 +373,7 @@ func TestKillLeavesProcessesThatLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal("it was killed", err)
 		}
-		defer p.Close()
+		defer p.Close() //nolint:errcheck // nothing is written to it
 		if ended, err := p.Ended(100 * time.Millisecond); ended || err != nil {
 			t.Error("it was killed", err)
 		}

@@ -89,7 +89,7 @@ func killSome(ctx context.Context, dir string, pids []int, allowed func(*proc.Pr
 	var held []*proc.Process
 	defer func() {
 		for _, p := range held {
-			p.Close()
+			p.Close() //nolint:errcheck // nothing is written to it
 		}
 	}()
 	for _, pid := range pids {

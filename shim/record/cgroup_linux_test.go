@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
+)
+
+// group makes a group in one hierarchy of the host; it and all below are gone after
+// the test.
+func group(t *testing.T) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dirs, err := cgroupfs.Dirs(fmt.Sprintf("/isolate-%s-%d", t.Name(), os.Getpid()))
+	if err != nil || len(dirs) == 0 {
+		t.Fatal("no hierarchy is mounted", err)
+	}
+	dir := dirs[len(dirs)-1]
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cgroupfs.Remove(context.Background(), dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// below makes groups that belong to a user.
+func below(t *testing.T, uid int, dirs ...string) {
+	t.Helper()
+	for _, dir := range dirs {
+		if err := errors.Join(os.Mkdir(dir, 0o755), os.Chown(dir, uid, uid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func exists(dir string) bool {
+	_, err := os.Stat(dir)
+	return err == nil
+}
+
+// A runtime that is killed while it creates a container leaves cgroups.
+func TestCleanupRemovesCgroups(t *testing.T) {
+	t.Parallel()
+	dir := group(t)
+	below(t, 0, dir+"/a", dir+"/a/init", dir+"/a/init/deep", dir+"/beside")
+	plain := t.TempDir() // in records of earlier versions
+	r := sample(t.TempDir())
+	r.Cgroups = []string{dir + "/a", dir + "/absent", plain}
+	if err := errors.Join(r.Save(), r.Cleanup()); err != nil {
+		t.Fatal(err)
+	}
+	if exists(dir+"/a") || !exists(dir+"/beside") || !exists(plain) {
+		t.Error("wrong groups were removed")
+	}
+}
+
+// Of a group that existed before the container, it and groups of others stay.
+func TestCleanupKeepsGroupsOfOthers(t *testing.T) {
+	t.Parallel()
+	dir := group(t)
+	r := sample(t.TempDir())
+	own := int(r.Mapping.UIDs[0].Host) + 7
+	below(t, own, dir+"/own", dir+"/own/below")
+	below(t, 0, dir+"/theirs", dir+"/theirs/below")
+	r.Cgroups, r.Premade = []string{dir}, []string{dir}
+	if err := errors.Join(r.Save(), r.Cleanup()); err != nil {
+		t.Fatal(err)
+	}
+	if exists(dir+"/own") || !exists(dir+"/theirs/below") {
+		t.Error("wrong groups were removed")
+	}
+}
+
+// The runtime removes groups by path, which fails where one is longer than PATH_MAX.
+func TestGroupsBelowAreGoneBeforeTheRuntimeDeletes(t *testing.T) {
+	t.Parallel()
+	dir := group(t)
+	here := dir
+	for range 10 {
+		here = filepath.Join(here, strings.Repeat("d", 200))
+		below(t, 0, here)
+	}
+	r := sample(t.TempDir())
+	r.Cgroups = []string{dir}
+	r.Runtime = Runtime{Path: filepath.Join(t.TempDir(), "runtime"), Root: t.TempDir()}
+	state := filepath.Join(r.Runtime.Root, r.Namespace, r.ID)
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	program := fmt.Sprintf("#!/bin/sh\n[ \"$(echo %s/d*)\" = '%[1]s/d*' ] && rmdir %[1]s && rmdir %[2]s\n", dir, state)
+	if err := os.WriteFile(r.Runtime.Path, []byte(program), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.StopRuntime(t.Context()); err != nil || exists(dir) {
+		t.Error(err)
+	}
+}
+
+// A runtime that is killed between its fork and the writing of its state leaves a
+// process that it does not know.
+func TestProcessesUnknownToTheRuntimeEnd(t *testing.T) {
+	t.Parallel()
+	dir := group(t)
+	r := sample(t.TempDir())
+	r.Cgroups, r.Init = []string{dir}, nil
+	start := func(attr *syscall.SysProcAttr) *proc.Process {
+		cmd := exec.Command("sleep", "1000")
+		cmd.SysProcAttr = attr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() { cmd.Wait(); close(ended) }()          //nolint:errcheck // killed
+		t.Cleanup(func() { cmd.Process.Kill(); <-ended }) //nolint:errcheck // ended, perhaps
+		if err := os.WriteFile(dir+"/cgroup.procs", fmt.Append(nil, cmd.Process.Pid), 0); err != nil {
+			t.Fatal(err)
+		}
+		p, err := proc.Open(cmd.Process.Pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Close() }) //nolint:errcheck // nothing is written to it
+		return p
+	}
+	ids := []syscall.SysProcIDMap{{HostID: int(r.Mapping.UIDs[0].Host), Size: 65536}}
+	own := start(&syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID, UidMappings: ids, GidMappings: ids, Credential: &syscall.Credential{},
+	})
+	if err := r.StopRuntime(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if ended, err := own.Ended(10 * time.Second); !ended || err != nil {
+		t.Error("a process of the container lives", err)
+	}
+}

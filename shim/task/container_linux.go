@@ -95,7 +95,7 @@ func (c *container) undo(ctx context.Context) error {
 	}
 	if c.record != nil {
 		// A runtime that failed may have left a container.
-		errs = append(errs, c.record.StopRuntime(ctx), c.record.Cleanup())
+		errs = append(errs, c.record.StopRuntime(ctx), c.record.Cleanup()) //nolint:contextcheck // to its end, whoever waits
 	}
 	if c.init != nil {
 		errs = append(errs, c.init.Close())

@@ -14,3 +14,25 @@ func As(owner Owner, fn func() error) error {
 		return fn()
 	})
 }
+
+// AsUser runs fn on a thread whose user is uid, with all capabilities kept. In the
+// user namespaces that uid owns it has every capability (user_namespaces(7)). fn
+// must not start goroutines that rely on it.
+func AsUser(uid HostID, fn func() error) error {
+	return onDisposableThread(func() error {
+		if err := assumeUser(uintptr(uid), uintptr(uid)); err != nil {
+			return err
+		}
+		return fn()
+	})
+}
+
+// asEffective is [AsUser] for the effective user alone.
+func asEffective(uid HostID, fn func() error) error {
+	return onDisposableThread(func() error {
+		if err := assumeUser(keep, uintptr(uid)); err != nil {
+			return err
+		}
+		return fn()
+	})
+}

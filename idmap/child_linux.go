@@ -93,6 +93,9 @@ func cloneIdle(args *cloneArgs, parent uintptr) (uintptr, syscall.Errno) {
 	}
 }
 
+// path names a file below the child's /proc/PID.
+func (c *idleChild) path(name string) string { return fmt.Sprintf("/proc/%d/%s", c.pid, name) }
+
 // kill ends the child and waits until it is gone.
 func (c *idleChild) kill() error {
 	killErr := unix.PidfdSendSignal(c.pidfd, unix.SIGKILL, nil, 0)

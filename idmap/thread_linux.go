@@ -5,6 +5,7 @@ package idmap
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 
@@ -74,23 +75,53 @@ func guard(fn func() error) (err error) {
 // setfsuid(2) away from 0 drops the file capabilities from the effective set;
 // the permitted set is untouched, so they can be raised again.
 func assumeFSIDs(owner Owner) error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var caps [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &caps[0]); err != nil {
-		return fmt.Errorf("get capabilities: %w", err)
-	}
 	// Neither call reports an error: it returns the previous id, so the second
 	// call of each tells what the first one did (setfsuid(2)).
-	unix.SetfsgidRetGid(int(owner.GID)) //nolint:errcheck // see above
-	unix.SetfsuidRetUid(int(owner.UID)) //nolint:errcheck // see above
-	if err := unix.Capset(&hdr, &caps[0]); err != nil {
-		return fmt.Errorf("raise capabilities again: %w", err)
+	err := keepingCapabilities(func() error {
+		unix.SetfsgidRetGid(int(owner.GID)) //nolint:errcheck // see above
+		unix.SetfsuidRetUid(int(owner.UID)) //nolint:errcheck // see above
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if got, err := unix.SetfsgidRetGid(-1); err != nil || uint32(got) != uint32(owner.GID) {
 		return fmt.Errorf("set file system gid %d: kernel kept %d", owner.GID, got)
 	}
 	if got, err := unix.SetfsuidRetUid(-1); err != nil || uint32(got) != uint32(owner.UID) {
 		return fmt.Errorf("set file system uid %d: kernel kept %d", owner.UID, got)
+	}
+	return nil
+}
+
+// keep is the id that setresuid(2) takes for "unchanged".
+const keep = ^uintptr(0)
+
+// assumeUser changes the real and the effective user of the calling thread, which
+// keeps its saved one and its capabilities. It must run on a disposable thread. It
+// does not go through package unix, which changes all threads.
+func assumeUser(ruid, euid uintptr) error {
+	return keepingCapabilities(func() error {
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ruid, euid, keep); errno != 0 {
+			return fmt.Errorf("become user %d: %w", euid, os.NewSyscallError("setresuid", errno))
+		}
+		return nil
+	})
+}
+
+// keepingCapabilities runs fn, which changes the user, and raises the effective
+// capabilities again that the kernel drops for it (capabilities(7)).
+func keepingCapabilities(fn func() error) error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &caps[0]); err != nil {
+		return fmt.Errorf("get capabilities: %w", err)
+	}
+	if err := fn(); err != nil {
+		return err
+	}
+	if err := unix.Capset(&hdr, &caps[0]); err != nil {
+		return fmt.Errorf("raise capabilities again: %w", err)
 	}
 	return nil
 }

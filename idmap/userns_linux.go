@@ -14,9 +14,8 @@ import (
 )
 
 // NewUserns returns a new user namespace with the given mapping, held by
-// nothing but the returned file. It serves as the mapping of id-mapped mounts
-// and can be joined by a container: it belongs to the caller's user, and
-// setgroups(2) is allowed in it.
+// nothing but the returned file. It serves as the mapping of id-mapped mounts:
+// it belongs to the caller's user, and setgroups(2) is allowed in it.
 //
 // A process must exist while the mapping is written; it is gone when NewUserns
 // returns, and dies with the caller if that is killed half way. Why not
@@ -24,35 +23,48 @@ import (
 // kernel.yama.ptrace_scope=3 forbids, whose stop a SIGCHLD reaper in the same
 // process (every shim has one) takes for an exit, and in whose namespace Go has
 // denied setgroups for good.
-func NewUserns(m Mapping) (_ *os.File, retErr error) {
+func NewUserns(m Mapping) (*os.File, error) {
 	if err := m.Valid(); err != nil {
 		return nil, fmt.Errorf("create user namespace: %w", err)
 	}
 	// The child is killed when the thread that made it ends (PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	child, ns, err := startMapped(m)
+	if err != nil {
+		return nil, err
+	}
+	if err := child.kill(); err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	return ns, nil
+}
 
+// startMapped starts a child in a new user namespace, and opens that. It must be
+// called on a locked thread and with a valid mapping.
+func startMapped(m Mapping) (_ *idleChild, _ *os.File, retErr error) {
 	child, err := startIdleChild(unix.CLONE_NEWUSER)
 	if err != nil {
-		return nil, fmt.Errorf("create user namespace: %w", explainClone(err))
+		return nil, nil, fmt.Errorf("create user namespace: %w", explainClone(err))
 	}
-	defer func() { retErr = errors.Join(retErr, child.kill()) }()
-
-	proc := fmt.Sprintf("/proc/%d", child.pid)
-	err = writeMap(proc+"/uid_map", m.UIDs)
+	defer func() {
+		if retErr != nil {
+			retErr = errors.Join(retErr, child.kill())
+		}
+	}()
+	err = writeMap(child.path("uid_map"), m.UIDs)
 	if err == nil {
-		err = writeMap(proc+"/gid_map", m.GIDs)
+		err = writeMap(child.path("gid_map"), m.GIDs)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create user namespace: %w", explainClone(err))
+		return nil, nil, fmt.Errorf("create user namespace: %w", explainClone(err))
 	}
-	fd, err := retryOnEINTR(func() (int, error) {
-		return unix.Open(proc+"/ns/user", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	})
+	path := child.path("ns/user")
+	fd, err := retryOnEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: proc + "/ns/user", Err: err}
+		return nil, nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return os.NewFile(uintptr(fd), "userns:"+m.String()), nil
+	return child, os.NewFile(uintptr(fd), "userns:"+m.String()), nil
 }
 
 // writeMap writes an id map in the single write(2) the kernel accepts.

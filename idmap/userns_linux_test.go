@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	namespace "github.com/isolate-shim/isolate/internal/linux/ns"
 )
 
 // holderRange is a mapping only the tests for left-over processes use.
@@ -44,6 +46,52 @@ func TestNewUserns(t *testing.T) {
 	}
 	if _, err := NewUserns(Mapping{}); err == nil {
 		t.Error("empty mapping accepted")
+	}
+}
+
+// TestContainerUsernsIsItsRoots: what a container uses counts for its root, and
+// the creator's limit of processes does not become the container's.
+func TestContainerUsernsIsItsRoots(t *testing.T) {
+	t.Parallel()
+	requireRoot(t)
+	const root = 0x71280000
+	ns, err := NewContainerUserns(Contiguous(root, 65536))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner, err := namespace.Owner(ns.File); err != nil || owner != root {
+		t.Errorf("it belongs to user %d, %v", owner, err)
+	}
+	cmd := exec.CommandContext(t.Context(), "nsenter", "--user="+ns.Path(),
+		"cat", "/proc/self/uid_map", "/proc/self/gid_map", "/proc/self/setgroups")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(strings.Fields(string(out)), " ")
+	if want := "0 1898446848 65536 0 1898446848 65536 allow"; got != want {
+		t.Errorf("namespace has %q, want %q", got, want)
+	}
+	path := ns.Path()
+	if err := ns.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its process is still there: %v", err)
+	}
+	statuses, err := filepath.Glob("/proc/self/task/*/status")
+	if err != nil || len(statuses) == 0 {
+		t.Fatal(statuses, err)
+	}
+	for _, status := range statuses {
+		data, err := os.ReadFile(status)
+		if err == nil && strings.Contains(string(data), "1898446848") {
+			t.Errorf("a thread acts as the container's root: %s", data)
+		}
+	}
+	none := Mapping{UIDs: []Range{{1, 300000, 10}}, GIDs: []Range{{1, 300000, 10}}}
+	if ns, err := NewContainerUserns(none); err == nil {
+		t.Error("a mapping without root accepted", ns.Close())
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -200,6 +201,12 @@ func TestCheckpoint(t *testing.T) {
 		}
 	})
 	images := filepath.Join(t.TempDir(), "images")
+	if may, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); err != nil || may == 0 {
+		if r := m.Ctr(t.Context(), "tasks", "checkpoint", "--exit", "--image-path", images, "a"); err != nil || !strings.Contains(r.Stderr, "criu failed") {
+			t.Errorf("CRIU has read limits without CAP_SYS_RESOURCE: %v, %v", r.Err(), err)
+		}
+		return
+	}
 	m.Ctr(t.Context(), "tasks", "checkpoint", "--exit", "--image-path", images, "a").Must(t)
 	if _, err := os.Stat(filepath.Join(images, "pstree.img")); err != nil {
 		t.Errorf("checkpoint: %v", err)

@@ -12,16 +12,14 @@ import (
 // shared pid or ipc namespace, the host's network is degraded, and a shared uts
 // namespace is harmless, because it cannot be changed from inside.
 func namespaces(s *specs.Spec, p *Plan) ([]string, error) {
-	switch p.Mode {
-	case ModeOwn:
+	if p.Mode != ModeAdopt {
 		setNamespace(s, specs.LinuxNamespace{Type: specs.UserNamespace})
 		setMapping(s, p)
-	case ModeJoin:
+	}
+	if p.Userns != "" {
 		// runc and crun want the mappings beside the path, as containerd's CRI
 		// plugin sends them for the containers of a pod.
 		setNamespace(s, specs.LinuxNamespace{Type: specs.UserNamespace, Path: p.Userns})
-		setMapping(s, p)
-	case ModeAdopt:
 	}
 	for _, t := range []specs.LinuxNamespaceType{specs.MountNamespace, specs.CgroupNamespace} {
 		if Namespace(s, t) == nil {

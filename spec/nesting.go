@@ -43,9 +43,6 @@ type Nesting struct {
 	// Limits are the hard resource limits that the host can grant; a limit
 	// that is missing is not bounded.
 	Limits map[string]uint64
-	// LimitsFixed is set if the runtime can set no limit at all; the process then
-	// has its own.
-	LimitsFixed bool
 }
 
 // nest is the part of the pipeline that Nesting switches on, in order.

@@ -20,8 +20,9 @@ type Plan struct {
 
 	// Mapping is the container's id mapping. In mode adopt it is the caller's.
 	Mapping idmap.Mapping
-	// Userns is the path of the user namespace to join; empty unless Mode is
-	// ModeJoin.
+	// Userns is the path of the user namespace to join: the sandbox's, or the one
+	// that the shim has made. If it is empty, the runtime makes one, or the caller
+	// has named one (ModeAdopt).
 	Userns string
 	// Rootfs replaces root.path; empty leaves it.
 	Rootfs string

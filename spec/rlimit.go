@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -24,9 +25,6 @@ const defaultFiles = 1024
 // one, and cuts every limit to what the host can grant: a runtime without
 // CAP_SYS_RESOURCE fails the container for a limit above its own.
 func rlimits(proc *specs.Process, n *Nesting) []string {
-	if n.LimitsFixed {
-		return dropLimits(proc)
-	}
 	i := slices.IndexFunc(proc.Rlimits, func(r specs.POSIXRlimit) bool { return r.Type == rlimitNofile })
 	if i < 0 {
 		proc.Rlimits = append(proc.Rlimits, specs.POSIXRlimit{Type: rlimitNofile, Soft: defaultFiles, Hard: defaultFiles})
@@ -58,12 +56,19 @@ func rlimits(proc *specs.Process, n *Nesting) []string {
 	return warnings
 }
 
-// dropLimits takes all limits away, for they cannot be set.
-func dropLimits(proc *specs.Process) []string {
-	var warnings []string
-	for _, r := range proc.Rlimits {
-		warnings = append(warnings, fmt.Sprintf("%s was dropped: containerd runs without CAP_SYS_RESOURCE, and the user namespace to join was not made by root", r.Type))
+// TakeLimits takes the resource limits out of a process in JSON, and returns it
+// without them: those that the runtime cannot set.
+func TakeLimits(process []byte) ([]byte, []specs.POSIXRlimit, error) {
+	var proc specs.Process
+	if err := json.Unmarshal(process, &proc); err != nil {
+		return nil, nil, fmt.Errorf("decode process: %w", err)
 	}
+	before, err := json.Marshal(&proc)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode process: %w", err)
+	}
+	limits := proc.Rlimits
 	proc.Rlimits = nil
-	return warnings
+	out, err := merge(process, before, &proc)
+	return out, limits, err
 }

@@ -276,15 +276,23 @@ func TestNetSysctls(t *testing.T) {
 	}
 }
 
-// TestLimitsFixed gives a process no limit where the runtime could set none, and
-// says so if the caller asked for one.
-func TestLimitsFixed(t *testing.T) {
+// TestTakeLimits keeps everything else of a process, known or not.
+func TestTakeLimits(t *testing.T) {
 	t.Parallel()
-	for _, asked := range [][]specs.POSIXRlimit{nil, {{Type: "RLIMIT_CORE", Hard: 1}, {Type: "RLIMIT_NOFILE", Hard: 5}}} {
-		proc := &specs.Process{Rlimits: asked}
-		if warnings := rlimits(proc, &Nesting{LimitsFixed: true}); len(proc.Rlimits) != 0 || len(warnings) != len(asked) {
-			t.Errorf("limits %v, warnings %q", proc.Rlimits, warnings)
+	for _, tt := range []struct {
+		process, left string
+		limits        int
+	}{
+		{`{"user":{"uid":0,"gid":0},"cwd":"/","new":1}`, `{"user":{"uid":0,"gid":0},"cwd":"/","new":1}`, 0},
+		{`{"cwd":"/","new":1,"rlimits":[{"type":"RLIMIT_CORE","hard":1,"soft":0},{"type":"RLIMIT_NOFILE","hard":5,"soft":5}]}`, `{"cwd":"/","new":1}`, 2},
+	} {
+		left, limits, err := TakeLimits([]byte(tt.process))
+		if err != nil || string(left) != tt.left || len(limits) != tt.limits {
+			t.Errorf("left %s, took %v, %v", left, limits, err)
 		}
+	}
+	if _, _, err := TakeLimits([]byte("{")); err == nil {
+		t.Error("half a process was read")
 	}
 }
 

@@ -61,6 +61,8 @@ type container struct {
 	init *member.Process
 	// notifier shows the limits to containers inside; nil for none.
 	notifier *notify.Notifier
+	// limits are set by the shim; nil if the runtime does it.
+	limits *limits
 	// execs names the processes that clients have added; the service's mutex is
 	// for it.
 	execs []string
@@ -166,12 +168,26 @@ func (s *Service) discard(ctx context.Context, id string) {
 
 // Start starts a process; the container's first one when its cgroups are its.
 func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.StartResponse, error) {
-	if c := s.container(r.ID); c != nil && r.ExecID == "" {
+	c := s.container(r.ID)
+	if c == nil {
+		return s.TTRPCTaskService.Start(ctx, r)
+	}
+	if r.ExecID == "" {
 		if err := c.recordFound(); err != nil {
 			return nil, toGRPC(err)
 		}
 	}
-	return s.TTRPCTaskService.Start(ctx, r)
+	if err := c.limits.lend(r.ExecID); err != nil {
+		return nil, toGRPC(err)
+	}
+	resp, err := s.TTRPCTaskService.Start(ctx, r)
+	if err == nil && r.ExecID != "" {
+		// It has run for a moment with others.
+		if err := c.limits.set(int(resp.Pid), r.ExecID); err != nil {
+			log.G(ctx).WithField("id", r.ID).WithField("exec", r.ExecID).Warnf("isolate: limits of the process were not set: %v", err)
+		}
+	}
+	return resp, err
 }
 
 // Kill sends a signal. To systemd as the container's init, the signal by which

@@ -101,6 +101,14 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if err := c.write(ns, r, doc.Spec, settings, cfg, bin); err != nil {
 		return nil, err
 	}
+	// user namespace
+	userns, err := c.makeUserns(ctx, doc.Spec, r.Checkpoint != "")
+	if err != nil {
+		return nil, err
+	}
+	if userns != nil {
+		defer userns.Close() //nolint:errcheck // only held
+	}
 	// stage
 	if err := c.mount(ctx, r, doc.Spec, cfg, bin); err != nil {
 		return nil, err
@@ -118,6 +126,9 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	// runtime
 	req, err := c.request(r, settings, bin)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.limits.lend(""); err != nil {
 		return nil, err
 	}
 	resp, err := s.TTRPCTaskService.Create(ctx, req)
@@ -369,6 +380,13 @@ func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document,
 	c.warn(ctx, append(c.plan.Warnings, warnings...)...)
 	if err != nil {
 		return err
+	}
+	if c.limits, err = c.findLimits(doc.Spec, bin); err != nil {
+		return err
+	}
+	if c.limits != nil {
+		c.limits.want("", doc.Spec.Process.Rlimits)
+		doc.Spec.Process.Rlimits = nil
 	}
 	c.listen(ctx, doc.Spec, cfg, bin, look)
 	data, err := doc.JSON()

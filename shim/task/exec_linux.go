@@ -8,6 +8,7 @@ import (
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/log"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -29,6 +30,13 @@ func (s *Service) Exec(ctx context.Context, r *taskAPI.ExecProcessRequest) (*emp
 	}
 	for _, w := range warnings {
 		log.G(ctx).WithField("id", r.ID).WithField("exec", r.ExecID).Warn("isolate: " + w)
+	}
+	if c.limits != nil {
+		var wanted []specs.POSIXRlimit
+		if edited, wanted, err = spec.TakeLimits(edited); err != nil {
+			return nil, toGRPC(fmt.Errorf("exec %q in container %q: %w", r.ExecID, r.ID, err))
+		}
+		c.limits.want(r.ExecID, wanted)
 	}
 	out := proto.CloneOf(r)
 	out.Spec = &anypb.Any{TypeUrl: r.Spec.GetTypeUrl(), Value: edited}

@@ -34,9 +34,6 @@ func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, root
 	if n.Limits, err = hostLimits(); err != nil {
 		return err
 	}
-	if n.LimitsFixed, err = c.limitsFixed(s); err != nil {
-		return err
-	}
 	if n.Systemd, err = c.startsSystemd(s, cfg, rootfs); err != nil {
 		return err
 	}
@@ -120,30 +117,6 @@ func setsLimits() (bool, error) {
 		return false, fmt.Errorf("own capabilities: %w", err)
 	}
 	return caps[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0, nil
-}
-
-// limitsFixed tells whether the runtime can set no limit of the container's
-// processes. prlimit(2) wants CAP_SYS_RESOURCE in their user namespace, which
-// the owner of a user namespace has in any case; but containerd makes that of a
-// pod as the pod's first id, so that its count of namespaces is charged there.
-func (c *container) limitsFixed(s *specs.Spec) (bool, error) {
-	path := c.plan.Userns
-	if n := spec.Namespace(s, specs.UserNamespace); path == "" && n != nil {
-		path = n.Path
-	}
-	if may, err := setsLimits(); err != nil || may || path == "" {
-		return false, err
-	}
-	ns, err := os.Open(path)
-	if err != nil {
-		return false, fmt.Errorf("user namespace: %w", err)
-	}
-	defer ns.Close()
-	owner, err := unix.IoctlGetUint32(int(ns.Fd()), unix.NS_GET_OWNER_UID)
-	if err != nil {
-		return false, fmt.Errorf("owner of user namespace %q: %w", path, err)
-	}
-	return owner != uint32(os.Geteuid()), nil
 }
 
 // resources are the names of the OCI runtime spec.

@@ -34,6 +34,9 @@ func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error
 	if err := c.verify(pid); err != nil {
 		return err
 	}
+	if err := c.limits.set(pid, ""); err != nil {
+		return err
+	}
 	if c.held != nil {
 		if err := c.held.Bound(pid); err != nil {
 			return err

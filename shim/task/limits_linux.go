@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/shim/runtime"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// limits are those of a container's processes, where runc cannot set them: its
+// prlimit(2) wants CAP_SYS_RESOURCE in the process's user namespace. The host's
+// root has that; but some hosts have taken it from their root, who then has it only
+// as the owner of the namespace, and that is the container's root. crun's processes
+// limit themselves.
+type limits struct {
+	// owner is to whom the user namespace belongs.
+	owner idmap.HostID
+
+	mu sync.Mutex
+	// wanted are the limits of processes that have not been started yet: of the
+	// first one (""), and of execs by their ids.
+	wanted map[string][]specs.POSIXRlimit
+}
+
+// findLimits tells whether the shim has to set limits itself; nil if not.
+func (c *container) findLimits(s *specs.Spec, bin runtime.Binary) (*limits, error) {
+	if bin.Name != runtime.Runc {
+		return nil, nil
+	}
+	path := c.plan.Userns
+	if n := spec.Namespace(s, specs.UserNamespace); path == "" && n != nil {
+		path = n.Path
+	}
+	if may, err := setsLimits(); err != nil || may || path == "" {
+		return nil, err
+	}
+	userns, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("user namespace: %w", err)
+	}
+	defer userns.Close()
+	owner, err := ns.Owner(userns)
+	if err != nil || owner == uint32(os.Geteuid()) {
+		return nil, err
+	}
+	return &limits{owner: idmap.HostID(owner), wanted: map[string][]specs.POSIXRlimit{}}, nil
+}
+
+// want keeps the limits of a process until it is there.
+func (l *limits) want(exec string, wanted []specs.POSIXRlimit) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wanted[exec] = wanted
+}
+
+// set gives a process its limits. It is for those of the container only: the
+// thread is the owner of their user namespace, and has a right to no other process.
+func (l *limits) set(pid int, exec string) error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	wanted := l.wanted[exec]
+	delete(l.wanted, exec)
+	l.mu.Unlock()
+	if len(wanted) == 0 {
+		return nil
+	}
+	return idmap.AsUser(l.owner, func() error {
+		for _, r := range wanted {
+			resource, ok := resources[r.Type]
+			if !ok {
+				return fmt.Errorf("resource limit %q is unknown: %w", r.Type, spec.ErrRefused)
+			}
+			limit := unix.Rlimit{Cur: r.Soft, Max: r.Hard}
+			if resource == unix.RLIMIT_NOFILE {
+				limit = belowOwn(limit)
+			}
+			err := unix.Prlimit(pid, resource, &limit, nil)
+			if exec != "" && errors.Is(err, unix.ESRCH) {
+				return nil // it was quick
+			}
+			if err != nil {
+				return fmt.Errorf("set %s of process %d to %d (hard: %d): %w", r.Type, pid, r.Soft, r.Hard, os.NewSyscallError("prlimit", err))
+			}
+		}
+		return nil
+	})
+}
+
+// lent is the least number of files that the shim can do with.
+const lent = 1024
+
+// lend gives the shim the soft limit of open files that a process is to have. What
+// runc starts inherits it, and so an exec has it before set can give it the rest.
+func (l *limits) lend(exec string) error {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.wanted[exec] {
+		if r.Type != "RLIMIT_NOFILE" || r.Soft < lent {
+			continue
+		}
+		var own unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+			return fmt.Errorf("own limit of open files: %w", err)
+		}
+		own.Cur = min(r.Soft, own.Max)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &own); err != nil {
+			return fmt.Errorf("own limit of open files: %w", err)
+		}
+	}
+	return nil
+}
+
+// belowOwn keeps a limit of open files below the shim's, if that is another one.
+// With the process that becomes the container's first one, runc has inherited that
+// and, when it executes the program, puts it back unless it is forbidden (Go's
+// syscall.Exec).
+func belowOwn(limit unix.Rlimit) unix.Rlimit {
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil || limit == own || limit.Max < own.Max {
+		return limit
+	}
+	return unix.Rlimit{Cur: min(limit.Cur, own.Max-1), Max: own.Max - 1}
+}

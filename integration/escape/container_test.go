@@ -159,16 +159,17 @@ func start(t *testing.T, n node, dir string, flags ...string) *container {
 // await waits until the first process has reported something.
 func (c *container) await(t *testing.T, name string) {
 	t.Helper()
+	var text []byte
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		text, err := os.ReadFile(c.output)
-		if err != nil {
+		var err error
+		if text, err = os.ReadFile(c.output); err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(string(text), `"`+name+`"`) {
 			return
 		}
 	}
-	t.Fatalf("container %s has not reported %q", c.id, name)
+	t.Fatalf("container %s has not reported %q: %s", c.id, name, text)
 }
 
 // run runs the attacker, and returns what it reports.

@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/record"
 )
 
@@ -67,7 +68,10 @@ func (m manager) stop(ctx context.Context, ns, id, bundle string) (shim.StopStat
 		status, stopErr := m.stopRuntime(ctx, ns, id, bundle)
 		return status, errors.Join(stopErr, err)
 	}
-	if err = errors.Join(r.StopRuntime(ctx), r.Cleanup()); err != nil {
+	if err = end(ctx, r); err == nil {
+		err = r.StopRuntime(ctx)
+	}
+	if err = errors.Join(err, r.Cleanup()); err != nil {
 		err = fmt.Errorf("clean up container %q: %w", id, err)
 	}
 	status := exitOf(ctx, bundle)
@@ -75,6 +79,16 @@ func (m manager) stop(ctx context.Context, ns, id, bundle string) (shim.StopStat
 		status.Pid = r.Init.PID
 	}
 	return status, err
+}
+
+// endTimeout leaves time for the rest: containerd gives `delete` 5 s in all.
+const endTimeout = 3500 * time.Millisecond
+
+// end ends what is left of the container.
+func end(ctx context.Context, r *record.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	return ending.End(ctx, ending.Of(ctx, r))
 }
 
 // stopRuntime makes the runtime delete the container, as upstream does, if it has

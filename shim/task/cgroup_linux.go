@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"time"
 
 	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -62,22 +61,6 @@ func (c *container) groups() []string {
 	}
 	c.awaitDelegation()
 	return c.found
-}
-
-// thawTimeout bounds how long it takes to thaw the groups of a container that is to
-// die. Each takes microseconds, but a container can make thousands.
-const thawTimeout = 2 * time.Second
-
-// thaw lets a container die that holds itself, or is held, by the freezer of cgroup
-// v1: SIGKILL waits there.
-func (c *container) thaw(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(detached(ctx), thawTimeout)
-	defer cancel()
-	for _, dir := range c.groups() {
-		if err := cgroupfs.Thaw(ctx, dir); err != nil {
-			log.G(ctx).WithError(err).WithField("id", c.id).Warn("isolate: a killed container may stay frozen")
-		}
-	}
 }
 
 // emptyCgroups removes the groups below the container's before its runtime is to,

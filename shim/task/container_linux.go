@@ -7,13 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/log"
-	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/pool"
@@ -59,6 +57,8 @@ type container struct {
 	ownPIDs bool
 	// init is its first process, which was proved to be; nil before there is one.
 	init *member.Process
+	// ending is set while the container is being killed.
+	ending atomic.Bool
 	// notifier shows the limits to containers inside; nil for none.
 	notifier *notify.Notifier
 	// limits are set by the shim; nil if the runtime does it.
@@ -97,7 +97,11 @@ func (c *container) undo(ctx context.Context) error {
 	}
 	if c.record != nil {
 		// A runtime that failed may have left a container.
-		errs = append(errs, c.record.StopRuntime(ctx), c.record.Cleanup()) //nolint:contextcheck // to its end, whoever waits
+		err := c.ended(ctx)
+		if err == nil {
+			err = c.record.StopRuntime(ctx)
+		}
+		errs = append(errs, err, c.record.Cleanup()) //nolint:contextcheck // to its end, whoever waits
 	}
 	if c.init != nil {
 		errs = append(errs, c.init.Close())
@@ -141,31 +145,6 @@ func (c *container) announce(ctx context.Context, bin runtime.Binary) {
 	log.G(ctx).WithFields(fields).Info("isolate: container created")
 }
 
-// discardTimeout bounds how long a container that could not be finished may
-// take to die.
-const discardTimeout = 10 * time.Second
-
-// discard removes a container from the runtime that isolate could not finish.
-// Errors are logged: the error that led here is the one to report, and
-// containerd runs `delete` for what is left.
-func (s *Service) discard(ctx context.Context, id string) {
-	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
-	defer cancel()
-	steps := []func() error{
-		func() error {
-			_, err := s.TTRPCTaskService.Kill(ctx, &taskAPI.KillRequest{ID: id, Signal: uint32(unix.SIGKILL), All: true})
-			return err
-		},
-		func() error { _, err := s.TTRPCTaskService.Wait(ctx, &taskAPI.WaitRequest{ID: id}); return err },
-		func() error { _, err := s.TTRPCTaskService.Delete(ctx, &taskAPI.DeleteRequest{ID: id}); return err },
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			log.G(ctx).WithError(err).Warn("isolate: discard unfinished container")
-		}
-	}
-}
-
 // Start starts a process; the container's first one when its cgroups are its.
 func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.StartResponse, error) {
 	c := s.container(r.ID)
@@ -186,31 +165,6 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 		if err := c.limits.set(int(resp.Pid), r.ExecID); err != nil {
 			log.G(ctx).WithField("id", r.ID).WithField("exec", r.ExecID).Warnf("isolate: limits of the process were not set: %v", err)
 		}
-	}
-	return resp, err
-}
-
-// Kill sends a signal. To systemd as the container's init, the signal by which
-// clients ask a container to stop (SIGTERM) becomes the one by which systemd
-// does: SIGTERM would only make it re-execute itself.
-//
-// SIGKILL for all processes goes to the first one alone, with which the kernel
-// ends all of its pid namespace. Runtimes look for them in the container's cgroup:
-// crun 1.21 finds none, and reports success, once the first process has moved to
-// a group below, as systemd does and every container may (cgroup v1).
-func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Empty, error) {
-	c := s.container(r.ID)
-	if c != nil && r.ExecID == "" && r.Signal == uint32(unix.SIGTERM) && c.plan.Nesting != nil && c.plan.Nesting.Systemd {
-		r = proto.CloneOf(r)
-		r.Signal = spec.StopSignal
-	}
-	if c != nil && c.ownPIDs && r.ExecID == "" && r.All && r.Signal == uint32(unix.SIGKILL) {
-		r = proto.CloneOf(r)
-		r.All = false
-	}
-	resp, err := s.TTRPCTaskService.Kill(ctx, r)
-	if c != nil && err == nil && r.ExecID == "" && r.Signal == uint32(unix.SIGKILL) {
-		c.thaw(ctx)
 	}
 	return resp, err
 }

@@ -137,7 +137,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	}
 	// settle
 	if err := c.settle(ctx, int(resp.Pid), look); err != nil {
-		s.discard(detached(ctx), r.ID)
+		s.discard(detached(ctx), c)
 		return nil, err
 	}
 	s.mu.Lock()

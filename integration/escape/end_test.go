@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package escape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/integration/rig"
+)
+
+// states are what a container's root does to outlive SIGKILL; package inside has
+// them. The value is what the client does besides.
+var endStates = []struct {
+	name   string
+	client func(t *testing.T, c *container)
+}{
+	{"plain", nil},
+	{"paused", func(t *testing.T, c *container) { t.Helper(); c.node.Ctr(t.Context(), "tasks", "pause", c.id).Must(t) }},
+	{"fuse-own", nil},
+	{"fuse-many", nil},
+	{"fuse-hidden", nil},
+	{"fuse-next", nil},
+	{"fuse-child", nil},
+	{"fuse-server", nil},
+	{"fuse-overlay", nil},
+	{"fuse-orphan", nil},
+	{"frozen", nil},
+	{"wide-cgroups", nil},
+	{"many-children", nil},
+	{"stopped", nil},
+	{"traced", nil},
+	{"keys", nil},
+	{"timers", nil},
+	{"queued", nil},
+}
+
+// endRuntimes are those of the other tests, or those that the environment names.
+func endRuntimes() []peer.Name {
+	names := strings.Fields(os.Getenv("END_RUNTIMES"))
+	if len(names) == 0 {
+		return runtimes
+	}
+	var out []peer.Name
+	for _, name := range names {
+		out = append(out, peer.Name(name))
+	}
+	return out
+}
+
+// patience is how long the end of a container may take, on a busy machine.
+const patience = 20 * time.Second
+
+// TestContainerThatDoesNotEnd ends containers whose root has done what it could
+// against that: nothing may be left, nobody else may be harmed, and the id is free.
+func TestContainerThatDoesNotEnd(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE, rig.CgroupV1)
+	for _, runtime := range endRuntimes() {
+		t.Run(string(runtime), func(t *testing.T) {
+			n := startNode(t, runtime)
+			neighbour := startState(t, n, "neighbour", "fuse-own")
+			untouched := map[string]<-chan error{
+				"a FUSE file system of the host": askHost(t, 0),
+				// Only the host's root can say so; it is not the container's.
+				"one of the host that has the neighbour's user": askHost(t, baseOf(t, neighbour.pid)),
+			}
+			for _, state := range endStates {
+				t.Run(state.name, func(t *testing.T) {
+					t.Run("kill", func(t *testing.T) { endState(t, n, state.name, state.client, (*container).kill) })
+					t.Run("shim", func(t *testing.T) { endState(t, n, state.name, state.client, (*container).killShim) })
+				})
+			}
+			if !waits(t, neighbour.pid) {
+				t.Error("the neighbour's process does not wait for its server any more")
+			}
+			neighbour.kill(t)
+			for name, answer := range untouched {
+				select {
+				case err := <-answer:
+					t.Errorf("%s was ended: %v", name, err)
+				default:
+				}
+			}
+		})
+	}
+}
+
+// endState makes a state, ends the container in one of two ways, and makes one with
+// the same id.
+func endState(t *testing.T, n node, state string, client func(*testing.T, *container), end func(*container, *testing.T)) {
+	before := rig.MustSnapshot(t)
+	inside := state
+	if client != nil {
+		inside = "plain"
+	}
+	c := startState(t, n, "end-"+state, inside)
+	if client != nil {
+		client(t, c)
+	}
+	started := time.Now()
+	end(c, t)
+	t.Logf("ended after %v", time.Since(started).Round(time.Millisecond))
+	gone(t, before)
+	if list := rig.Exec(t.Context(), filepath.Join(n.Bin, "isolatectl"), "ids").Must(t); strings.Contains(list, c.id) {
+		t.Errorf("a range is still held:\n%s", list)
+	}
+	startState(t, n, c.id, "plain").kill(t)
+	gone(t, before)
+}
+
+// startState starts a container whose first process makes a state.
+func startState(t *testing.T, n node, id, state string) *container {
+	t.Helper()
+	c := &container{node: n, id: id, output: filepath.Join(t.TempDir(), "output")}
+	if err := os.WriteFile(c.output, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.remove(t) })
+	n.Ctr(t.Context(), "run", "-d", "--runtime", runtimeName, "--log-uri", "file://"+c.output,
+		"--mount", "type=bind,src="+program(t)+",dst=/inside,options=rbind:ro", n.image, id, "/inside", "end", state).Must(t)
+	c.await(t, "ready/"+state)
+	c.pid = taskPID(t, n, id)
+	return c
+}
+
+func taskPID(t *testing.T, n node, id string) int {
+	t.Helper()
+	for line := range strings.Lines(n.Ctr(t.Context(), "tasks", "ls").Must(t)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == id {
+			return atoi(t, fields[1])
+		}
+	}
+	t.Fatalf("no task %q", id)
+	return 0
+}
+
+// kill kills and removes a container as a client does.
+func (c *container) kill(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, args := range [][]string{{"tasks", "kill", "-s", "9", c.id}, {"tasks", "rm", "--force", c.id}, {"containers", "rm", c.id}} {
+		r := c.node.Ctr(ctx, args...)
+		// The exit status of what was removed is that of rm.
+		if err := r.Err(); err != nil && !strings.Contains(err.Error(), "non-zero exit code 137") {
+			t.Fatal(err)
+		}
+	}
+}
+
+// killShim kills the container's shim, and waits until containerd has noticed.
+func (c *container) killShim(t *testing.T) {
+	t.Helper()
+	if err := unix.Kill(parent(t, c.pid), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); strings.Contains(c.node.Ctr(t.Context(), "tasks", "ls").Must(t), c.id); {
+		if time.Now().After(deadline) {
+			t.Fatal("containerd still has the task")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	c.node.Ctr(t.Context(), "containers", "rm", c.id).Must(t)
+}
+
+func parent(t *testing.T, pid int) int {
+	t.Helper()
+	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/status", pid))) {
+		if value, ok := strings.CutPrefix(line, "PPid:"); ok {
+			return atoi(t, strings.TrimSpace(value))
+		}
+	}
+	t.Fatalf("process %d has no parent", pid)
+	return 0
+}
+
+// waits tells whether a thread of the process waits for a FUSE server.
+func waits(t *testing.T, pid int) bool {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.Contains(read(t, file), "request_wait_answer") {
+			return true
+		}
+	}
+	return false
+}
+
+// askHost mounts a FUSE file system of the host, whose server never answers, and
+// asks it.
+func askHost(t *testing.T, owner int) <-chan error {
+	t.Helper()
+	device, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	options := "fd=" + strconv.Itoa(device) + ",rootmode=40000,user_id=" + strconv.Itoa(owner) + ",group_id=0,allow_other"
+	if err := unix.Mount("host", dir, "fuse", 0, options); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error, 1)
+	go func() {
+		var st unix.Stat_t
+		answer <- unix.Stat(dir+"/file", &st)
+	}()
+	t.Cleanup(func() {
+		if err := errors.Join(unix.Unmount(dir, unix.MNT_DETACH), unix.Close(device)); err != nil {
+			t.Error(err)
+		}
+		<-answer //nolint:errcheck // it was ended by that
+	})
+	return answer
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ending
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/internal/linux/fusectl"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/shim/member"
+)
+
+// Container is what is to be ended.
+type Container struct {
+	// ID is its name, for messages.
+	ID string
+	// First is its first process; zero if there was none yet.
+	First proc.ID
+	// Member tells which other processes are its.
+	Member member.Container
+	// Peers are other containers with some of its ids, that are not to be harmed.
+	Peers func() []member.Container
+}
+
+// End kills the container, and returns when no process of it is left, or with an
+// error that names what is left when ctx ends.
+func End(ctx context.Context, c Container) error {
+	first, err := c.First.Open()
+	if errors.Is(err, proc.ErrEnded) || c.First == (proc.ID{}) {
+		first = nil
+	} else if err != nil {
+		return fmt.Errorf("end container %q: %w", c.ID, err)
+	}
+	e := end{Container: c, first: first}
+	defer e.close()
+	if err := e.run(ctx); err != nil {
+		return fmt.Errorf("end container %q: %w", c.ID, err)
+	}
+	return nil
+}
+
+// end is the ending of one container.
+type end struct {
+	Container
+	first    *proc.Process // nil if it has ended
+	started  time.Time     // of the first SIGKILL
+	reported bool
+	others   []int // seen at the last look
+}
+
+func (e *end) close() {
+	if e.first != nil {
+		e.first.Close() //nolint:errcheck // nothing is written to it
+	}
+}
+
+func (e *end) run(ctx context.Context) error {
+	for {
+		o, err := e.look(ctx)
+		if err != nil {
+			return err
+		}
+		s := next(o)
+		if s.done {
+			return nil
+		}
+		if err := e.take(ctx, s); err != nil {
+			return err
+		}
+		if err := e.pause(ctx, s.wait); err != nil {
+			return errors.Join(err, e.left())
+		}
+	}
+}
+
+// look observes. Others than the first process are looked for when that has ended:
+// the kernel ends its pid namespace with it, before it is seen as ended.
+func (e *end) look(ctx context.Context) (observed, error) {
+	o := observed{since: -1, reported: e.reported}
+	if !e.started.IsZero() {
+		o.since = time.Since(e.started)
+	}
+	if e.first != nil {
+		ended, err := e.first.Ended(0)
+		if err != nil {
+			return o, err
+		}
+		if o.first = !ended; o.first {
+			return o, nil
+		}
+		err = e.first.Close()
+		e.first = nil
+		if err != nil {
+			return o, err
+		}
+	}
+	err := e.each(ctx, func(*member.Process) error { o.others = true; return nil })
+	return o, err
+}
+
+// take takes a step.
+func (e *end) take(ctx context.Context, s step) error {
+	if s.kill || s.all {
+		if err := e.kill(ctx, s.all); err != nil {
+			return err
+		}
+	}
+	if s.abort {
+		if err := e.abort(ctx); err != nil && !e.reported {
+			log.G(ctx).WithError(err).WithField("id", e.ID).Warn("isolate: FUSE connections of a container that does not end")
+		}
+	}
+	if s.report {
+		e.reported = true
+		log.G(ctx).WithField("id", e.ID).Warnf("isolate: the container does not end, and is tried again: %v", e.left())
+	}
+	return nil
+}
+
+// kill sends SIGKILL, to all processes or to the first one, and thaws.
+func (e *end) kill(ctx context.Context, all bool) error {
+	if e.started.IsZero() {
+		e.started = time.Now()
+	}
+	if e.first != nil {
+		if err := e.first.Signal(unix.SIGKILL); err != nil && !errors.Is(err, proc.ErrEnded) {
+			return err
+		}
+	}
+	if all || e.first == nil {
+		if err := e.each(ctx, func(p *member.Process) error { return p.Signal(unix.SIGKILL) }); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, dir := range e.Member.Cgroups {
+		errs = append(errs, cgroupfs.Thaw(ctx, dir))
+	}
+	return errors.Join(errs...)
+}
+
+// each calls fn for the container's processes in one of its cgroups: the first one
+// that has some. A process is in a group of every hierarchy; but a runtime that was
+// killed may have put it into some only.
+func (e *end) each(ctx context.Context, fn func(*member.Process) error) error {
+	e.others = nil
+	for _, dir := range e.Member.Cgroups {
+		if len(e.others) > 0 {
+			break
+		}
+		pids, err := cgroupfs.Processes(ctx, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			p, err := verify(pid, e.Member)
+			if errors.Is(err, proc.ErrEnded) || errors.Is(err, member.ErrForeign) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			e.others = append(e.others, pid)
+			if err := errors.Join(fn(p), p.Close()); err != nil && !errors.Is(err, proc.ErrEnded) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// verify proves that a process of the container's cgroups is its. Of a group that is
+// nested too deep the kernel does not tell the path.
+func verify(pid int, of member.Container) (*member.Process, error) {
+	p, err := member.Verify(pid, of)
+	if errors.Is(err, member.ErrForeign) {
+		of.Cgroups = nil
+		p, err = member.Verify(pid, of)
+	}
+	return p, err
+}
+
+// abort ends the FUSE connections that are the container's and that somebody waits
+// in.
+func (e *end) abort(ctx context.Context) error {
+	own := connections{ids: e.Member.Mapping.UIDs, foreign: map[uint32]bool{}}
+	if err := own.host(); err != nil {
+		return err
+	}
+	if e.Peers != nil {
+		for _, peer := range e.Peers() {
+			if err := own.peer(ctx, peer); err != nil {
+				return err
+			}
+		}
+	}
+	aborted, err := fusectl.Abort(own.abort)
+	for _, c := range aborted {
+		log.G(ctx).WithField("id", e.ID).Infof("isolate: ended %v, for which the container waits", c)
+	}
+	return err
+}
+
+// pause waits for the end of the first process, or if that has ended for d.
+func (e *end) pause(ctx context.Context, d time.Duration) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		d = min(d, max(0, time.Until(deadline)))
+	}
+	var err error
+	if e.first != nil {
+		_, err = e.first.Ended(d)
+	} else {
+		select {
+		case <-ctx.Done():
+		case <-time.After(d):
+		}
+	}
+	return errors.Join(err, ctx.Err())
+}

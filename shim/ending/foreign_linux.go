@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ending
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/shim/member"
+)
+
+// host notes what shows in the host's mounts.
+func (c connections) host() error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return c.showIn(f)
+}
+
+// peer notes what shows in the mounts of a container that lives.
+func (c connections) peer(ctx context.Context, peer member.Container) error {
+	seen := map[uint64]bool{}
+	for _, dir := range peer.Cgroups {
+		pids, err := cgroupfs.Processes(ctx, dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			p, err := verify(pid, peer)
+			if errors.Is(err, proc.ErrEnded) || errors.Is(err, member.ErrForeign) {
+				continue
+			}
+			if err == nil {
+				err = errors.Join(c.process(p, seen), p.Close())
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// process notes what shows in the mounts of a process, unless that was killed: two
+// containers that wait for each other's servers must not protect each other.
+func (c connections) process(p *member.Process, seen map[uint64]bool) error {
+	status, err := p.Read("status")
+	if errors.Is(err, proc.ErrEnded) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if killed(string(status)) {
+		return nil
+	}
+	var st unix.Stat_t
+	if unix.Stat(p.Path("ns/mnt"), &st) != nil || seen[st.Ino] {
+		return nil // without mounts: it is ending
+	}
+	seen[st.Ino] = true
+	f, err := os.Open(p.Path("mountinfo"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := c.showIn(f); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+// showIn notes the devices of a mountinfo (proc_pid_mountinfo(5)) that may be FUSE
+// connections: those with major number 0. A container can make its mounts many.
+func (c connections) showIn(mountinfo io.Reader) error {
+	lines := bufio.NewReader(mountinfo)
+	for {
+		line, err := lines.ReadString('\n')
+		if fields := strings.SplitN(line, " ", 4); len(fields) == 4 {
+			if minor, ok := strings.CutPrefix(fields[2], "0:"); ok {
+				n, err := strconv.ParseUint(minor, 10, 32)
+				if err != nil {
+					return fmt.Errorf("parse mountinfo %q: %w", line, err)
+				}
+				c.foreign[uint32(n)] = true
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// killed tells whether SIGKILL waits for a process, or it is a zombie whose other
+// threads still end (proc_pid_status(5)).
+func killed(status string) bool {
+	for line := range strings.Lines(status) {
+		name, value, _ := strings.Cut(line, ":")
+		switch value = strings.TrimSpace(value); name {
+		case "State":
+			if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
+				return true
+			}
+		case "SigPnd", "ShdPnd":
+			set, err := strconv.ParseUint(value, 16, 64)
+			if err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	linuxproc "github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/shim/ending"
+	"github.com/isolate-shim/isolate/spec"
+)
+
+// Kill sends a signal. To systemd as the container's init, the signal by which
+// clients ask a container to stop (SIGTERM) becomes the one by which systemd
+// does: SIGTERM would only make it re-execute itself.
+//
+// SIGKILL for the container does not go through upstream and the runtime, which may
+// wait for another call: an exec, a start. It answers at once, and what it takes to
+// end the container goes on without the caller. Upstream notices the end.
+func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Empty, error) {
+	c := s.container(r.ID)
+	if c != nil && r.ExecID == "" && r.Signal == uint32(unix.SIGKILL) && c.record.Init != nil {
+		if err := c.end(detached(ctx)); err != nil {
+			return nil, toGRPC(err)
+		}
+		return &emptypb.Empty{}, nil
+	}
+	if c != nil && r.ExecID == "" && r.Signal == uint32(unix.SIGTERM) && c.plan.Nesting != nil && c.plan.Nesting.Systemd {
+		r = proto.CloneOf(r)
+		r.Signal = spec.StopSignal
+	}
+	return s.TTRPCTaskService.Kill(ctx, r)
+}
+
+// end sends SIGKILL to the first process, and has the container ended if that is not
+// enough. It does not wait for the end.
+func (c *container) end(ctx context.Context) error {
+	init, err := c.record.Init.Open()
+	if errors.Is(err, linuxproc.ErrEnded) {
+		return fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
+	}
+	if err == nil {
+		err = errors.Join(init.Signal(unix.SIGKILL), init.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("kill container %q: %w", c.id, err)
+	}
+	if c.ending.CompareAndSwap(false, true) {
+		go func() {
+			if err := ending.End(ctx, ending.Of(ctx, c.record)); err != nil {
+				log.G(ctx).WithError(err).Warn("isolate: kill")
+			}
+			c.ending.Store(false) // a later SIGKILL tries again
+		}()
+	}
+	return nil
+}
+
+// endTimeout bounds how long the undoing of a container waits for its end.
+const endTimeout = 4 * time.Second
+
+// ended ends the container, within a time, and reports what is left.
+func (c *container) ended(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	return ending.End(ctx, ending.Of(ctx, c.record))
+}
+
+// discardTimeout bounds how long a container that could not be finished may
+// take to die.
+const discardTimeout = 10 * time.Second
+
+// discard removes a container from the runtime that isolate could not finish.
+// Errors are logged: the error that led here is the one to report, and
+// containerd runs `delete` for what is left.
+func (s *Service) discard(ctx context.Context, c *container) {
+	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
+	defer cancel()
+	steps := []func() error{
+		func() error { return c.ended(ctx) },
+		func() error { _, err := s.TTRPCTaskService.Wait(ctx, &taskAPI.WaitRequest{ID: c.id}); return err },
+		func() error { _, err := s.TTRPCTaskService.Delete(ctx, &taskAPI.DeleteRequest{ID: c.id}); return err },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			log.G(ctx).WithError(err).Warn("isolate: discard unfinished container")
+		}
+	}
+}

@@ -4,7 +4,9 @@ package integration
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,6 +108,49 @@ func TestModeAdopt(t *testing.T) {
 				t.Errorf("mode is not adopt: %s", said)
 			}
 		})
+	}
+}
+
+// TestModeAdoptIDsOfTheHost proves that no client makes a container of the host's
+// own ids: its root's, or an account's.
+func TestModeAdoptIDsOfTheHost(t *testing.T) {
+	rig.Require(t, rig.Root)
+	m := demoMachine(t, peer.Runc15)
+	for mapping, what := range map[string]string{"0:0:65536": "id 0 is its root", "0:1:65536": "/etc/passwd line"} {
+		r := m.run(t, []string{"--uidmap", mapping, "--gidmap", mapping, "--remap-labels"}, "true")
+		if r.Code == 0 || !strings.Contains(r.Stderr, what) || !strings.Contains(r.Stderr, "leave the user namespace out") {
+			t.Errorf("mapping %s: status %d: %s", mapping, r.Code, r.Stderr)
+		}
+		m.remove(t, "a")
+	}
+}
+
+// TestBrokenLineOfAnotherUser proves that a line in the account files which nobody
+// can read costs a warning, and no container.
+func TestBrokenLineOfAnotherUser(t *testing.T) {
+	rig.Require(t, rig.Root)
+	const file = "/etc/subuid"
+	before, err := os.ReadFile(file)
+	absent := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !absent {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		err := os.WriteFile(file, before, 0o644)
+		if absent {
+			err = os.Remove(file)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.WriteFile(file, append(slices.Clone(before), "alice:100000\n"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m := demoMachine(t, peer.Runc15)
+	m.run(t, nil, "true").Must(t)
+	if w := strings.Join(m.warnings(t), "\n"); !strings.Contains(w, "/etc/subuid line") || !strings.Contains(w, "was ignored") {
+		t.Errorf("warnings are %q", w)
 	}
 }
 

@@ -4,6 +4,7 @@ package pool
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -46,34 +47,56 @@ func FilesIn(etc string) Files {
 //
 // It sees the files only; ranges and accounts that exist in a directory service
 // alone are not checked.
-func Resolve(configured []Span, files Files) ([]Span, Origin, error) {
-	uids, err := parseFile(files.SubUID, ParseSubIDs)
+func Resolve(configured []Span, files Files) (Resolved, error) {
+	r := Resolved{Spans: configured, Origin: FromConfig}
+	db, err := files.read()
 	if err != nil {
-		return nil, "", err
+		return r, err
 	}
-	gids, err := parseFile(files.SubGID, ParseSubIDs)
-	if err != nil {
-		return nil, "", err
-	}
-	spans, origin := configured, FromConfig
-	if len(spans) == 0 {
-		spans, err = ownSpans(uids, gids, files)
-		origin = FromSubIDs
-		if err != nil {
-			return nil, "", err
+	r.Warnings = db.warnings
+	if len(r.Spans) == 0 {
+		r.Origin = FromSubIDs
+		if r.Spans, err = ownSpans(db.subUIDs, db.subGIDs, files); err != nil {
+			return r, err
 		}
 	}
-	if len(spans) == 0 {
-		spans, origin = []Span{Default}, FromDefault
+	if len(r.Spans) == 0 {
+		r.Spans, r.Origin = []Span{Default}, FromDefault
 	}
-	if err := check(spans); err != nil {
-		return nil, "", fmt.Errorf("id pool from %s: %w", origin, err)
+	if err := check(r.Spans); err != nil {
+		return r, fmt.Errorf("id pool from %s: %w", r.Origin, err)
 	}
-	if err := collide(spans, uids, gids, files); err != nil {
-		return nil, "", fmt.Errorf("id pool from %s: %w; choose other ids in %q, or in a line of user %q in both /etc/subuid and /etc/subgid",
-			origin, err, Setting, User)
+	if err := db.collide(r.Spans, files); err != nil {
+		return r, fmt.Errorf("id pool from %s: %w; choose other ids in %q, or in a line of user %q in both /etc/subuid and /etc/subgid",
+			r.Origin, err, Setting, User)
 	}
-	return spans, origin, nil
+	return r, nil
+}
+
+// Resolved is the answer of Resolve.
+type Resolved struct {
+	Spans  []Span
+	Origin Origin
+	// Warnings name the malformed lines of others.
+	Warnings []string
+}
+
+// databases are the contents of Files.
+type databases struct {
+	subUIDs, subGIDs []SubID
+	users, groups    []Account
+	warnings         []string
+}
+
+func (f Files) read() (d databases, err error) {
+	var warnings [4][]string
+	var errs [4]error
+	d.subUIDs, warnings[0], errs[0] = parseFile(f.SubUID, ParseSubIDs)
+	d.subGIDs, warnings[1], errs[1] = parseFile(f.SubGID, ParseSubIDs)
+	d.users, warnings[2], errs[2] = parseFile(f.Passwd, ParseAccounts)
+	d.groups, warnings[3], errs[3] = parseFile(f.Group, ParseAccounts)
+	d.warnings = slices.Concat(warnings[:]...)
+	return d, errors.Join(errs[:]...)
 }
 
 // ownSpans returns the lines of User, which must agree: a slot is both a uid and
@@ -104,11 +127,11 @@ func orNone(spans []Span) string {
 	return format(spans)
 }
 
-func collide(spans []Span, uids, gids []SubID, files Files) error {
+func (d databases) collide(spans []Span, files Files) error {
 	for _, db := range []struct {
 		path string
 		ids  []SubID
-	}{{files.SubUID, uids}, {files.SubGID, gids}} {
+	}{{files.SubUID, d.subUIDs}, {files.SubGID, d.subGIDs}} {
 		for _, id := range db.ids {
 			for _, s := range spans {
 				if id.Owner != User && id.Span.overlaps(s) {
@@ -117,17 +140,16 @@ func collide(spans []Span, uids, gids []SubID, files Files) error {
 			}
 		}
 	}
-	for _, path := range []string{files.Passwd, files.Group} {
-		accounts, err := parseFile(path, ParseAccounts)
-		if err != nil {
-			return err
-		}
-		for _, a := range accounts {
-			one := Span{First: a.ID, Count: 1}
-			for _, s := range spans {
-				if one.overlaps(s) {
-					return fmt.Errorf("%s contains id %d of %q (%s line %d)", s, a.ID, a.Name, path, a.Line)
-				}
+	return errors.Join(contains(spans, d.users, files.Passwd), contains(spans, d.groups, files.Group))
+}
+
+// contains names the first account whose id is in the spans.
+func contains(spans []Span, accounts []Account, path string) error {
+	for _, a := range accounts {
+		one := Span{First: a.ID, Count: 1}
+		for _, s := range spans {
+			if one.overlaps(s) {
+				return fmt.Errorf("%s contains id %d of %q (%s line %d)", s, a.ID, a.Name, path, a.Line)
 			}
 		}
 	}

@@ -20,7 +20,8 @@ func TestResolve(t *testing.T) {
 		subuid, subgid, passwd, group string
 		want                          []Span
 		origin                        Origin
-		err                           string // part of the error
+		err                           string   // part of the error
+		warn                          []string // parts of the warnings
 	}{
 		{
 			name: "nothing there", want: []Span{Default}, origin: FromDefault,
@@ -67,8 +68,18 @@ func TestResolve(t *testing.T) {
 			err: `group line 1`,
 		},
 		{
-			name: "broken line is named", subuid: "alice:100000:65536\nalice:banana:1\n",
+			name: "somebody else's broken lines", subuid: "alice:100000\nalice:banana:1\nisolate:655360:65536\n", subgid: "isolate:655360:65536\n:1:1\n",
+			passwd: passwd + "half:x\n", group: "g:x:many:\n",
+			want: []Span{{655360, 65536}}, origin: FromSubIDs,
+			warn: []string{"subuid line 1", "subuid line 2", "subgid line 2", "passwd line 3", "group line 1"},
+		},
+		{
+			name: "a broken line of the user", subuid: "alice:100000:65536\nisolate:banana:1\n",
 			err: "line 2",
+		},
+		{
+			name: "a broken line of the user, and ids configured", configured: configured, subuid: "isolate:1\n",
+			err: "line 1",
 		},
 		{
 			name: "unusable configuration", configured: []Span{{1, 10}},
@@ -88,7 +99,7 @@ func TestResolve(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			got, origin, err := Resolve(tc.configured, files)
+			got, err := Resolve(tc.configured, files)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Fatalf("error %v, want one with %q", err, tc.err)
@@ -98,8 +109,11 @@ func TestResolve(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(got, tc.want) || origin != tc.origin {
-				t.Errorf("got %v from %q, want %v from %q", got, origin, tc.want, tc.origin)
+			if !slices.Equal(got.Spans, tc.want) || got.Origin != tc.origin {
+				t.Errorf("got %v from %q, want %v from %q", got.Spans, got.Origin, tc.want, tc.origin)
+			}
+			if !slices.EqualFunc(got.Warnings, tc.warn, strings.Contains) {
+				t.Errorf("warnings are %q", got.Warnings)
 			}
 		})
 	}
@@ -111,7 +125,7 @@ func TestResolveUnreadable(t *testing.T) {
 	if err := os.Mkdir(files.SubUID, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := Resolve(nil, files); err == nil || !strings.Contains(err.Error(), filepath.Base(files.SubUID)) {
+	if _, err := Resolve(nil, files); err == nil || !strings.Contains(err.Error(), filepath.Base(files.SubUID)) {
 		t.Errorf("error %v does not name the file", err)
 	}
 }
@@ -121,7 +135,7 @@ func FuzzParseSubIDs(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		ids, err := ParseSubIDs(in)
+		ids, _, err := ParseSubIDs(in)
 		if err != nil {
 			return
 		}
@@ -138,7 +152,7 @@ func FuzzParseAccounts(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		accounts, err := ParseAccounts(in)
+		accounts, _, err := ParseAccounts(in)
 		if err != nil {
 			return
 		}

@@ -20,34 +20,54 @@ type SubID struct {
 	Line  int // 1-based
 }
 
+// Malformed is a line that is none of its file's format.
+type Malformed struct {
+	Line   int // 1-based
+	Reason string
+}
+
 // ParseSubIDs parses the content of /etc/subuid or /etc/subgid. Blank lines and
-// lines that start with # are skipped. Every other line must be right: a line
-// that cannot be read may hide an overlap, so it is an error with its number.
-func ParseSubIDs(content string) ([]SubID, error) {
+// lines that start with # are skipped. What newuidmap(1) cannot read gives nobody
+// any ids, so a malformed line of somebody else is no reason to stop; one of User
+// is, since its ids would be missing.
+func ParseSubIDs(content string) ([]SubID, []Malformed, error) {
 	var ids []SubID
+	var bad []Malformed
 	for n, line := range numbered(content) {
-		fields := strings.Split(line, ":")
-		if len(fields) != 3 || fields[0] == "" {
-			return nil, fmt.Errorf("line %d: want owner:first:count, have %q", n, line)
+		id, err := parseSubID(line)
+		switch {
+		case err != nil && (id.Owner == User || strings.TrimSpace(id.Owner) == User):
+			return nil, nil, fmt.Errorf("line %d: %w", n, err)
+		case err != nil:
+			bad = append(bad, Malformed{n, err.Error()})
+		case id.Span.Count > 0:
+			id.Line = n
+			ids = append(ids, id)
 		}
-		first, err := strconv.ParseUint(fields[1], 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("line %d: first id: %w", n, err)
-		}
-		count, err := strconv.ParseUint(fields[2], 10, 32)
-		if err != nil {
-			return nil, fmt.Errorf("line %d: count: %w", n, err)
-		}
-		if first+count > 1<<32 {
-			return nil, fmt.Errorf("line %d: %q runs past the last id", n, line)
-		}
-		if count == 0 {
-			continue
-		}
-		span := Span{First: idmap.HostID(first), Count: uint32(count)}
-		ids = append(ids, SubID{Owner: fields[0], Span: span, Line: n})
 	}
-	return ids, nil
+	return ids, bad, nil
+}
+
+// parseSubID returns the owner with an error, too.
+func parseSubID(line string) (SubID, error) {
+	fields := strings.Split(line, ":")
+	id := SubID{Owner: fields[0]}
+	if len(fields) != 3 || fields[0] == "" {
+		return id, fmt.Errorf("want owner:first:count, have %q", line)
+	}
+	first, err := strconv.ParseUint(fields[1], 10, 32)
+	if err != nil {
+		return id, fmt.Errorf("first id: %w", err)
+	}
+	count, err := strconv.ParseUint(fields[2], 10, 32)
+	if err != nil {
+		return id, fmt.Errorf("count: %w", err)
+	}
+	if first+count > 1<<32 {
+		return id, fmt.Errorf("%q runs past the last id", line)
+	}
+	id.Span = Span{First: idmap.HostID(first), Count: uint32(count)}
+	return id, nil
 }
 
 // Account is one line of /etc/passwd or /etc/group as far as it matters here.
@@ -59,24 +79,28 @@ type Account struct {
 
 // ParseAccounts parses the content of /etc/passwd or /etc/group: the name is the
 // first field, the id the third (passwd(5), group(5)). NIS lines, which start
-// with + or -, are skipped.
-func ParseAccounts(content string) ([]Account, error) {
+// with + or -, are skipped. A malformed line is nobody's account, for nobody can
+// read it.
+func ParseAccounts(content string) ([]Account, []Malformed, error) {
 	var accounts []Account
+	var bad []Malformed
 	for n, line := range numbered(content) {
 		if line[0] == '+' || line[0] == '-' {
 			continue
 		}
 		fields := strings.Split(line, ":")
 		if len(fields) < 3 {
-			return nil, fmt.Errorf("line %d: want name:password:id, have %q", n, line)
+			bad = append(bad, Malformed{n, fmt.Sprintf("want name:password:id, have %q", line)})
+			continue
 		}
 		id, err := strconv.ParseUint(fields[2], 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: id: %w", n, err)
+			bad = append(bad, Malformed{n, fmt.Sprintf("id: %v", err)})
+			continue
 		}
 		accounts = append(accounts, Account{Name: fields[0], ID: idmap.HostID(id), Line: n})
 	}
-	return accounts, nil
+	return accounts, bad, nil
 }
 
 // numbered yields the lines that are neither blank nor a comment, trimmed, with
@@ -98,18 +122,21 @@ func numbered(content string) func(yield func(int, string) bool) {
 }
 
 // parseFile parses a file of one of these formats; one that does not exist has
-// no lines.
-func parseFile[T any](path string, parse func(string) ([]T, error)) ([]T, error) {
+// no lines. What it skips is a warning.
+func parseFile[T any](path string, parse func(string) ([]T, []Malformed, error)) (items []T, warnings []string, _ error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %q: %w", path, err)
+		return nil, nil, fmt.Errorf("read %q: %w", path, err)
 	}
-	items, err := parse(string(content))
+	items, bad, err := parse(string(content))
 	if err != nil {
-		return nil, fmt.Errorf("parse %q: %w", path, err)
+		return nil, nil, fmt.Errorf("parse %q: %w", path, err)
 	}
-	return items, nil
+	for _, m := range bad {
+		warnings = append(warnings, fmt.Sprintf("%s line %d was ignored: %s", path, m.Line, m.Reason))
+	}
+	return items, warnings, nil
 }

@@ -17,11 +17,15 @@ const fewSlots = 110
 // ids checks the ranges that containers get their ids from.
 func ids(r *Report, cfg config.Config) {
 	const what = "host ids"
-	spans, origin, err := pool.Resolve(cfg.IDs.Spans(), pool.FilesIn("/etc"))
+	resolved, err := pool.Resolve(cfg.IDs.Spans(), pool.FilesIn("/etc"))
 	if err != nil {
 		r.bad(Failed, what, "choose ids that nobody else has, in ids.pool or in lines of user isolate in /etc/subuid and /etc/subgid", "%v", err)
 		return
 	}
+	for _, w := range resolved.Warnings {
+		r.bad(Degraded, what, "mend or remove the line, whose ids nobody can use", "%s", w)
+	}
+	spans, origin := resolved.Spans, resolved.Origin
 	slots := 0
 	var texts []string
 	for _, s := range spans {

@@ -74,19 +74,19 @@ func idsIn(ctx context.Context, configDir, stateDir string, all bool) (idReport,
 	if err != nil {
 		return idReport{}, err
 	}
-	spans, origin, err := pool.Resolve(cfg.IDs.Spans(), pool.FilesIn("/etc"))
+	resolved, err := pool.Resolve(cfg.IDs.Spans(), pool.FilesIn("/etc"))
 	if err != nil {
 		return idReport{}, err
 	}
-	report := idReport{Origin: string(origin), Size: cfg.IDs.Size, Ranges: []idHolder{}}
-	for _, s := range spans {
+	report := idReport{Origin: string(resolved.Origin), Size: cfg.IDs.Size, Ranges: []idHolder{}}
+	for _, s := range resolved.Spans {
 		report.Pool = append(report.Pool, s.String())
 	}
 	// Opening the pool would make the directory; looking makes nothing.
 	if _, err := os.Stat(stateDir); errors.Is(err, fs.ErrNotExist) {
 		return report, nil
 	}
-	p, err := pool.Open(stateDir, spans)
+	p, err := pool.Open(stateDir, resolved.Spans)
 	if err != nil {
 		return idReport{}, err
 	}

@@ -178,6 +178,9 @@ func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg con
 		if err != nil {
 			return fmt.Errorf("id mapping of the spec: %w: %w", err, spec.ErrRefused)
 		}
+		if err := pool.CheckHost(m, accounts); err != nil {
+			return fmt.Errorf("%w: %w", err, spec.ErrRefused)
+		}
 		c.plan.Mapping = m
 		return c.adopt(ctx, owner, cfg, spec.Namespace(s, specs.UserNamespace).Path)
 	case spec.ModeJoin:

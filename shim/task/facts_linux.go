@@ -107,9 +107,15 @@ func same(a, b *os.File) bool {
 }
 
 func openPool(cfg config.Config) (*pool.Pool, error) {
-	spans, _, err := pool.Resolve(cfg.IDs.Spans(), pool.FilesIn("/etc"))
+	ids, err := pool.Resolve(cfg.IDs.Spans(), accounts)
 	if err != nil {
 		return nil, err
 	}
-	return pool.Open(filepath.Join(record.Root, ".ids"), spans)
+	for _, w := range ids.Warnings {
+		log.L.Warn("isolate: " + w) // of the host, not of the container
+	}
+	return pool.Open(filepath.Join(record.Root, ".ids"), ids.Spans)
 }
+
+// accounts are the files that say which ids the host has given away.
+var accounts = pool.FilesIn("/etc")

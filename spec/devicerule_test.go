@@ -136,7 +136,8 @@ func TestPrivilegedInParts(t *testing.T) {
 func TestDeviceSources(t *testing.T) {
 	t.Parallel()
 	mounts := []specs.Mount{
-		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"}, {Destination: "/dev/bus/usb", Type: "bind", Source: "/dev/bus/usb/"},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+		{Destination: "/dev/bus/usb", Type: "bind", Source: "/dev/bus/usb/"},
 		{Destination: "/x", Type: "bind", Source: "relative"},
 	}
 	for rule, want := range map[string][]string{"+c 189:* rwm": {"/dev/bus/usb"}, "+c 1:3 rwm": nil, "+c *:* m": nil, "+a *:* rwm": nil, "+c 5:1 rwm": nil} {

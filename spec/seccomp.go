@@ -14,13 +14,27 @@ import (
 // four that inner runtimes were seen to need although it never allows them
 // (keyrings, which belong to the user namespace, and pivot_root).
 //
-// TestNestingSyscalls compares the list with containerd's profile.
+// Four of those stay closed; see hostSyscalls. TestNestingSyscalls compares the list
+// with containerd's profile.
 var nestingSyscalls = []string{
-	"add_key", "bpf", "chroot", "clone", "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick", "get_mempolicy", "kcmp", "keyctl",
-	"lookup_dcookie", "mbind", "mount", "mount_setattr", "move_mount", "open_by_handle_at", "open_tree", "perf_event_open", "pidfd_getfd", "pivot_root",
+	"add_key", "chroot", "clone", "clone3", "fsconfig", "fsmount", "fsopen", "fspick", "get_mempolicy", "kcmp", "keyctl",
+	"lookup_dcookie", "mbind", "mount", "mount_setattr", "move_mount", "open_by_handle_at", "open_tree", "pidfd_getfd", "pivot_root",
 	"process_madvise", "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "quotactl_fd", "reboot", "request_key", "set_mempolicy", "set_mempolicy_home_node",
-	"setdomainname", "sethostname", "setns", "syslog", "umount", "umount2", "unshare", "vhangup",
+	"setdomainname", "sethostname", "setns", "umount", "umount2", "unshare", "vhangup",
 }
+
+// hostSyscalls are what containerd's profile allows for nestingCaps and nesting does
+// not need. A profile is for all users of a container, and where a setting of the
+// host is looser than usual, these take no capability: syslog reads the host's log
+// (kernel.dmesg_restrict=0), bpf and perf_event_open hand the kernel programs
+// (kernel.unprivileged_bpf_disabled=0, kernel.perf_event_paranoid below 3), and
+// fanotify_init is for everybody since Linux 5.13. With a capability of a user
+// namespace they do nothing more: the kernel wants CAP_SYSLOG, CAP_BPF and
+// CAP_PERFMON in the initial one. Runtimes and systemd inside take EPERM for an
+// answer, as they get it from the kernel elsewhere.
+//
+// A caller's own profile that allows them keeps them.
+var hostSyscalls = []string{"bpf", "fanotify_init", "perf_event_open", "syslog"}
 
 // seccompProfile brings the profile to what nesting needs. Without one the
 // container gets containerd's default: the kernel trusts user namespaces with
@@ -36,6 +50,7 @@ func seccompProfile(s *specs.Spec, p *Plan) {
 		s.Linux.Seccomp = seccomp.DefaultProfile(&specs.Spec{Process: &caps, Linux: s.Linux})
 		// Nobody runs x32 programs (kernels have them switched off), and the
 		// runtime compiles the profile once for each ABI: 7 ms of CPU.
+		s.Linux.Seccomp.Syscalls = without(s.Linux.Seccomp.Syscalls, hostSyscalls)
 		s.Linux.Seccomp.Architectures = slices.DeleteFunc(s.Linux.Seccomp.Architectures, func(a specs.Arch) bool { return a == specs.ArchX32 })
 	}
 	s.Linux.Seccomp = widen(s.Linux.Seccomp)
@@ -54,18 +69,24 @@ func widen(in *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 		}
 		open = slices.DeleteFunc(open, func(name string) bool { return slices.Contains(rule.Names, name) })
 	}
-	for _, rule := range in.Syscalls {
-		// libseccomp refuses two actions for one syscall, so the narrower rule
-		// goes.
-		rule.Names = slices.DeleteFunc(slices.Clone(rule.Names), func(name string) bool {
-			return (rule.Action == specs.ActAllow || rule.Action == specs.ActErrno) && slices.Contains(open, name)
-		})
-		if len(rule.Names) > 0 {
-			out.Syscalls = append(out.Syscalls, rule)
-		}
-	}
+	// libseccomp refuses two actions for one syscall, so the narrower rule goes.
+	out.Syscalls = without(in.Syscalls, open)
 	if in.DefaultAction != specs.ActAllow && len(open) > 0 {
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: open, Action: specs.ActAllow})
 	}
 	return &out
+}
+
+// without takes system calls out of rules that allow or deny them.
+func without(rules []specs.LinuxSyscall, names []string) []specs.LinuxSyscall {
+	var out []specs.LinuxSyscall
+	for _, rule := range rules {
+		rule.Names = slices.DeleteFunc(slices.Clone(rule.Names), func(name string) bool {
+			return (rule.Action == specs.ActAllow || rule.Action == specs.ActErrno) && slices.Contains(names, name)
+		})
+		if len(rule.Names) > 0 {
+			out = append(out, rule)
+		}
+	}
+	return out
 }

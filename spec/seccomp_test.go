@@ -31,13 +31,13 @@ func profileFor(caps []string) *specs.LinuxSeccomp {
 }
 
 // The list is what containerd's profile allows for nestingCaps and not for an
-// ordinary container, and four more.
+// ordinary container, but for hostSyscalls, and four more.
 func TestNestingSyscalls(t *testing.T) {
 	t.Parallel()
 	without := allowed(profileFor(nil))
 	want := []string{"add_key", "keyctl", "pivot_root", "request_key"}
 	for _, name := range allowed(profileFor(nestingCaps)) {
-		if !slices.Contains(without, name) {
+		if !slices.Contains(without, name) && !slices.Contains(hostSyscalls, name) {
 			want = append(want, name)
 		}
 	}
@@ -74,6 +74,31 @@ func TestSeccompArchitecture(t *testing.T) {
 	for _, name := range []string{"openat", "pivot_root", "clone3"} {
 		if !slices.Contains(allowed(s.Linux.Seccomp), name) {
 			t.Errorf("%s is not allowed", name)
+		}
+	}
+}
+
+// TestHostSyscallsStayClosed: every user of a container could read the host's log,
+// where the host lets its own users do so, and hand programs to the kernel.
+func TestHostSyscallsStayClosed(t *testing.T) {
+	t.Parallel()
+	engines := profileFor(nil)
+	asked := profileFor([]string{"CAP_SYSLOG", "CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN"})
+	for _, tt := range []struct {
+		name  string
+		given *specs.LinuxSeccomp
+		want  bool
+	}{{"none", nil, false}, {"the engine's", engines, false}, {"one that allows them", asked, true}} {
+		s := &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{Seccomp: tt.given}}
+		seccompProfile(s, &Plan{Nesting: &Nesting{}})
+		names := allowed(s.Linux.Seccomp)
+		for _, name := range hostSyscalls {
+			if got := slices.Contains(names, name); got != tt.want {
+				t.Errorf("profile %s: %s is allowed: %v", tt.name, name, got)
+			}
+		}
+		if !slices.Contains(names, "pivot_root") || !slices.Contains(names, "mount") {
+			t.Errorf("profile %s denies what nesting needs", tt.name)
 		}
 	}
 }

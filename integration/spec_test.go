@@ -69,6 +69,26 @@ func checkBundle(t *testing.T, m machine, root int) {
 	}
 }
 
+// TestHookReadsSpec proves that a hook which runs as the container's root reads the
+// spec in the bundle, by which it finds the rootfs, as those of CDI devices do.
+func TestHookReadsSpec(t *testing.T) {
+	for _, runtime := range ociRuntimes {
+		t.Run(string(runtime), func(t *testing.T) {
+			rig.Require(t, rig.Root)
+			m := demoMachine(t, runtime)
+			config := m.bundle(t, tinyRootfs(t, 0), func(s *specs.Spec) {
+				s.Process.Args = []string{"/inside", "report"}
+				const script = `exec grep -q ociVersion "$(sed 's/.*"bundle": *"\([^"]*\)".*/\1/')/config.json"`
+				s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}}}}
+			})
+			t.Cleanup(func() { m.remove(t, "a") })
+			if r := m.output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a"); r.Code != 0 {
+				t.Errorf("status %d: %s", r.Code, r.Stderr)
+			}
+		})
+	}
+}
+
 // TestSpecSysctl proves that ping_group_range, which containerd and Docker set
 // beyond every container's ids, is repaired, and that other sysctls are set.
 func TestSpecSysctl(t *testing.T) {

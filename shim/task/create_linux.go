@@ -396,11 +396,26 @@ func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document,
 	if err != nil {
 		return err
 	}
+	return c.writeSpec(bundle, data)
+}
+
+// writeSpec replaces config.json. The container's root may read it, as it could what
+// containerd wrote: hooks that run as that root find the rootfs by it, among them
+// those that NVIDIA's devices come with (CDI).
+func (c *container) writeSpec(bundle string, data []byte) error {
+	gid, _ := c.plan.Mapping.RootGID() // there is one: see openTo
 	tmp := filepath.Join(bundle, ".config.json")
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("write spec: %w", err)
+	err := os.WriteFile(tmp, data, 0o600)
+	if err == nil {
+		err = os.Chown(tmp, -1, int(gid))
 	}
-	if err := os.Rename(tmp, filepath.Join(bundle, "config.json")); err != nil {
+	if err == nil {
+		err = os.Chmod(tmp, 0o640)
+	}
+	if err == nil {
+		err = os.Rename(tmp, filepath.Join(bundle, "config.json"))
+	}
+	if err != nil {
 		return fmt.Errorf("write spec: %w", err)
 	}
 	return nil

@@ -160,6 +160,24 @@ func TestOpenTo(t *testing.T) {
 	}
 }
 
+// TestSpecIsForTheContainersRoot: hooks of CDI devices, which run as the container's
+// root, could not read the spec.
+func TestSpecIsForTheContainersRoot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := &container{}
+	c.plan.Mapping = idmap.Contiguous(idmap.HostID(os.Getgid()), 1)
+	if err := c.writeSpec(dir, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "config.json")); err != nil || info.Mode() != 0o640 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}
+
 func TestAsSandbox(t *testing.T) {
 	t.Parallel()
 	m := idmap.Contiguous(200000, 65536)

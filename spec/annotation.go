@@ -78,8 +78,8 @@ func named(name string, list []string) bool {
 func annotations(s *specs.Spec, p *Plan) ([]string, error) {
 	var warnings []string
 	for _, name := range slices.Sorted(maps.Keys(s.Annotations)) {
-		if !IsObeyed(name) && !named(name, p.Annotations.Obeyed) || named(name, p.Annotations.Allowed) {
-			continue
+		if !IsObeyed(name) && !named(name, p.Annotations.Obeyed) || named(name, p.Annotations.Allowed) || name == typeAnnotation {
+			continue // crun runs no sandbox of a pod by wasm: that is all that it does by its type
 		}
 		delete(s.Annotations, name)
 		warnings = append(warnings, fmt.Sprintf("annotation %q was removed, since the OCI runtime obeys it; to allow it add it to annotations.allow in /etc/isolate/config.toml", name))

@@ -95,6 +95,79 @@ func TestContainerThatDoesNotEnd(t *testing.T) {
 	}
 }
 
+// TestExecIntoOwnFuse starts a program in a directory whose server, the container's
+// own, never answers: the runtime waits, and nobody else may wait for it.
+func TestExecIntoOwnFuse(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE, rig.CgroupV1)
+	for _, runtime := range endRuntimes() {
+		t.Run(string(runtime), func(t *testing.T) {
+			n := startNode(t, runtime)
+			before := rig.MustSnapshot(t)
+			c := startState(t, n, "hung", "fuse-own")
+			ended := make(chan rig.Result, 2)
+			for _, id := range []string{"first", "second"} {
+				go func() {
+					ended <- n.Ctr(context.WithoutCancel(t.Context()), "tasks", "exec", "--exec-id", id, "--cwd", "/tmp/own/directory", c.id, "/inside", "fds")
+				}()
+			}
+			for deadline := time.Now().Add(patience); execsThatWait(t, c) < 2; time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the runtime does not wait for the server")
+				}
+			}
+			answers := func(args ...string) string {
+				t.Helper()
+				ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+				defer cancel()
+				return n.Ctr(ctx, args...).Must(t)
+			}
+			if list := answers("tasks", "ls"); !strings.Contains(list, "RUNNING") {
+				t.Error(list)
+			}
+			if list := answers("tasks", "ps", c.id); !strings.Contains(list, strconv.Itoa(c.pid)) {
+				t.Error(list)
+			}
+			answers("tasks", "metrics", c.id)
+			answers("tasks", "kill", "-s", "9", "--exec-id", "first", c.id)
+			if r := <-ended; r.Code == 0 {
+				t.Error("a killed process has succeeded")
+			}
+			c.kill(t)
+			if r := <-ended; r.Code == 0 {
+				t.Error("a program has run after the end of its container")
+			}
+			gone(t, before)
+		})
+	}
+}
+
+// execsThatWait counts the processes of a container's user namespace, beside the
+// first one, that wait uninterruptibly.
+func execsThatWait(t *testing.T, c *container) (n int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/user", c.pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == c.pid {
+			continue
+		}
+		if user, err := os.Readlink("/proc/" + e.Name() + "/ns/user"); err == nil && user == own {
+			// For the server, or for the one that waits for it.
+			if status, err := os.ReadFile("/proc/" + e.Name() + "/status"); err == nil && strings.Contains(string(status), "State:\tD") {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // endState makes a state, ends the container in one of two ways, and makes one with
 // the same id.
 func endState(t *testing.T, n node, state string, client func(*testing.T, *container), end func(*container, *testing.T)) {

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -63,9 +63,9 @@ type container struct {
 	notifier *notify.Notifier
 	// limits are set by the shim; nil if the runtime does it.
 	limits *limits
-	// execs names the processes that clients have added; the service's mutex is
-	// for it.
-	execs []string
+	// execs names the processes that clients have added, by pid; the service's mutex
+	// is for it.
+	execs map[uint32]string
 }
 
 // asSandbox describes the container to one that joins it.
@@ -161,6 +161,12 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 	}
 	resp, err := s.TTRPCTaskService.Start(ctx, r)
 	if err == nil && r.ExecID != "" {
+		s.mu.Lock()
+		if c.execs == nil {
+			c.execs = map[uint32]string{}
+		}
+		c.execs[resp.Pid] = r.ExecID
+		s.mu.Unlock()
 		// It has run for a moment with others.
 		if err := c.limits.set(int(resp.Pid), r.ExecID); err != nil {
 			log.G(ctx).WithField("id", r.ID).WithField("exec", r.ExecID).Warnf("isolate: limits of the process were not set: %v", err)
@@ -182,7 +188,7 @@ func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAP
 	if r.ExecID != "" {
 		if c := s.container(r.ID); c != nil {
 			s.mu.Lock()
-			c.execs = slices.DeleteFunc(c.execs, func(id string) bool { return id == r.ExecID })
+			maps.DeleteFunc(c.execs, func(_ uint32, id string) bool { return id == r.ExecID })
 			s.mu.Unlock()
 		}
 		return resp, nil

@@ -40,11 +40,5 @@ func (s *Service) Exec(ctx context.Context, r *taskAPI.ExecProcessRequest) (*emp
 	}
 	out := proto.CloneOf(r)
 	out.Spec = &anypb.Any{TypeUrl: r.Spec.GetTypeUrl(), Value: edited}
-	resp, err := s.TTRPCTaskService.Exec(ctx, out)
-	if err == nil {
-		s.mu.Lock()
-		c.execs = append(c.execs, r.ExecID)
-		s.mu.Unlock()
-	}
-	return resp, err
+	return s.TTRPCTaskService.Exec(ctx, out)
 }

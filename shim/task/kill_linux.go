@@ -42,6 +42,15 @@ func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Em
 	return s.TTRPCTaskService.Kill(ctx, r)
 }
 
+// first names the first process of a container, if that is known.
+func (s *Service) first(id string) (linuxproc.ID, bool) {
+	c := s.container(id)
+	if c == nil || c.record.Init == nil {
+		return linuxproc.ID{}, false
+	}
+	return *c.record.Init, true
+}
+
 // end sends SIGKILL to the first process, and has the container ended if that is not
 // enough. It does not wait for the end.
 func (c *container) end(ctx context.Context) error {

@@ -4,10 +4,11 @@ package task
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
+	"maps"
 
-	"github.com/containerd/cgroups/v3"
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/containerd/api/types/task"
@@ -17,46 +18,37 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 )
 
-// Pids lists the container's processes. Upstream asks the runtime, and crun's ps
+// Pids lists the container's processes: those in its cgroup and below. Upstream asks
+// the runtime, and waits for processes that are still being started; and crun's ps
 // does not look below the container's group, where on cgroup v2 all processes
 // are: in the leaf that settle makes, and in groups of inner containers.
 func (s *Service) Pids(ctx context.Context, r *taskAPI.PidsRequest) (*taskAPI.PidsResponse, error) {
-	resp, err := s.TTRPCTaskService.Pids(ctx, r)
 	c := s.container(r.ID)
-	if err != nil || c == nil || cgroups.Mode() != cgroups.Unified {
-		return resp, err
+	if c == nil {
+		return s.TTRPCTaskService.Pids(ctx, r)
 	}
-	for _, dir := range c.cgroups { // one
+	for _, dir := range c.groups() { // a process is in a group of each hierarchy
 		pids, err := cgroupfs.Processes(ctx, dir)
-		if err != nil {
-			// What the runtime has found is the answer then.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			log.G(ctx).WithError(err).WithField("id", r.ID).Debug("isolate: processes")
-			continue
 		}
-		if resp.Processes, err = s.withMissing(ctx, c, resp.Processes, pids); err != nil {
-			return nil, toGRPC(err)
+		if err == nil && len(pids) > 0 {
+			processes, err := s.describe(c, pids)
+			return &taskAPI.PidsResponse{Processes: processes}, toGRPC(err)
 		}
 	}
-	return resp, nil
+	return s.TTRPCTaskService.Pids(ctx, r) // it has ended, or has another cgroup
 }
 
-// withMissing adds processes that are not listed, those that clients have added with
-// the names that these gave them.
-func (s *Service) withMissing(ctx context.Context, c *container, listed []*task.ProcessInfo, pids []int) ([]*task.ProcessInfo, error) {
-	pids = slices.DeleteFunc(pids, func(pid int) bool {
-		return pid == 0 || slices.ContainsFunc(listed, func(p *task.ProcessInfo) bool { return int(p.Pid) == pid })
-	})
-	if len(pids) == 0 {
-		return listed, nil
-	}
-	names := map[uint32]string{}
-	for _, exec := range s.execsOf(c) {
-		// One that was deleted meanwhile has no state.
-		if state, err := s.State(ctx, &taskAPI.StateRequest{ID: c.id, ExecID: exec}); err == nil {
-			names[state.Pid] = exec
-		}
-	}
+// describe gives the processes that clients have added the names that these gave
+// them.
+func (s *Service) describe(c *container, pids []int) ([]*task.ProcessInfo, error) {
+	names := s.execsOf(c)
+	listed := make([]*task.ProcessInfo, 0, len(pids))
 	for _, pid := range pids {
+		if pid == 0 { // of another pid namespace
+			continue
+		}
 		info := &task.ProcessInfo{Pid: uint32(pid)} //nolint:gosec // process ids are positive
 		if name, ok := names[info.Pid]; ok {
 			details, err := typeurl.MarshalAnyToProto(&options.ProcessDetails{ExecID: name})
@@ -70,8 +62,9 @@ func (s *Service) withMissing(ctx context.Context, c *container, listed []*task.
 	return listed, nil
 }
 
-func (s *Service) execsOf(c *container) []string {
+// execsOf returns the names of the processes that clients have added, by pid.
+func (s *Service) execsOf(c *container) map[uint32]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(c.execs)
+	return maps.Clone(c.execs)
 }

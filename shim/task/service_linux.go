@@ -60,7 +60,9 @@ func newService(ic *plugin.InitContext) (any, error) {
 	// which is half of what isolate adds to its CPU time. The difference is given
 	// back within 30 s, when upstream frees what is not used.
 	debug.SetGCPercent(gcPercent)
-	return &Service{TTRPCTaskService: upstream, containers: map[string]*container{}}, nil
+	s := &Service{containers: map[string]*container{}}
+	s.TTRPCTaskService = newBounded(upstream, s.first)
+	return s, nil
 }
 
 // gcPercent lets a Create pass with one run of the collector.

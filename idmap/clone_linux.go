@@ -158,8 +158,8 @@ func moveMount(m *os.File, dirfd int, path string, flags int) error {
 // erofs: a plain directory or mount) as an id-mapped clone, with everything
 // mounted below it. setAttrs are further MOUNT_ATTR_*, such as
 // MOUNT_ATTR_RDONLY.
-func BindRoot(path string, userns *os.File, setAttrs uint64) (*os.File, error) {
-	return CloneTree(-1, path, CloneOptions{
+func BindRoot(dirfd int, path string, userns *os.File, setAttrs uint64) (*os.File, error) {
+	return CloneTree(dirfd, path, CloneOptions{
 		Recursive:   true,
 		Userns:      userns,
 		SetAttrs:    setAttrs,

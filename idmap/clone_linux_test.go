@@ -299,7 +299,7 @@ func TestBindRootAndBeneath(t *testing.T) {
 	write(t, dir+"/root/file", "")
 	mount(t, "tmpfs", dir+"/target", "")
 	ns := userns(t, Contiguous(300000, 65536))
-	m, err := BindRoot(dir+"/root", ns, unix.MOUNT_ATTR_RDONLY)
+	m, err := BindRoot(-1, dir+"/root", ns, unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,13 +3,16 @@
 package integration
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
@@ -61,4 +64,41 @@ func TestVolumeOfHostTrees(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestVolumeOfHungServer proves that a volume whose server hangs is refused in
+// bounded time, by name, and that nothing stays once the server is gone.
+func TestVolumeOfHungServer(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	m := demoMachine(t, peer.Runc15)
+	fuse := rig.LxcfsFor(t, peer.Lxcfs5, "/run/fuse-source")
+	t.Cleanup(func() { os.Remove(fuse.Dir) })
+	configure(t, peer.Runc15, "[lxcfs]\nmode = \"off\"")
+	m.run(t, nil, "true").Must(t)
+	before := rig.MustSnapshot(t)
+	if err := fuse.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range []string{fuse.Dir, fuse.Dir + "/proc/meminfo"} {
+		began := time.Now()
+		r := m.run(t, volume(source, "/hung", "rbind:ro"), "true")
+		for _, part := range []string{"volume /hung", source, "fuse.lxcfs", "did not answer for 20s"} {
+			if r.Code == 0 || !strings.Contains(r.Stderr, part) {
+				t.Errorf("%s: status %d, stderr %q, want %q in it", source, r.Code, r.Stderr, part)
+			}
+		}
+		if took := time.Since(began); took > 40*time.Second {
+			t.Errorf("%s: took %v", source, took)
+		}
+	}
+	// Nor does a client that goes before.
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	m.Ctr(ctx, slices.Concat([]string{"run", "--null-io", "--runtime", shimName}, volume(fuse.Dir, "/hung", "rbind:ro"), []string{m.reference, "a", "true"})...)
+	m.remove(t, "a")
+	if err := fuse.Cont(); err != nil {
+		t.Fatal(err)
+	}
+	m.run(t, volume(fuse.Dir+"/proc", "/fuse", "rbind:ro"), "cat", "/fuse/uptime").Must(t)
+	rig.MustMatch(t, before)
 }

@@ -3,13 +3,13 @@
 package stage
 
 import (
+	"context"
 	"os"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 )
 
 // programDirs are where programs are looked for.
@@ -19,18 +19,19 @@ var programDirs = []string{"/usr/bin", "/usr/local/bin", "/usr/sbin", "/bin", "/
 // those that the caller mounts over it, as people do with the programs of
 // Kubernetes.
 type Programs struct {
-	root   *os.File
-	mounts []specs.Mount
+	root    *os.File
+	mounts  []specs.Mount
+	sources *Sources
 }
 
 // FindPrograms opens a rootfs to look for programs there and in the binds among
 // the caller's mounts. The caller closes it.
-func FindPrograms(rootfs string, mounts []specs.Mount) (*Programs, error) {
+func (s *Stage) FindPrograms(rootfs string, mounts []specs.Mount) (*Programs, error) {
 	root, err := openRoot(rootfs)
 	if err != nil {
 		return nil, err
 	}
-	return &Programs{root: root, mounts: binds(mounts)}, nil
+	return &Programs{root: root, mounts: binds(mounts), sources: &s.sources}, nil
 }
 
 // Close closes the rootfs.
@@ -56,21 +57,23 @@ func (p *Programs) has(file string) (bool, error) {
 		case rest == "":
 			return true, nil // the file itself is bound; it need not be opened
 		default:
-			return exists(m.Source, rest)
+			return p.exists(m.Source, rest)
 		}
 	}
 	return there(p.root, file)
 }
 
 // exists looks up a path below a directory of the host as a process with that
-// root would.
-func exists(dir, name string) (bool, error) {
-	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// root would. Where that would ask a server, the file is taken to be there.
+func (p *Programs) exists(dir, name string) (bool, error) {
+	d, err := p.sources.Open(context.Background(), dir)
 	if err != nil {
 		return false, nil //nolint:nilerr // what is wrong with it, staging the volume tells
 	}
-	d := os.NewFile(uintptr(fd), dir)
 	defer d.Close() //nolint:errcheck // O_PATH
+	if ok, err := p.sources.local(d); !ok {
+		return err == nil, err
+	}
 	return there(d, name)
 }
 

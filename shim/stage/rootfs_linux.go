@@ -157,7 +157,12 @@ func bindRootfs(ctx context.Context, userns *os.File, source string, options []s
 		attr, _ := attribute(o)
 		attrs |= attr
 	}
-	built, err := bounded(ctx, source, func() (*os.File, error) { return idmap.BindRoot(source, userns, attrs) })
+	dir, err := new(Sources).Open(ctx, source)
+	if err != nil {
+		return nil, fmt.Errorf("rootfs: %w", err)
+	}
+	defer dir.Close() //nolint:errcheck // O_PATH
+	built, err := bounded(ctx, source, func() (*os.File, error) { return idmap.BindRoot(int(dir.Fd()), "", userns, attrs) })
 	return built, refusal(fmt.Sprintf("rootfs %q", source), err)
 }
 

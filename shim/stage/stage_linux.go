@@ -19,6 +19,7 @@ type Stage struct {
 	next    int
 	mounted bool
 	userns  []usernsOf
+	sources Sources
 	volumes []string // paths, in the order of staging
 	moved   bool     // the ids of the rootfs are the container's on disk too
 }
@@ -89,8 +90,9 @@ func (s *Stage) target(m *os.File) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(int(m.Fd()), &st); err != nil {
+	// fstat(2) would ask the server of a network or FUSE file system.
+	var st unix.Statx_t
+	if err := unix.Statx(int(m.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
 		return "", fmt.Errorf("stat staged mount: %w", err)
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {

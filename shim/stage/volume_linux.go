@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -17,10 +16,6 @@ import (
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/spec"
 )
-
-// sourceTimeout bounds how long the source of a volume may take to be found. A
-// dead network or FUSE file system would otherwise hold the shim for ever.
-const sourceTimeout = 20 * time.Second
 
 // Volume stages one volume and returns the path of its clone. If a file system
 // in it cannot be idmapped, its clone is a plain one and a warning says so; with
@@ -119,9 +114,14 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unm
 		}
 		opts.Userns = userns
 	}
+	source, err := s.sources.Open(ctx, v.Source)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer source.Close() //nolint:errcheck // O_PATH
 	var unmapped []idmap.Unmapped
 	clone, err := bounded(ctx, v.Source, func() (f *os.File, err error) {
-		f, unmapped, err = idmap.ClonePartial(-1, v.Source, opts)
+		f, unmapped, err = idmap.ClonePartial(int(source.Fd()), "", opts)
 		return f, err
 	})
 	if err != nil {
@@ -170,30 +170,3 @@ var attributes = map[string]uint64{
 // timeAttrs are values of one field, which must be cleared to be set
 // (mount_setattr(2)).
 const timeAttrs = unix.MOUNT_ATTR_NOATIME | unix.MOUNT_ATTR_STRICTATIME
-
-// bounded runs a look-up that a dead file system could hold up for ever. After
-// the deadline the stuck thread is left behind, and the error names the path.
-func bounded(ctx context.Context, path string, open func() (*os.File, error)) (*os.File, error) {
-	ctx, cancel := context.WithTimeout(ctx, sourceTimeout)
-	defer cancel()
-	type result struct {
-		f   *os.File
-		err error
-	}
-	done := make(chan result, 1)
-	go func() {
-		f, err := open()
-		done <- result{f, err}
-	}()
-	select {
-	case r := <-done:
-		return r.f, r.err
-	case <-ctx.Done():
-		go func() { // close what comes too late
-			if r := <-done; r.err == nil {
-				r.f.Close()
-			}
-		}()
-		return nil, fmt.Errorf("source %q: its file system does not answer: %w", path, ctx.Err())
-	}
-}

@@ -82,9 +82,6 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if bin.Features != nil {
 		c.plan.Annotations.Obeyed = bin.Features.PotentiallyUnsafeConfigAnnotations
 	}
-	if c.plan.Nodes, err = nodes(doc.Spec); err != nil {
-		return nil, err
-	}
 	c.sandbox = facts.Sandbox
 
 	defer func() {
@@ -93,6 +90,9 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		}
 	}()
 	// lease
+	if err := stage.Reachable(ctx, r.Rootfs, rootfsDir(r.Bundle, doc.Spec)); err != nil {
+		return nil, err
+	}
 	preferred := stage.Preferred(snapshots, r.Rootfs, rootfsDir(r.Bundle, doc.Spec))
 	if err := c.lease(ctx, ns, doc.Spec, cfg, settings.Runc.SystemdCgroup, preferred); err != nil {
 		return nil, err
@@ -111,6 +111,9 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	}
 	// stage
 	if err := c.mount(ctx, r, doc.Spec, cfg, bin); err != nil {
+		return nil, err
+	}
+	if c.plan.Nodes, err = nodes(ctx, doc.Spec); err != nil {
 		return nil, err
 	}
 	// spec

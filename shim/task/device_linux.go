@@ -3,6 +3,7 @@
 package task
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -19,10 +21,11 @@ import (
 const devDir = "/dev"
 
 // nodes lists the devices that the caller gives the container.
-func nodes(s *specs.Spec) ([]spec.Node, error) {
+func nodes(ctx context.Context, s *specs.Spec) ([]spec.Node, error) {
 	out := spec.Nodes(s)
+	sources := &stage.Sources{}
 	for _, source := range spec.DeviceSources(s) {
-		more, err := boundNodes(source, devDir)
+		more, err := boundNodes(ctx, sources, source, devDir)
 		if err != nil {
 			return nil, fmt.Errorf("devices in volume %s: %w", source, err)
 		}
@@ -36,11 +39,18 @@ func nodes(s *specs.Spec) ([]spec.Node, error) {
 //
 // Other directories are not searched: they may be large, or on a server that does
 // not answer, and a device node there is nothing that the host has made.
-func boundNodes(source, dev string) ([]spec.Node, error) {
-	var st unix.Statx_t
-	err := unix.Statx(unix.AT_FDCWD, source, unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
+func boundNodes(ctx context.Context, sources *stage.Sources, source, dev string) ([]spec.Node, error) {
+	f, err := sources.Open(ctx, source)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil, nil //nolint:nilerr // staging the volume says so
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // O_PATH
+	var st unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
+		return nil, os.NewSyscallError("statx "+source, err)
 	}
 	if n, ok := nodeOf(&st); ok {
 		return []spec.Node{n}, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -26,7 +27,7 @@ func TestBoundNodes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := boundNodes(tt.source, tt.dev)
+			got, err := boundNodes(t.Context(), &stage.Sources{}, tt.source, tt.dev)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,7 +48,7 @@ func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, root
 	if n.Devices, err = st.Devices(spec.Devices(s), c.plan.Mapping); err != nil {
 		return err
 	}
-	programs, err := stage.FindPrograms(rootfs, s.Mounts)
+	programs, err := st.FindPrograms(rootfs, s.Mounts)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,10 @@ const restarted = "has to be restarted"
 // TestInstall goes through the life of an installation: looking, installing,
 // restarting containerd, again, a new version under a running container, removing.
 func TestInstall(t *testing.T) {
+	// A directory that is there already is not isolate's to remove.
+	if err := os.Mkdir("/var/lib/isolate", 0o755); err == nil {
+		t.Cleanup(func() { os.Remove("/var/lib/isolate") })
+	}
 	h := hostOf(t, peer.Containerd24, imports(dropIns+"\n"))
 	before := h.files(t)
 	said(t, h.install(t, "--dry-run"), "would write "+binDir+"/containerd-shim-isolate-v1", "would write /etc/containerd/conf.d/isolate.toml", "would need containerd restarted")

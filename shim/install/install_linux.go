@@ -42,6 +42,11 @@ func Install(ctx context.Context, programs Programs, r Request) error {
 		return nil
 	}
 
+	own, err := missingDirs(filepath.Join(Dir, receiptName))
+	if err != nil {
+		return err
+	}
+	plan.Directories = append(own, plan.Directories...)
 	locked, err := lock(Dir)
 	if err != nil {
 		return err

@@ -114,7 +114,7 @@ func (r Receipt) settled(p Plan) Receipt {
 }
 
 // lock keeps others from installing and uninstalling until it is closed. It makes
-// the directory, and notes which.
+// the directory.
 func lock(dir string) (_ *os.File, retErr error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make %s: %w", dir, err)

@@ -76,7 +76,9 @@ func Uninstall(ctx context.Context, r Request) error {
 	if err := removeFile(filepath.Join(Dir, receiptName)); err != nil {
 		return err
 	}
-	_ = os.Remove(Dir) // likewise
+	if slices.Contains(receipt.Directories, Dir) {
+		_ = os.Remove(Dir) // likewise
+	}
 	return nil
 }
 

@@ -334,7 +334,7 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	if cfg.Nesting == config.NestingOff {
 		return nil
 	}
-	return c.nest(st, s, cfg, rootfs)
+	return c.nest(st, s, cfg, rootfs) //nolint:contextcheck // a look-up in a volume has a bound of its own
 }
 
 // mountRootfs mounts the rootfs where the runtime is to find it; dir is where the

@@ -70,6 +70,7 @@ func (e *end) run(ctx context.Context) error {
 		}
 		s := next(o)
 		if s.done {
+			e.release(ctx)
 			return nil
 		}
 		if err := e.take(ctx, s); err != nil {
@@ -191,9 +192,36 @@ func verify(pid int, of member.Container) (*member.Process, error) {
 	return p, err
 }
 
+// release ends connections in which somebody waits for what the container has left
+// behind: a thread of the shim that looked up a path in there. With containers beside
+// it that have its ids it is not known whose such a connection is.
+func (e *end) release(ctx context.Context) {
+	some, err := e.candidates()
+	if some && (e.Peers == nil || len(e.Peers()) == 0) {
+		err = e.abort(ctx)
+	}
+	if err != nil { // in a container there is no access to any
+		log.G(ctx).WithError(err).WithField("id", e.ID).Debug("isolate: FUSE connections of a container that has ended")
+	}
+}
+
+// candidates tells whether somebody waits in a connection with an id of the
+// container's.
+func (e *end) candidates() (some bool, _ error) {
+	own := connections{ids: e.Member.Mapping.UIDs}
+	_, err := fusectl.Abort(func(c fusectl.Connection) bool {
+		some = some || own.abort(c)
+		return false
+	})
+	return some, err
+}
+
 // abort ends the FUSE connections that are the container's and that somebody waits
 // in.
 func (e *end) abort(ctx context.Context) error {
+	if some, err := e.candidates(); !some {
+		return err
+	}
 	own := connections{ids: e.Member.Mapping.UIDs, foreign: map[uint32]bool{}}
 	if err := own.host(); err != nil {
 		return err

@@ -23,9 +23,11 @@
 //
 // # When processes are looked at
 //
-// A look at all processes takes 20 us for each. Not every container pays for it:
-// what one look has proved free is noted, in the file "free", and stays so until it
-// is given out, since a process gets ids of a slot only with a lease. Ranges are
+// A look at all processes takes 8 ms with 300 of them and 140 ms with 5000. Not every
+// container pays for it: what one look has proved free is noted, in the file "free",
+// and stays so until it is given out, since a process gets ids of a slot only with a
+// lease. Then a range is given out in 0.1 ms, 0.4 at worst, beside 4000 held ones,
+// which are not looked at. Ranges are
 // given out in turn, and the next look is due when there is no proved one left: for
 // the first container in a new directory (the machine has started, or somebody has
 // removed the directory), and then once in a round of the pool.

@@ -127,6 +127,43 @@ func TestInitOutlivesShim(t *testing.T) {
 	acquire(t, p, owner, SlotSize)
 }
 
+// TestFilesOfTheVersionBefore: it knew no file "free", emptied the files of slots that
+// were given back, and looked at init and cgroups only.
+func TestFilesOfTheVersionBefore(t *testing.T) {
+	t.Parallel()
+	init := child(t, 0)
+	stat, err := proc.Open(init.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stat.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"lock":     "258",
+		"slot.257": "",
+		"slot.256": fmt.Sprintf(`{"claim":{"owner":{"namespace":"default","id":"old","cgroups":["/sys/fs/cgroup/none"]},"first":16777216,"size":65536}}
+{"bound":{"init":{"pid":%d,"start":%d}}}
+`, stat.ID().PID, stat.ID().Start),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := open(t, dir, Span{First: 1 << 24, Count: 3 * SlotSize})
+	for _, want := range []idmap.HostID{258, 257} {
+		if l := acquire(t, p, Owner{}, SlotSize); l.First != want*SlotSize {
+			t.Errorf("got slot %d, want %d", l.First/SlotSize, want)
+		}
+	}
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
+		t.Errorf("got %v while the first process lives", err)
+	}
+	kill(init)
+	acquire(t, p, Owner{}, SlotSize)
+}
+
 // TestReusedPID: a process with the recorded pid but another start time is not
 // the container's init.
 func TestReusedPID(t *testing.T) {
@@ -143,47 +180,6 @@ func TestReusedPID(t *testing.T) {
 	r.inits[0].Start++
 	if why := r.inUse(); why != "" {
 		t.Errorf("other process counts as init: %s", why)
-	}
-}
-
-func TestCgroupTrees(t *testing.T) {
-	t.Parallel()
-	write := func(path, content string) {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dir := t.TempDir()
-	write(dir+"/v2full/cgroup.events", "populated 1\nfrozen 0\n")
-	write(dir+"/v2empty/cgroup.events", "populated 0\nfrozen 0\n")
-	write(dir+"/v1deep/cgroup.procs", "")
-	write(dir+"/v1deep/a/b/cgroup.procs", "12\n")
-	write(dir+"/v1empty/cgroup.procs", "")
-	write(dir+"/v1empty/a/cgroup.procs", "")
-	write(dir+"/odd/cgroup.events", "frozen 0\n")
-	for _, tc := range []struct {
-		dir       string
-		populated bool
-		err       bool
-	}{
-		{dir: "v2full", populated: true},
-		{dir: "v2empty"},
-		{dir: "v1deep", populated: true},
-		{dir: "v1empty"},
-		{dir: "missing"},
-		{dir: "odd", err: true},
-	} {
-		got, err := cgroupPopulated(filepath.Join(dir, tc.dir))
-		if got != tc.populated || (err != nil) != tc.err {
-			t.Errorf("%s: %t, %v", tc.dir, got, err)
-		}
-		busy := record{cgroups: []string{filepath.Join(dir, tc.dir)}}.inUse() != ""
-		if busy != (tc.populated || tc.err) {
-			t.Errorf("%s: in use %t", tc.dir, busy)
-		}
 	}
 }
 

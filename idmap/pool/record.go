@@ -63,7 +63,8 @@ func (l line) encode() ([]byte, error) {
 // parseRecord reads a slot file; ok is false if it names no owner. A last line
 // without its newline was cut off by a crash and is ignored, see the package
 // documentation. Anything else that cannot be read is an error: something
-// foreign is in the file, and the slot must not be given away on a guess.
+// foreign is in the file, and the slot must not be given away on a guess. What a
+// later version may have added is skipped.
 func parseRecord(content string) (r record, ok bool, err error) {
 	for text := range strings.Lines(content) {
 		if !strings.HasSuffix(text, "\n") {
@@ -88,6 +89,8 @@ func parseRecord(content string) (r record, ok bool, err error) {
 			r.cgroups = append(r.cgroups, l.Bound.Cgroups...)
 		case l.Joined != nil && ok:
 			r.cgroups = append(r.cgroups, l.Joined.Cgroups...)
+		case l == line{}:
+			// Of a later version.
 		default:
 			return record{}, false, fmt.Errorf("parse slot line %q: out of place", strings.TrimSpace(text))
 		}

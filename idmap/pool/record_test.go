@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
@@ -30,6 +31,7 @@ func TestParseRecord(t *testing.T) {
 		owner: owner, first: 65536, size: SlotSize,
 		inits: []proc.ID{{PID: 7, Start: 99}}, cgroups: []string{"/cg/a", "/cg/b"},
 	}
+	mapping := idmap.Contiguous(100000, 65536)
 	young := record{owner: owner, first: 65536, size: SlotSize, cgroups: []string{"/cg/a"}}
 	for _, tc := range []struct {
 		name, in string
@@ -44,7 +46,8 @@ func TestParseRecord(t *testing.T) {
 		{name: "foreign text", in: "hello\n", err: true},
 		{name: "bound without claim", in: lines(boundTo), err: true},
 		{name: "claimed twice", in: lines(claimed, claimed), err: true},
-		{name: "empty object", in: "{}\n", err: true},
+		{name: "of a later version", in: lines(claimed) + `{"later":{}}` + "\n" + `{"bound":{"init":{"pid":7,"start":99,"new":1},"cgroups":["/cg/b"]},"new":[]}` + "\n", want: full, ok: true},
+		{name: "adopted", in: lines(line{Claim: &claim{Owner: owner, Mapping: &mapping}}), want: record{owner: owner, mapping: &mapping, cgroups: []string{"/cg/a"}}, ok: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -61,6 +64,7 @@ func TestParseRecord(t *testing.T) {
 
 func FuzzParseRecord(f *testing.F) {
 	f.Add(`{"claim":{"owner":{"namespace":"n","id":"i"},"first":65536,"size":65536}}` + "\n" + `{"bound":{"init":{"pid":1,"start":2}}}` + "\n")
+	f.Add(`{"claim":{"owner":{"namespace":"n","id":"i"},"first":0,"size":0,"mapping":{"uids":[{"container":0,"host":1,"size":2}],"gids":[]}}}` + "\n")
 	f.Add("{}\n")
 	f.Add("null\n")
 	f.Add("")

@@ -17,7 +17,7 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
-// scanPatience bounds a look at all processes, which takes 20 us for each.
+// scanPatience bounds a look at all processes, which takes some 25 us for each.
 const scanPatience = 5 * time.Second
 
 // user is a process that has ids.

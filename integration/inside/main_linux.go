@@ -16,6 +16,7 @@ var commands = map[string]func(args []string) (any, error){
 	"connect": connect,
 	"measure": measure,
 	"open":    open,
+	"hang":    hang,
 }
 
 func main() {
@@ -27,7 +28,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("usage: inside report|unlock|connect|measure|open ARGUMENT")
+		return errors.New("usage: inside report|unlock|connect|measure|open|hang ARGUMENT")
 	}
 	answer, err := commands[args[0]](args[1:])
 	if err != nil {

@@ -61,10 +61,10 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 		return nil, err
 	}
 	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
-	if err := p.leased(spans); err != nil {
+	if err := p.leased(ctx, spans); err != nil {
 		return nil, err
 	}
-	others, err := p.adopted(spans)
+	others, err := p.adopted(ctx, spans)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (p *Pool) unprove(spans []Span) error {
 
 // leased returns an [OverlapError] if a container has a range outside of the present
 // pool that overlaps.
-func (p *Pool) leased(spans []Span) error {
+func (p *Pool) leased(ctx context.Context, spans []Span) error {
 	files, err := p.slotFiles()
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (p *Pool) leased(spans []Span) error {
 		if !overlap([]Span{slot}, spans) {
 			continue
 		}
-		r, had, err := p.look(slotName(number))
+		r, had, err := p.look(ctx, slotName(number))
 		if err != nil {
 			return err
 		}
@@ -165,7 +165,7 @@ func adoptedName(m idmap.Mapping, spans []Span) string {
 }
 
 // adopted returns who has adopted ids of spans.
-func (p *Pool) adopted(spans []Span) ([]adopted, error) {
+func (p *Pool) adopted(ctx context.Context, spans []Span) ([]adopted, error) {
 	path := filepath.Join(p.dir, adoptedDir)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("open id pool: %w", err)
@@ -184,7 +184,7 @@ func (p *Pool) adopted(spans []Span) ([]adopted, error) {
 		if !overlap([]Span{bounds}, spans) {
 			continue
 		}
-		r, had, err := p.look(filepath.Join(adoptedDir, entry.Name()))
+		r, had, err := p.look(ctx, filepath.Join(adoptedDir, entry.Name()))
 		if err != nil {
 			return nil, err
 		}
@@ -202,7 +202,7 @@ func (p *Pool) adopted(spans []Span) ([]adopted, error) {
 // look reads a slot's file, or that of an adopted mapping, and tells whether somebody
 // has its ids: the holder, or what the record names, or nobody knows, since it cannot
 // be read.
-func (p *Pool) look(name string) (_ record, had bool, retErr error) {
+func (p *Pool) look(ctx context.Context, name string) (_ record, had bool, retErr error) {
 	file, err := p.open(name)
 	if err != nil {
 		return record{}, false, err
@@ -213,7 +213,7 @@ func (p *Pool) look(name string) (_ record, had bool, retErr error) {
 		return record{}, false, lockErr
 	}
 	r, _, err := readRecord(file)
-	return r, lockErr != nil || err != nil || r.inUse() != "", nil
+	return r, lockErr != nil || err != nil || r.inUse(ctx) != "", nil
 }
 
 func overlap(a, b []Span) bool {

@@ -64,7 +64,7 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 			t.Errorf("%s, shared: %v", name, err)
 			continue
 		}
-		if err := l.Release(); err != nil {
+		if err := l.Release(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -73,7 +73,7 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 			t.Errorf("ids of the pool: %v", err)
 		}
 	}
-	if err := a.Release(); err != nil {
+	if err := a.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := adopt("b", idmap.Contiguous(100000, 65536), false); err != nil {
@@ -130,13 +130,13 @@ func TestPodSharesAdoptedIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	kill(init)
-	if err := sandbox.Release(); err != nil {
+	if err := sandbox.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) {
 		t.Errorf("%v, while a container of the pod lives", err)
 	}
-	if err := app.Release(); err != nil {
+	if err := app.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); err != nil {
@@ -154,7 +154,7 @@ func TestAdoptedIDsAndAnotherPool(t *testing.T) {
 	if _, err := one.Adopt(t.Context(), l.Mapping(), Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `"x"`) {
 		t.Errorf("range of the other pool: %v", err)
 	}
-	if err := l.Release(); err != nil {
+	if err := l.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	a, err := one.Adopt(t.Context(), idmap.Contiguous(far.First+10, 10), Owner{ID: "a"}, "", false)
@@ -164,7 +164,7 @@ func TestAdoptedIDsAndAnotherPool(t *testing.T) {
 	if _, err := other.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
 		t.Errorf("range with adopted ids: %v", err)
 	}
-	if err := a.Release(); err != nil {
+	if err := a.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	acquire(t, other, Owner{}, SlotSize)

@@ -16,8 +16,8 @@ const groupPatience = 2 * time.Second
 
 // inUse tells what still uses the range of a record, "" for nothing. Whatever it
 // cannot find out counts as used.
-func (r record) inUse() string {
-	ctx, cancel := context.WithTimeout(context.Background(), groupPatience)
+func (r record) inUse(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, groupPatience)
 	defer cancel()
 	for _, p := range r.inits {
 		if alive, err := p.Alive(); err != nil {

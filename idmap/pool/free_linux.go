@@ -3,6 +3,7 @@
 package pool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -64,7 +65,7 @@ func (f *freeSlots) set(first, end uint32, free bool) error {
 
 // prove notes which of the slots are free: nobody holds them, and no process has ids
 // of them. It returns the processes that keep a slot from being free.
-func (p *Pool) prove(free *freeSlots, numbers []uint32) (kept []string, _ error) {
+func (p *Pool) prove(ctx context.Context, free *freeSlots, numbers []uint32) (kept []string, _ error) {
 	files, err := p.slotFiles()
 	if err != nil {
 		return nil, err
@@ -95,7 +96,7 @@ func (p *Pool) prove(free *freeSlots, numbers []uint32) (kept []string, _ error)
 	if len(given) == 0 {
 		return nil, nil
 	}
-	busy, err := p.busy()
+	busy, err := p.busy(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -112,13 +113,13 @@ func (p *Pool) prove(free *freeSlots, numbers []uint32) (kept []string, _ error)
 }
 
 // busy returns the slots of the pool whose ids somebody has, and who.
-func (p *Pool) busy() (map[uint32]string, error) {
+func (p *Pool) busy(ctx context.Context) (map[uint32]string, error) {
 	ids, err := findUsers()
 	if err != nil {
 		return nil, err
 	}
 	all := Span{First: idmap.HostID(p.slots[0] * SlotSize), Count: (p.slots[len(p.slots)-1] - p.slots[0] + 1) * SlotSize}
-	adopted, err := p.adopted([]Span{all})
+	adopted, err := p.adopted(ctx, []Span{all})
 	if err != nil {
 		return nil, err
 	}

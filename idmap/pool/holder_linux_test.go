@@ -63,7 +63,7 @@ func hold(args string) error {
 		if err != nil {
 			return err
 		}
-		defer l.Release() //nolint:errcheck // only to keep it reachable
+		defer l.Release(context.Background()) //nolint:errcheck // only to keep it reachable
 		if init != 0 {
 			if err := l.Bound(init); err != nil {
 				return err

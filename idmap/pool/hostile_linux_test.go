@@ -332,7 +332,7 @@ func TestLostFiles(t *testing.T) {
 	if _, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
 		t.Errorf("%v, while a container of the pod has it", err)
 	}
-	if err := app.Release(); err != nil {
+	if err := app.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	r.freed(t)

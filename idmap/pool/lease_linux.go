@@ -3,6 +3,7 @@
 package pool
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -58,14 +59,14 @@ func (l *Lease) Bound(pid int, cgroups ...string) error {
 // that matches ErrInUse and the range stays reserved until that is gone; if
 // another container shares them, they are its. It must be called once; calling
 // it again does nothing.
-func (l *Lease) Release() error {
+func (l *Lease) Release(ctx context.Context) error {
 	var errs []error
 	for _, f := range l.files {
 		if err := tryLock(f); errors.Is(err, errLocked) {
 			continue // shared; the last holder gives it back
 		}
 		r, ok, err := readRecord(f)
-		switch why := r.inUse(); {
+		switch why := r.inUse(ctx); {
 		case err != nil:
 			errs = append(errs, err)
 		case ok && why != "":

@@ -33,7 +33,7 @@ type Entry struct {
 // those outside the current spans; and those of the pool of which processes have
 // ids without belonging to one.
 func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
-	busy, err := p.busy()
+	busy, err := p.busy(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
 	}
 	var entries []Entry
 	for number := range files {
-		e, ok := p.entry(number)
+		e, ok := p.entry(ctx, number)
 		if !ok {
 			continue
 		}
@@ -72,7 +72,7 @@ func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
 
 // entry describes a slot; ok is false for one without owner, and for all but the
 // first slot of a larger range.
-func (p *Pool) entry(number uint32) (e Entry, ok bool) {
+func (p *Pool) entry(ctx context.Context, number uint32) (e Entry, ok bool) {
 	e = Entry{First: idmap.HostID(number * SlotSize), Size: SlotSize}
 	file, err := os.OpenFile(filepath.Join(p.dir, slotName(number)), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -88,7 +88,7 @@ func (p *Pool) entry(number uint32) (e Entry, ok bool) {
 	if !ok || r.first != e.First {
 		return Entry{}, false
 	}
-	e.Size, e.Owner, e.InUse = r.size, r.owner, r.inUse()
+	e.Size, e.Owner, e.InUse = r.size, r.owner, r.inUse(ctx)
 	switch err := tryLock(file); {
 	case errors.Is(err, errLocked):
 		e.Held = true

@@ -102,13 +102,13 @@ func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, f
 	}
 	defer free.file.Close() //nolint:errcheck // written to without a buffer
 
-	run, err := p.at(free, first, want)
+	run, err := p.at(ctx, free, first, want)
 	if err != nil {
 		return nil, err
 	}
 	preferred := run != nil
 	if !preferred {
-		if run, err = p.search(free, cursor(lock), want); err != nil {
+		if run, err = p.search(ctx, free, cursor(lock), want); err != nil {
 			return nil, err
 		}
 	}
@@ -125,14 +125,14 @@ func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, f
 	}
 	for _, f := range lease.files {
 		if err := share(f); err != nil {
-			return nil, errors.Join(err, lease.Release())
+			return nil, errors.Join(err, lease.Release(ctx))
 		}
 	}
 	if preferred {
 		return lease, nil // no reason to look elsewhere next time
 	}
 	if err := setCursor(lock, number+uint32(want)); err != nil {
-		return nil, errors.Join(err, lease.Release())
+		return nil, errors.Join(err, lease.Release(ctx))
 	}
 	return lease, nil
 }
@@ -145,7 +145,7 @@ type slot struct {
 
 // at locks the want slots from the one that starts at first on, or none if they
 // are not all free.
-func (p *Pool) at(free *freeSlots, first idmap.HostID, want int) ([]slot, error) {
+func (p *Pool) at(ctx context.Context, free *freeSlots, first idmap.HostID, want int) ([]slot, error) {
 	if first == 0 || first%SlotSize != 0 {
 		return nil, nil
 	}
@@ -157,28 +157,28 @@ func (p *Pool) at(free *freeSlots, first idmap.HostID, want int) ([]slot, error)
 		}
 		numbers = append(numbers, number)
 	}
-	if _, err := p.prove(free, numbers); err != nil {
+	if _, err := p.prove(ctx, free, numbers); err != nil {
 		return nil, err
 	}
-	return p.find(free, numbers, want)
+	return p.find(ctx, free, numbers, want)
 }
 
 // search locks want free slots in a row, looking from slot number start on and
 // around once. Starting where the last search ended keeps a range that was just
 // given back out of use for long.
-func (p *Pool) search(free *freeSlots, start uint32, want int) ([]slot, error) {
+func (p *Pool) search(ctx context.Context, free *freeSlots, start uint32, want int) ([]slot, error) {
 	begin, _ := slices.BinarySearch(p.slots, start)
 	// The end does not join the beginning, but a row may lie across the start.
 	numbers := slices.Concat(p.slots[begin:], p.slots[:min(begin+want-1, len(p.slots))])
-	run, err := p.find(free, numbers, want)
+	run, err := p.find(ctx, free, numbers, want)
 	if run != nil || err != nil {
 		return run, err
 	}
-	kept, err := p.prove(free, p.slots)
+	kept, err := p.prove(ctx, free, p.slots)
 	if err != nil {
 		return nil, err
 	}
-	run, err = p.find(free, numbers, want)
+	run, err = p.find(ctx, free, numbers, want)
 	if run != nil || err != nil {
 		return run, err
 	}
@@ -192,13 +192,13 @@ func (p *Pool) search(free *freeSlots, start uint32, want int) ([]slot, error) {
 }
 
 // find locks the first want slots in a row that are free.
-func (p *Pool) find(free *freeSlots, numbers []uint32, want int) ([]slot, error) {
+func (p *Pool) find(ctx context.Context, free *freeSlots, numbers []uint32, want int) ([]slot, error) {
 	var run []slot
 	for _, number := range numbers {
 		var file *os.File
 		if free.has(number) {
 			var err error
-			if file, err = p.take(free, number); err != nil {
+			if file, err = p.take(ctx, free, number); err != nil {
 				return nil, errors.Join(err, closeAll(run))
 			}
 		}
@@ -230,7 +230,7 @@ func closeAll(run []slot) error {
 // slot to be proved again, if somebody holds it or its record names somebody who
 // lives: an isolate that knows nothing of proofs has given it out. A file that
 // cannot be read stays reserved; List shows why.
-func (p *Pool) take(free *freeSlots, number uint32) (_ *os.File, retErr error) {
+func (p *Pool) take(ctx context.Context, free *freeSlots, number uint32) (_ *os.File, retErr error) {
 	file, err := p.open(slotName(number))
 	if err != nil {
 		return nil, err
@@ -247,7 +247,7 @@ func (p *Pool) take(free *freeSlots, number uint32) (_ *os.File, retErr error) {
 		return nil, err
 	}
 	r, ok, err := readRecord(file)
-	taken = err == nil && (!ok || r.inUse() == "")
+	taken = err == nil && (!ok || r.inUse(ctx) == "")
 	if !taken {
 		return nil, nil
 	}

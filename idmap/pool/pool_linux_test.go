@@ -174,11 +174,11 @@ func TestReusedPID(t *testing.T) {
 	}
 	defer self.Close() //nolint:errcheck // a pidfd
 	r := record{inits: []proc.ID{self.ID()}}
-	if r.inUse() == "" {
+	if r.inUse(t.Context()) == "" {
 		t.Error("own process counts as dead")
 	}
 	r.inits[0].Start++
-	if why := r.inUse(); why != "" {
+	if why := r.inUse(t.Context()); why != "" {
 		t.Errorf("other process counts as init: %s", why)
 	}
 }
@@ -260,7 +260,7 @@ func TestLargeLeases(t *testing.T) {
 	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*SlotSize, 0); !errors.Is(err, ErrExhausted) {
 		t.Errorf("five slots: %v", err)
 	}
-	if err := one.Release(); err != nil {
+	if err := one.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*SlotSize, 0); !errors.Is(err, ErrExhausted) {
@@ -270,7 +270,7 @@ func TestLargeLeases(t *testing.T) {
 	if four.First != span.First+4*SlotSize {
 		t.Errorf("four slots at %d", four.First)
 	}
-	if err := errors.Join(three.Release(), four.Release()); err != nil {
+	if err := errors.Join(three.Release(t.Context()), four.Release(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	acquire(t, p, Owner{ID: "all"}, 8*SlotSize)
@@ -290,7 +290,7 @@ func TestNextFit(t *testing.T) {
 	for range 4 {
 		l := acquire(t, p, Owner{}, SlotSize)
 		got = append(got, l.First)
-		if err := l.Release(); err != nil {
+		if err := l.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -364,10 +364,10 @@ func TestReleaseWhileInUse(t *testing.T) {
 	if err := l.Bound(os.Getpid()); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Release(); !errors.Is(err, ErrInUse) {
+	if err := l.Release(t.Context()); !errors.Is(err, ErrInUse) {
 		t.Errorf("release with a live init: %v", err)
 	}
-	if err := l.Release(); err != nil {
+	if err := l.Release(t.Context()); err != nil {
 		t.Errorf("second release: %v", err)
 	}
 	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
@@ -385,7 +385,7 @@ func BenchmarkAcquire(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := l.Release(); err != nil {
+		if err := l.Release(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -406,14 +406,14 @@ func TestShare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := first.Release(); err != nil {
+	if err := first.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "other"}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
 		t.Fatalf("got %v while the range is shared, want ErrExhausted", err)
 	}
 	mapping := second.Mapping()
-	if err := second.Release(); err != nil {
+	if err := second.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Share(t.Context(), mapping, Owner{Namespace: "n", ID: "late"}); err == nil {
@@ -423,7 +423,7 @@ func TestShare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := third.Release(); err != nil {
+	if err := third.Release(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
@@ -498,7 +498,7 @@ func BenchmarkAcquireBeside(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		if err := l.Release(); err != nil {
+		if err := l.Release(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()

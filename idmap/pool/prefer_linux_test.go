@@ -37,7 +37,7 @@ func TestPreferred(t *testing.T) {
 	want("half taken", prefer("d", 2*SlotSize, base+2*SlotSize), base+4*SlotSize)
 	want("not aligned", prefer("e", SlotSize, base+1), base+6*SlotSize)
 	want("of no pool", prefer("f", SlotSize, 1<<20), base+7*SlotSize)
-	if err := a.Release(); err != nil {
+	if err := a.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want("given back", prefer("a", SlotSize, base+3*SlotSize), base+3*SlotSize)

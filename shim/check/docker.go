@@ -221,7 +221,7 @@ func (d docker) judgeRest(h dockerHost, line func(Result, string, string, ...any
 	}
 	if d.Remap != "" {
 		lines = append(lines, line(Degraded, "remove userns-remap from "+d.Config+" and restart Docker, which then does not see its present images and containers",
-			"userns-remap = %s: Docker maps ids itself, all containers to the same", d.Remap))
+			"userns-remap = %s: Docker maps ids itself, all containers to the same, which isolate refuses for a second one unless ids.adopt is \"shared\"", d.Remap))
 	}
 	if reason := unmappable(d.Storage); reason != "" {
 		lines = append(lines, line(Failed, `set "storage-driver": "overlay2" in `+d.Config, "storage driver %s %s", d.Storage, reason))

@@ -162,7 +162,7 @@ func TestIDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := second.Release(); err != nil {
+	if err := second.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	report, err = idsIn(t.Context(), dir, state, false)
@@ -182,7 +182,7 @@ func TestIDs(t *testing.T) {
 			t.Errorf("%q is not in\n%s", part, text.String())
 		}
 	}
-	if err := first.Release(); err != nil {
+	if err := first.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	report, err = idsIn(t.Context(), dir, state, false)

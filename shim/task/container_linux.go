@@ -112,7 +112,7 @@ func (c *container) undo(ctx context.Context) error {
 		c.snapshot = nil
 	}
 	if c.held != nil {
-		err := c.held.Release()
+		err := c.held.Release(ctx)
 		if errors.Is(err, pool.ErrInUse) {
 			// It is free when the last process with it has ended.
 			log.G(ctx).WithError(err).WithField("id", c.id).Warn("isolate: ids stay reserved for now")

@@ -328,3 +328,17 @@ func BenchmarkNewUserns(b *testing.B) {
 		shut(b, ns)
 	}
 }
+
+func BenchmarkNewContainerUserns(b *testing.B) {
+	requireRoot(b)
+	m := Contiguous(0x71290000, 65536)
+	for b.Loop() {
+		ns, err := NewContainerUserns(m)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := ns.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -10,16 +10,16 @@ import (
 )
 
 // nestingSyscalls are what nesting needs beyond containerd's default profile
-// for an ordinary container: what that profile allows for nestingCaps, and the
-// four that inner runtimes were seen to need although it never allows them
-// (keyrings, which belong to the user namespace, and pivot_root).
+// for an ordinary container: what that profile allows for nestingCaps, and
+// pivot_root, which inner runtimes need although it never allows it. For keyctl see
+// keyOperations.
 //
 // Four of those stay closed; see hostSyscalls. TestNestingSyscalls compares the list
 // with containerd's profile.
 var nestingSyscalls = []string{
-	"add_key", "chroot", "clone", "clone3", "fsconfig", "fsmount", "fsopen", "fspick", "get_mempolicy", "kcmp", "keyctl",
+	"chroot", "clone", "clone3", "fsconfig", "fsmount", "fsopen", "fspick", "get_mempolicy", "kcmp",
 	"lookup_dcookie", "mbind", "mount", "mount_setattr", "move_mount", "open_by_handle_at", "open_tree", "pidfd_getfd", "pivot_root",
-	"process_madvise", "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "quotactl_fd", "reboot", "request_key", "set_mempolicy", "set_mempolicy_home_node",
+	"process_madvise", "process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "quotactl_fd", "reboot", "set_mempolicy", "set_mempolicy_home_node",
 	"setdomainname", "sethostname", "setns", "umount", "umount2", "unshare", "vhangup",
 }
 
@@ -35,6 +35,45 @@ var nestingSyscalls = []string{
 //
 // A caller's own profile that allows them keeps them.
 var hostSyscalls = []string{"bpf", "fanotify_init", "perf_event_open", "syslog"}
+
+const keyctl = "keyctl"
+
+// keyOperations are the operations of keyctl(2) by which inner runtimes and systemd
+// give each program a session keyring (include/uapi/linux/keyctl.h).
+//
+// Whatever stores a key is missing, add_key(2) and request_key(2) too: the kernel
+// allows 20,000 bytes to each user, a container has 65536 users, and no memory cgroup
+// is charged for them (security/keys). What is left lasts no longer than the process
+// that made it, except for two keyrings of each user.
+var keyOperations = []uint64{
+	0,  // GET_KEYRING_ID
+	1,  // JOIN_SESSION_KEYRING
+	3,  // REVOKE
+	5,  // SETPERM
+	6,  // DESCRIBE
+	7,  // CLEAR
+	9,  // UNLINK
+	11, // READ
+	18, // SESSION_TO_PARENT
+	21, // INVALIDATE
+	31, // CAPABILITIES
+}
+
+// keyRules allow keyOperations, and to link the user's keyring (-4) into the
+// session's (-3), as systemd and pam_keyinit do.
+func keyRules() []specs.LinuxSyscall {
+	rule := func(args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
+		return specs.LinuxSyscall{Names: []string{keyctl}, Action: specs.ActAllow, Args: args}
+	}
+	var rules []specs.LinuxSyscall
+	for _, op := range keyOperations {
+		rules = append(rules, rule(specs.LinuxSeccompArg{Index: 0, Value: op, Op: specs.OpEqualTo}))
+	}
+	serial := func(index uint, id int32) specs.LinuxSeccompArg {
+		return specs.LinuxSeccompArg{Index: index, Value: 1<<32 - 1, ValueTwo: uint64(uint32(id)), Op: specs.OpMaskedEqual}
+	}
+	return append(rules, rule(specs.LinuxSeccompArg{Index: 0, Value: 8, Op: specs.OpEqualTo}, serial(1, -4), serial(2, -3)))
+}
 
 // seccompProfile brings the profile to what nesting needs. Without one the
 // container gets containerd's default: the kernel trusts user namespaces with
@@ -56,22 +95,32 @@ func seccompProfile(s *specs.Spec, p *Plan) {
 	s.Linux.Seccomp = widen(s.Linux.Seccomp)
 }
 
-// widen returns the profile with nestingSyscalls allowed. A syscall for which
+// widen returns the profile with nestingSyscalls and keyOperations allowed. A syscall for which
 // the profile has an action that somebody waits for (a notifier, a tracer, the
 // log) is left alone.
 func widen(in *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 	out := *in
 	out.Syscalls = nil
-	open := slices.Clone(nestingSyscalls)
+	open := append(slices.Clone(nestingSyscalls), keyctl)
 	for _, rule := range in.Syscalls {
-		if rule.Action == specs.ActAllow || rule.Action == specs.ActErrno {
+		if rule.Action == specs.ActErrno || rule.Action == specs.ActAllow && !slices.Contains(rule.Names, keyctl) {
 			continue
+		}
+		if rule.Action == specs.ActAllow {
+			rule.Names = []string{keyctl} // in the way in which the caller allows it
 		}
 		open = slices.DeleteFunc(open, func(name string) bool { return slices.Contains(rule.Names, name) })
 	}
 	// libseccomp refuses two actions for one syscall, so the narrower rule goes.
 	out.Syscalls = without(in.Syscalls, open)
-	if in.DefaultAction != specs.ActAllow && len(open) > 0 {
+	if in.DefaultAction == specs.ActAllow {
+		return &out
+	}
+	if i := slices.Index(open, keyctl); i >= 0 {
+		open = slices.Delete(open, i, i+1)
+		out.Syscalls = append(out.Syscalls, keyRules()...)
+	}
+	if len(open) > 0 {
 		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: open, Action: specs.ActAllow})
 	}
 	return &out

@@ -117,6 +117,7 @@ var tableProcesses = []*row{
 	{name: `socket:(abstract|loopback)`, want: "ECONNREFUSED"},
 	{name: `socket:path`, want: "ENOENT"},
 	{name: `key:own-session`, want: "own"},
+	{name: `key:[^/]*/(timeout|chown|link)`, want: "EACCES", filtered: "EPERM"},
 	{name: `key:.*`, want: "EACCES"},
 	{name: `ipc:.*`, want: "ENOENT"},
 

@@ -203,58 +203,65 @@ func (m machine) bundle(t *testing.T, root string, change func(*specs.Spec)) str
 	return path
 }
 
-// TestModeJoin proves that the containers of a pod share ids and user namespace,
-// and that the ids are not given away before the last one has gone.
+// TestModeJoin proves that the containers of a pod share ids, and their user
+// namespace if the administrator wants that, and that the ids are not given away
+// before the last one has gone.
 func TestModeJoin(t *testing.T) {
 	for _, runtime := range ociRuntimes {
-		t.Run(string(runtime), func(t *testing.T) {
-			rig.Require(t, rig.Root)
-			m := demoMachine(t, runtime, "[ids]\npool = [\"1900281856-1900412927\"]", // two ranges
-				"[annotations]\nallow = [\"io.containerd.runc.v2.group\"]")
-			pod := append(withInside(t), "--annotation", "io.containerd.runc.v2.group=pod")
-			m.start(t, "pod", pod, "sleep", "1000")
-			sandbox := m.pid(t, "pod")
-			// As the CRI does, with the pod's network, ipc and uts namespaces.
-			for kind, file := range map[string]string{"network": "net", "ipc": "ipc", "uts": "uts"} {
-				pod = append(pod, "--with-ns", kind+":/proc/"+sandbox+"/ns/"+file)
-			}
-			m.start(t, "member", pod, "sleep", "1000")
-			if n := shims(t); n != 1 {
-				t.Errorf("%d shims for one pod", n)
-			}
-			one := answer[reported](t, m.exec(t, "pod", nil, "/inside", "report"))
-			two := answer[reported](t, m.exec(t, "member", nil, "/inside", "report", "/home/user"))
-			if one.UIDMap != two.UIDMap || one.GIDMap != two.GIDMap || two.Files["/home/user"] != "40755 1000:1000" {
-				t.Errorf("ids are %q and %q, files %v", one.UIDMap, two.UIDMap, two.Files)
-			}
-			for name, shared := range map[string]bool{"user": true, "net": true, "ipc": true, "uts": true, "mnt": false, "pid": false, "cgroup": false} {
-				if (one.Namespaces[name] == two.Namespaces[name]) != shared {
-					t.Errorf("%s namespaces %s and %s, want shared %v", name, one.Namespaces[name], two.Namespaces[name], shared)
+		for _, pods := range []string{"apart", "shared"} {
+			t.Run(string(runtime)+"/"+pods, func(t *testing.T) {
+				rig.Require(t, rig.Root)
+				m := demoMachine(t, runtime, fmt.Sprintf("pods = %q", pods), "[ids]\npool = [\"1900281856-1900412927\"]", // two ranges
+					"[annotations]\nallow = [\"io.containerd.runc.v2.group\"]")
+				pod := append(withInside(t), "--annotation", "io.containerd.runc.v2.group=pod")
+				m.start(t, "pod", pod, "sleep", "1000")
+				sandbox := m.pid(t, "pod")
+				// As the CRI does, with the pod's network, ipc and uts namespaces.
+				for kind, file := range map[string]string{"network": "net", "ipc": "ipc", "uts": "uts"} {
+					pod = append(pod, "--with-ns", kind+":/proc/"+sandbox+"/ns/"+file)
 				}
-			}
-			const script = "hostname ours; ip link add d0 type bridge; ip -o link | wc -l; mount -t sysfs none /mnt; ls /mnt/class/net; touch /new; stat -c %u:%g /new"
-			if got := m.exec(t, "member", nil, "sh", "-ec", script).Must(t); got != "2\nd0\nlo\n0:0" {
-				t.Errorf("the member printed %q", got)
-			}
-			if got := m.exec(t, "pod", nil, "hostname").Must(t); got != "ours" {
-				t.Errorf("the pod's host name is %q", got)
-			}
+				m.start(t, "member", pod, "sleep", "1000")
+				if n := shims(t); n != 1 {
+					t.Errorf("%d shims for one pod", n)
+				}
+				one := answer[reported](t, m.exec(t, "pod", nil, "/inside", "report"))
+				two := answer[reported](t, m.exec(t, "member", nil, "/inside", "report", "/home/user"))
+				if one.UIDMap != two.UIDMap || one.GIDMap != two.GIDMap || two.Files["/home/user"] != "40755 1000:1000" {
+					t.Errorf("ids are %q and %q, files %v", one.UIDMap, two.UIDMap, two.Files)
+				}
+				for name, shared := range map[string]bool{"user": pods == "shared" || runtime == peer.Runc11, "net": true, "ipc": true, "uts": true, "mnt": false, "pid": false, "cgroup": false} {
+					if (one.Namespaces[name] == two.Namespaces[name]) != shared {
+						t.Errorf("%s namespaces %s and %s, want shared %v", name, one.Namespaces[name], two.Namespaces[name], shared)
+					}
+				}
+				m.exec(t, "pod", nil, "sh", "-ec", "hostname ours; ip link add d0 type bridge").Must(t)
+				if got := m.exec(t, "member", nil, "sh", "-ec", "hostname; ls /sys/class/net; touch /new; stat -c %u:%g /new; ls -d /dev/mqueue").Must(t); got != "ours\nd0\nlo\n0:0\n/dev/mqueue" {
+					t.Errorf("the member printed %q", got)
+				}
+				for _, script := range []string{"hostname mine", "ip link add d1 type bridge", "mount -t sysfs none /mnt"} {
+					if works := m.exec(t, "member", nil, "sh", "-c", script).Code == 0; works != (pods == "shared") {
+						t.Errorf("%s: works: %v", script, works)
+					}
+				}
 
-			m.remove(t, "pod")
-			other := func(id string) string {
-				return m.output(t, "run", "--rm", "--runtime", shimName, m.reference, id, "cat", "/proc/self/uid_map").Stdout
-			}
-			for range 2 {
-				if got := strings.Join(strings.Fields(other("other")), " "); got == two.UIDMap || got == "" {
-					t.Errorf("another container got ids %q while a member of the pod runs with %q", got, two.UIDMap)
+				m.remove(t, "pod")
+				other := func(id string) string {
+					return m.output(t, "run", "--rm", "--runtime", shimName, m.reference, id, "cat", "/proc/self/uid_map").Stdout
 				}
-			}
-			if got := m.exec(t, "member", nil, "echo", "here").Must(t); got != "here" {
-				t.Errorf("the member printed %q after the pod's sandbox was removed", got)
-			}
-			if w := m.warnings(t); len(w) > 0 {
-				t.Errorf("warnings: %q", w)
-			}
-		})
+				for range 2 {
+					if got := strings.Join(strings.Fields(other("other")), " "); got == two.UIDMap || got == "" {
+						t.Errorf("another container got ids %q while a member of the pod runs with %q", got, two.UIDMap)
+					}
+				}
+				if got := m.exec(t, "member", nil, "echo", "here").Must(t); got != "here" {
+					t.Errorf("the member printed %q after the pod's sandbox was removed", got)
+				}
+				for _, w := range m.warnings(t) {
+					if runtime != peer.Runc11 || pods == "shared" || !strings.Contains(w, "use runc 1.3 or later") {
+						t.Errorf("warnings: %q", w)
+					}
+				}
+			})
+		}
 	}
 }

@@ -13,11 +13,12 @@ const cgroupDir = "/sys/fs/cgroup"
 
 // cgroupMount gives the container a writable view of its own cgroup. What is
 // delegated in it is decided by ownership (package cgroup), not here.
-func cgroupMount(s *specs.Spec, _ *Plan) {
-	if mountAt(s, "/sys") < 0 {
+func cgroupMount(s *specs.Spec, p *Plan) {
+	sys := mountAt(s, "/sys")
+	if sys < 0 {
 		return // nothing to mount it on
 	}
-	if mountAt(s, cgroupDir) < 0 && onVolume(s, cgroupDir) {
+	if mountAt(s, cgroupDir) < 0 && onVolume(s, cgroupDir) && p.Staged[sys].Kernel == "" {
 		return
 	}
 	if i := mountAt(s, cgroupDir); i >= 0 && isBind(s.Mounts[i]) {

@@ -36,12 +36,16 @@ func TestGolden(t *testing.T) {
 		rootfs  string
 		nesting *Nesting
 		set     bool // NetSysctlsSet
+		policy  Policy
 	}{
 		{name: "own-ctr", rootfs: "/bundle/rootfs", version: "1.0.2"},
 		{name: "own-volumes", rootfs: "/bundle/rootfs"},
 		{name: "own-foreign-netns", facts: Facts{Joined: map[specs.LinuxNamespaceType]Owner{specs.NetworkNamespace: OwnerHost}}, set: true},
 		{name: "own-repairs"},
 		{name: "join-pod", facts: Facts{Sandbox: pod, Joined: map[specs.LinuxNamespaceType]Owner{
+			specs.NetworkNamespace: OwnerSandbox, specs.IPCNamespace: OwnerSandbox, specs.UTSNamespace: OwnerSandbox,
+		}}},
+		{name: "join-apart", nesting: nesting(), policy: Policy{Apart: true}, facts: Facts{Sandbox: pod, Joined: map[specs.LinuxNamespaceType]Owner{
 			specs.NetworkNamespace: OwnerSandbox, specs.IPCNamespace: OwnerSandbox, specs.UTSNamespace: OwnerSandbox,
 		}}},
 		{name: "adopt-kubernetes"},
@@ -61,7 +65,7 @@ func TestGolden(t *testing.T) {
 			doc := parseFile(t, filepath.Join("testdata", tt.name, "in.json"))
 			plan := Plan{Rootfs: tt.rootfs, OCIVersion: tt.version, Mapping: idmap.Contiguous(1879048192, 65536), Nesting: tt.nesting, NetSysctlsSet: tt.set}
 			var got result
-			got.Volumes, got.Warnings = apply(t, doc, tt.facts, &plan)
+			got.Volumes, got.Warnings = apply(t, doc, tt.facts, tt.policy, &plan)
 			data, err := doc.JSON()
 			if err != nil {
 				t.Fatal(err)
@@ -99,9 +103,9 @@ func nesting() *Nesting {
 }
 
 // apply goes through the package as the shim does.
-func apply(t *testing.T, doc *Document, f Facts, plan *Plan) ([]Volume, []string) {
+func apply(t *testing.T, doc *Document, f Facts, policy Policy, plan *Plan) ([]Volume, []string) {
 	t.Helper()
-	d, err := Decide(doc.Spec, f, Policy{})
+	d, err := Decide(doc.Spec, f, policy)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +113,9 @@ func apply(t *testing.T, doc *Document, f Facts, plan *Plan) ([]Volume, []string
 	plan.Nodes = Nodes(doc.Spec)
 	switch d.Mode {
 	case ModeJoin:
-		plan.Userns, plan.Mapping = f.Sandbox.Userns, f.Sandbox.Mapping
+		if plan.Mapping = f.Sandbox.Mapping; !d.Apart {
+			plan.Userns = f.Sandbox.Userns
+		}
 	case ModeAdopt:
 		if plan.Mapping, err = idmap.FromSpec(doc.Spec.Linux.UIDMappings, doc.Spec.Linux.GIDMappings); err != nil {
 			t.Fatal(err)
@@ -122,7 +128,7 @@ func apply(t *testing.T, doc *Document, f Facts, plan *Plan) ([]Volume, []string
 	}
 	plan.Staged = map[int]StagedMount{}
 	for i, v := range volumes {
-		staged := StagedMount{Source: filepath.Join("/stage", string(rune('0'+i)))}
+		staged := StagedMount{Source: filepath.Join("/stage", string(rune('0'+i))), Kernel: v.Kernel}
 		for _, f := range v.Flags {
 			if top := strings.TrimPrefix(f, "r"); cloneFlags[top] {
 				f = top

@@ -62,6 +62,8 @@ type Sandbox struct {
 	Mapping idmap.Mapping
 	// Network is what it may do with its network namespace, if that is known.
 	Network Network
+	// Pod is set if it is the sandbox of a pod, in which nobody's program runs.
+	Pod bool
 }
 
 // Facts is what Decide must know of the world.
@@ -71,6 +73,9 @@ type Facts struct {
 	// Sandbox is the container of ours that this one belongs to, by its pod or
 	// by a namespace it joins; nil if there is none.
 	Sandbox *Sandbox
+	// Peer is the container of ours whose pid namespace the spec joins, if it
+	// lives in another user namespace than Sandbox; nil if there is none.
+	Peer *Sandbox
 	// RootfsMapped is set if the rootfs comes with id mappings of its own
 	// (uidmap=/gidmap= mount options of containerd's snapshotters).
 	RootfsMapped bool
@@ -78,9 +83,20 @@ type Facts struct {
 
 // Decision is the answer of Decide.
 type Decision struct {
-	Mode     Mode
-	Network  Network
-	Warnings []string
+	Mode    Mode
+	Network Network
+	// Apart is set if the container shares namespaces with others, and has a user
+	// namespace of its own with the ids of theirs.
+	Apart bool
+	// Peer is set if the container lives in the user namespace of Facts.Peer.
+	Peer bool
+	// AsAsked is set if the container gets those capabilities only that the caller
+	// names.
+	AsAsked bool
+	// ForeignIPC is set if the ipc namespace belongs to another user namespace, so
+	// that the container cannot mount its message queues.
+	ForeignIPC bool
+	Warnings   []string
 }
 
 // ErrRefused is wrapped by every error of Decide and Apply that means: this
@@ -101,6 +117,8 @@ func Decide(s *specs.Spec, f Facts, p Policy) (Decision, error) {
 			return d, err
 		}
 	}
+	d.place(s, f, p)
+	d.ForeignIPC = d.outside(s, specs.IPCNamespace)
 	if d.Mode == ModeAdopt {
 		// The caller joined or made the namespaces together with the user
 		// namespace; whether sysfs can be mounted is the caller's business,
@@ -108,6 +126,10 @@ func Decide(s *specs.Spec, f Facts, p Policy) (Decision, error) {
 		d.Network = network(s, f, OwnerOther)
 	} else {
 		d.Network = network(s, f, "")
+	}
+	if d.Network == NetworkOwned && d.outside(s, specs.NetworkNamespace) {
+		d.Network = NetworkForeign
+		return d, nil
 	}
 	if d.Network == NetworkForeign {
 		what := "the host's network namespace"

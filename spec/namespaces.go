@@ -12,7 +12,7 @@ import (
 // shared pid or ipc namespace, the host's network is degraded, and a shared uts
 // namespace is harmless, because it cannot be changed from inside.
 func namespaces(s *specs.Spec, p *Plan) ([]string, error) {
-	if p.Mode != ModeAdopt {
+	if p.Mode != ModeAdopt || p.Apart {
 		setNamespace(s, specs.LinuxNamespace{Type: specs.UserNamespace})
 		setMapping(s, p)
 	}

@@ -24,9 +24,9 @@ type step struct {
 //   - clocks: after namespaces, whose pid namespace decides.
 //   - volumes: precondition: indexes of Plan.Staged are those of the caller's
 //     mounts, so it runs before anything adds or removes mounts.
-//   - sysfs and mounts: after volumes; they replace entries in place.
+//   - kernel and mounts: after volumes; they replace entries in place.
 //   - devices: before nesting, which adds those of the container's own.
-//   - nesting: after sysfs, and only if the plan says so.
+//   - nesting: after kernel, and only if the plan says so.
 //   - device rules: after nesting, which adds some.
 //   - sysctl, process: after namespaces.
 var pipeline = []step{
@@ -36,7 +36,7 @@ var pipeline = []step{
 	{"namespaces", namespaces},
 	{"clocks", clocks},
 	{"volumes", volumes},
-	{"sysfs", sysfs},
+	{"kernel", kernelMounts},
 	{"devices", unprivileged},
 	{"nesting", nest},
 	{"device rules", deviceRules},

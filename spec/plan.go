@@ -11,6 +11,13 @@ type Policy struct {
 	// RefuseForeignNetns refuses instead of degrading a container whose
 	// network namespace belongs to another user namespace.
 	RefuseForeignNetns bool
+	// Apart keeps containers that share namespaces, and would have every
+	// capability, in user namespaces of their own.
+	Apart bool
+	// OneUserns is set if the OCI runtime cannot exec into a container whose
+	// namespaces belong to more than one user namespace. Apart then costs a
+	// container its capabilities.
+	OneUserns bool
 }
 
 // Plan is everything Apply needs: the decision, the ids, and where the shim
@@ -58,4 +65,7 @@ type StagedMount struct {
 	// Flags are the mount(8) options ro, nosuid, nodev and noexec that it has,
 	// by the spec's wish or because its source has them.
 	Flags []string
+	// Kernel is the type of the file system of the kernel that it stands in for,
+	// "" for a volume.
+	Kernel string
 }

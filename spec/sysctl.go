@@ -23,7 +23,7 @@ const pingGroupRange = "net.ipv4.ping_group_range"
 func sysctls(s *specs.Spec, p *Plan) ([]string, error) {
 	var warnings []string
 	domainname(s)
-	allowPing(s, p)
+	openNetwork(s, p)
 	if v, ok := s.Linux.Sysctl[pingGroupRange]; ok && p.Network != NetworkForeign {
 		fixed, err := clampGroups(v, p.Mapping)
 		if err != nil {
@@ -65,18 +65,25 @@ func domainname(s *specs.Spec) {
 	}
 }
 
-// allowPing lets every group of a container with a network namespace of its own
+// openNetwork lets every group of a container with a network namespace of its own
 // use ping sockets, unless the caller has a say. The usual setting of
 // distributions, "0 2147483647", fails inside a user namespace, and ping with it.
-func allowPing(s *specs.Spec, p *Plan) {
+//
+// In that of a pod, it does so for containers that do not administer it, and lets
+// them use ports below 1024, as they could with the capabilities of containerd's
+// default; containerd itself does the second only, and not before 2.0.
+func openNetwork(s *specs.Spec, p *Plan) {
 	n := Namespace(s, specs.NetworkNamespace)
-	if _, ok := s.Linux.Sysctl[pingGroupRange]; ok || p.Nesting == nil || n == nil || n.Path != "" {
+	pod := s.Annotations[typeAnnotation] == "sandbox" && p.Mode != ModeJoin && p.Network == NetworkOwned
+	if p.Nesting == nil || n == nil || n.Path != "" && !pod {
 		return
 	}
-	if s.Linux.Sysctl == nil {
-		s.Linux.Sysctl = map[string]string{}
+	want := map[string]string{pingGroupRange: "0 2147483647"}
+	if pod {
+		want["net.ipv4.ip_unprivileged_port_start"] = "0"
 	}
-	s.Linux.Sysctl[pingGroupRange] = "0 2147483647"
+	maps.Copy(want, s.Linux.Sysctl)
+	s.Linux.Sysctl = want
 }
 
 // clampGroups cuts the end of a "first last" group range to the groups that are

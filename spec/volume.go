@@ -21,7 +21,11 @@ type Volume struct {
 	Index       int    // of the mount in spec.mounts
 	Destination string // in the container, for messages
 	Source      string // absolute path on the host
-	Recursive   bool   // rbind: submounts come along
+	// Kernel is the type of a file system of the kernel, "sysfs" or "mqueue", to be
+	// mounted in the namespace Source, or, if there is none, to be cloned from the
+	// host; "" for a clone of Source.
+	Kernel    string `json:",omitempty"`
+	Recursive bool   // rbind: submounts come along
 	// Flags are the mount(8) options of the spec that become flags of the
 	// clone, such as "ro", "nosuid"; with a leading r ("rro") for the whole
 	// tree.
@@ -44,8 +48,8 @@ func Volumes(s *specs.Spec, d Decision, m idmap.Mapping, bundle string) ([]Volum
 	var out []Volume
 	for i, mt := range s.Mounts {
 		if !isBind(mt) {
-			if d.Network == NetworkForeign && isSysfs(mt) {
-				out = append(out, sysfsVolume(i, mt))
+			if foreign(mt, d) {
+				out = append(out, kernelVolume(s, i, mt))
 			}
 			continue
 		}
@@ -166,8 +170,8 @@ var clearingFlags = func() map[string]bool {
 func volumes(s *specs.Spec, p *Plan) ([]string, error) {
 	for i, staged := range p.Staged {
 		m := &s.Mounts[i]
-		if isSysfs(*m) {
-			continue // replaced by the sysfs step
+		if foreign(*m, p.Decision) {
+			continue // replaced by the next step
 		}
 		m.Source = staged.Source
 		m.UIDMappings, m.GIDMappings = nil, nil

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/isolate-shim/isolate/integration/cache"
+	"github.com/isolate-shim/isolate/integration/attacker"
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
@@ -122,11 +122,10 @@ func TestCapacityTable(t *testing.T) {
 // host's root, a user of the host and another container take what they need.
 func TestCapacity(t *testing.T) {
 	rig.Require(t, rig.Root, rig.CgroupV1)
-	dir, err := cache.Get(t.Context(), capacityName)
+	program, err := attacker.Program(t.Context(), attacker.Capacity)
 	if err != nil {
 		t.Fatal(err)
 	}
-	program := filepath.Join(dir, "capacity")
 	for _, runtime := range runtimes {
 		t.Run(string(runtime), func(t *testing.T) {
 			n := node{Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime})}

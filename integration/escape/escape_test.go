@@ -50,6 +50,7 @@ func TestEscape(t *testing.T) {
 				})
 			}
 			t.Run("neighbours", func(t *testing.T) { neighbours(t, n) })
+			t.Run("members", func(t *testing.T) { members(t, n) })
 			t.Run("cwd", func(t *testing.T) { workingDirectories(t, n) })
 		})
 	}
@@ -221,6 +222,46 @@ func neighbours(t *testing.T, n node) {
 	if baseOf(t, a.pid) == baseOf(t, b.pid) {
 		t.Error("two containers have the same ids")
 	}
+}
+
+// members has a container attack another one, with which it shares network, ipc and
+// ids, as those of a pod do.
+func members(t *testing.T, n node) {
+	rig.Require(t, rig.Kernel("6.5")) // SO_PEERPIDFD
+	dir := makeVolumes(t)
+	facts{}.write(t, filepath.Join(dir, "facts"))
+	a := start(t, n, dir)
+	var flags []string
+	for kind, file := range map[string]string{"network": "net", "ipc": "ipc", "uts": "uts"} {
+		flags = append(flags, "--with-ns", fmt.Sprintf("%s:/proc/%d/ns/%s", kind, a.pid, file))
+	}
+	b := start(t, n, dir, flags...)
+	if baseOf(t, a.pid) != baseOf(t, b.pid) {
+		t.Error("members have ids of their own")
+	}
+	for _, pair := range [][2]*container{{a, b}, {b, a}} {
+		address := "@" + pair[0].id
+		execs++
+		meeting := fmt.Sprintf("e%d", execs)
+		n.Ctr(t.Context(), "tasks", "exec", "--detach", "--exec-id", meeting, pair[0].id, "/inside", "meet", address).Must(t)
+		attempts := pair[1].run(t, nil, "/inside", "peer", address)
+		for _, attempt := range attempts {
+			if want := memberResults[attempt.Name]; !slices.Contains(strings.Fields(want), attempt.Result) {
+				t.Errorf("%s: %s, want %q", attempt.Name, attempt.Result, want)
+			}
+		}
+		if len(attempts) != len(memberResults) {
+			t.Errorf("tried were %v", attempts)
+		}
+		n.Ctr(t.Context(), "tasks", "kill", "--signal", "KILL", "--exec-id", meeting, pair[0].id).Must(t)
+	}
+}
+
+var memberResults = map[string]string{
+	"peer/setns:mnt": "EPERM", "peer/setns:pid": "EPERM", "peer/setns:cgroup": "EPERM", "peer/getfd": "EPERM",
+	"peer/ioctl":  "EPERM EACCES ENOTTY", // before Linux 6.11
+	"peer/walk":   "EPERM ENOENT ENOTTY", // before Linux 6.12
+	"peer/signal": "EINVAL", "peer/number": "hidden",
 }
 
 func results(attempts []attempt) map[string]string {

@@ -33,6 +33,7 @@ func (c Config) problems() []*Error {
 	enum("apparmor", string(c.AppArmor), c.AppArmor.Valid())
 	enum("foreign_netns", string(c.ForeignNetns), c.ForeignNetns.Valid())
 	enum("ids.adopt", string(c.IDs.Adopt), c.IDs.Adopt.Valid())
+	enum("pods", string(c.Pods), c.Pods.Valid())
 	enum("rootfs.method", string(c.Rootfs.Method), c.Rootfs.Method.Valid())
 	enum("rootfs.fallback", string(c.Rootfs.Fallback), c.Rootfs.Fallback.Valid())
 	enum("lxcfs.mode", string(c.LXCFS.Mode), c.LXCFS.Mode.Valid())

@@ -25,6 +25,9 @@ type Config struct {
 	// ForeignNetns tells what happens when the container's network namespace
 	// belongs to another user namespace.
 	ForeignNetns ForeignNetns `toml:"foreign_netns"`
+	// Pods tells whether containers that share namespaces share their user
+	// namespace too.
+	Pods Pods `toml:"pods"`
 
 	Runtime     Runtime     `toml:"runtime"`
 	IDs         IDs         `toml:"ids"`
@@ -104,6 +107,7 @@ func Default() Config {
 		Seccomp:      SeccompWiden,
 		AppArmor:     AppArmorAuto,
 		ForeignNetns: ForeignNetnsDegrade,
+		Pods:         PodsApart,
 		IDs:          IDs{Size: SizeUnit, Adopt: AdoptExclusive},
 		Rootfs:       Rootfs{Method: RootfsAuto, Fallback: FallbackRefuse},
 		LXCFS:        LXCFS{Mode: LXCFSAuto, TimeoutMS: 500, Nested: true},

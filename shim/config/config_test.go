@@ -40,6 +40,7 @@ var changed = map[string]struct {
 	"seccomp":                {`seccomp = "keep"`, SeccompKeep},
 	"apparmor":               {`apparmor = "keep"`, AppArmorKeep},
 	"foreign_netns":          {`foreign_netns = "refuse"`, ForeignNetnsRefuse},
+	"pods":                   {`pods = "shared"`, PodsShared},
 	"runtime.binary":         {"[runtime]\nbinary = \"crun\"", "crun"},
 	"runtime.root":           {"[runtime]\nroot = \"/run/x\"", "/run/x"},
 	"runtime.systemd_cgroup": {"[runtime]\nsystemd_cgroup = true", true},
@@ -296,7 +297,7 @@ func TestOverlay(t *testing.T) {
 func TestWithAnnotations(t *testing.T) {
 	t.Parallel()
 	c := Default()
-	c.Annotations.Allow = []string{"size", "lxcfs", "require_idmap", "nesting", "init", "caps", "seccomp", "foreign_netns"}
+	c.Annotations.Allow = []string{"size", "lxcfs", "require_idmap", "nesting", "init", "caps", "seccomp", "foreign_netns", "pods"}
 	got, err := c.WithAnnotations(map[string]string{
 		"io.containerd.isolate.size":          "131072",
 		"io.containerd.isolate.lxcfs":         "require",
@@ -306,6 +307,7 @@ func TestWithAnnotations(t *testing.T) {
 		"io.containerd.isolate.caps":          "honor",
 		"io.containerd.isolate.seccomp":       "keep",
 		"io.containerd.isolate.foreign_netns": "refuse",
+		"io.containerd.isolate.pods":          "shared",
 		"io.kubernetes.cri.sandbox-id":        "x",
 		"io.containerd.isolated":              "not ours",
 	})
@@ -314,7 +316,7 @@ func TestWithAnnotations(t *testing.T) {
 	}
 	want := c.clone()
 	want.IDs.Size, want.LXCFS.Mode, want.Volumes.RequireIDMap = 131072, LXCFSRequire, true
-	want.Nesting, want.Init, want.Caps, want.Seccomp, want.ForeignNetns = NestingOff, InitOther, CapsHonor, SeccompKeep, ForeignNetnsRefuse
+	want.Nesting, want.Init, want.Caps, want.Seccomp, want.ForeignNetns, want.Pods = NestingOff, InitOther, CapsHonor, SeccompKeep, ForeignNetnsRefuse, PodsShared
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -106,6 +106,20 @@ const (
 // Valid tells whether a is one of the values above.
 func (a AdoptIDs) Valid() bool { return slices.Contains(adoptIDs, a) }
 
+// Pods is the value of the key pods.
+type Pods string
+
+// The values of [Pods].
+const (
+	// PodsApart gives containers that share namespaces a user namespace each.
+	PodsApart Pods = "apart"
+	// PodsShared gives them one for all.
+	PodsShared Pods = "shared"
+)
+
+// Valid tells whether p is one of the values above.
+func (p Pods) Valid() bool { return slices.Contains(podsValues, p) }
+
 // RootfsMethod is the value of the key rootfs.method.
 type RootfsMethod string
 
@@ -164,6 +178,7 @@ var (
 	appArmors       = []AppArmor{AppArmorAuto, AppArmorKeep}
 	foreignNetnses  = []ForeignNetns{ForeignNetnsDegrade, ForeignNetnsRefuse}
 	adoptIDs        = []AdoptIDs{AdoptExclusive, AdoptShared}
+	podsValues      = []Pods{PodsApart, PodsShared}
 	rootfsMethods   = []RootfsMethod{RootfsAuto, RootfsDetached, RootfsPrivate, RootfsChown}
 	rootfsFallbacks = []RootfsFallback{FallbackRefuse, FallbackChown}
 	lxcfsModes      = []LXCFSMode{LXCFSAuto, LXCFSRequire, LXCFSOff}

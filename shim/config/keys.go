@@ -80,6 +80,14 @@ var keys = []Key{
 		set: func(c *Config, s string) error { c.ForeignNetns = ForeignNetns(s); return nil },
 	},
 	{
+		Name: "pods", Type: aString, Values: texts(podsValues), Annotation: "pods",
+		Doc: "What the containers of a pod, or of docker run --network container:X, can do to each other. " +
+			"apart: no more than under other runtimes; each has every capability, in a user namespace of its own, and administers the network and other things that they share only if it asks for CAP_NET_ADMIN or CAP_SYS_ADMIN. " +
+			"shared: all have every capability in one user namespace, so that each can enter the others.",
+		get: func(c Config) any { return c.Pods },
+		set: func(c *Config, s string) error { c.Pods = Pods(s); return nil },
+	},
+	{
 		Name: "runtime.binary", Type: aString,
 		Doc: "The OCI runtime: an absolute path, or a name to find on PATH. Empty: runc, then crun. A binary named in the request wins.",
 		get: func(c Config) any { return c.Runtime.Binary },
@@ -154,7 +162,7 @@ var keys = []Key{
 	{
 		Name: "annotations.allow", Type: aStrings,
 		Doc: "Settings that a container may choose by an annotation io.containerd.isolate.<name>: " +
-			"caps, foreign_netns, init, lxcfs, nesting, require_idmap, seccomp, size. " +
+			"caps, foreign_netns, init, lxcfs, nesting, pods, require_idmap, seccomp, size. " +
 			"And whole names of annotations that the OCI runtime or containerd obeys, which are removed otherwise: run.oci.* and krun.* of crun, org.criu.config, " +
 			"org.systemd.property.*, io.containerd.runc.v2.group; one that ends with a dot allows all that begin so. They can have files of the host written. Empty: none.",
 		get: func(c Config) any { return slices.Clone(c.Annotations.Allow) },

@@ -57,6 +57,13 @@ func (b Binary) TimeOffsets() bool {
 	return b.Name != Crun && b.Features != nil && b.Features.Linux != nil && slices.Contains(b.Features.Linux.Namespaces, string(specs.TimeNamespace))
 }
 
+// OneUserns tells whether the runtime fails to exec into a container whose
+// namespaces belong to more than one user namespace: runc joins the user namespace
+// first, before 1.3, and may not join the others then.
+func (b Binary) OneUserns() bool {
+	return b.Name == Runc && semver.Compare("v"+b.Version, "v1.3.0-rc.1") < 0
+}
+
 // OCIVersion returns the ociVersion to write into a config.json that says spec,
 // so that this runtime accepts it. It is spec itself unless the runtime knows an
 // older minor version only, and then the newest it knows: crun 1.8 answers 1.3.0

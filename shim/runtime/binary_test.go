@@ -26,3 +26,23 @@ func TestTimeOffsets(t *testing.T) {
 		}
 	}
 }
+
+func TestOneUserns(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		b    Binary
+		want bool
+	}{
+		{Binary{Name: Runc, Version: "1.1.5+ds1"}, true},
+		{Binary{Name: Runc, Version: "1.2.9"}, true},
+		{Binary{Name: Runc, Version: "1.3.0"}, false},
+		{Binary{Name: Runc, Version: "1.5.2"}, false},
+		{Binary{Name: Runc}, true},
+		{Binary{Name: Crun, Version: "1.8.1"}, false},
+		{Binary{Name: Other}, false},
+	} {
+		if got := c.b.OneUserns(); got != c.want {
+			t.Errorf("%+v: %v", c.b, got)
+		}
+	}
+}

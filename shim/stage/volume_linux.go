@@ -93,6 +93,13 @@ func (s *Stage) Flags() (map[string][]string, error) {
 var lasting = map[string]bool{"ro": true, "nosuid": true, "nodev": true, "noexec": true}
 
 func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unmapped, error) {
+	switch {
+	case v.Kernel != "" && v.Source != "":
+		m, err := kernelFS(v)
+		return m, nil, err
+	case v.Kernel != "":
+		v.Source = "/sys" // of the host's network
+	}
 	// Never shared: crun gives the container this very mount, and what the
 	// container mounts below it must not reach the host.
 	opts := idmap.CloneOptions{Recursive: v.Recursive, Propagation: unix.MS_PRIVATE}
@@ -138,6 +145,23 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unm
 	}
 	return clone, unmapped, nil
 }
+
+// kernelFS mounts a file system of the kernel in the namespace that it shows.
+func kernelFS(v spec.Volume) (*os.File, error) {
+	ns, err := os.Open(v.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	var attrs uint64
+	for _, f := range v.Flags {
+		attrs |= attributes[f]
+	}
+	return idmap.MountKernelFS(ns, namespaceOf[v.Kernel], v.Kernel, attrs)
+}
+
+// namespaceOf are the kinds of namespaces that file systems of the kernel show.
+var namespaceOf = map[string]int{"sysfs": unix.CLONE_NEWNET, "mqueue": unix.CLONE_NEWIPC}
 
 // kernelOwned are the file systems that show the kernel's own objects.
 var kernelOwned = map[string]bool{

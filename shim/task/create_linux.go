@@ -73,7 +73,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
-	c.plan.Decision, err = spec.Decide(doc.Spec, facts, policy(cfg))
+	c.plan.Decision, err = spec.Decide(doc.Spec, facts, policy(cfg, bin))
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +83,9 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		c.plan.Annotations.Obeyed = bin.Features.PotentiallyUnsafeConfigAnnotations
 	}
 	c.sandbox = facts.Sandbox
+	if c.plan.Peer {
+		c.plan.Userns = facts.Peer.Userns
+	}
 
 	defer func() {
 		if retErr != nil {
@@ -164,8 +167,12 @@ func readBundle(bundle string) (*spec.Document, error) {
 	return doc, nil
 }
 
-func policy(cfg config.Config) spec.Policy {
-	return spec.Policy{RefuseForeignNetns: cfg.ForeignNetns == config.ForeignNetnsRefuse}
+func policy(cfg config.Config, bin runtime.Binary) spec.Policy {
+	return spec.Policy{
+		RefuseForeignNetns: cfg.ForeignNetns == config.ForeignNetnsRefuse,
+		Apart:              cfg.Pods == config.PodsApart && cfg.Nesting == config.NestingFull && cfg.Caps == config.CapsFull,
+		OneUserns:          bin.OneUserns(),
+	}
 }
 
 // lease settles whose ids the container has, and takes hold of its range: of the
@@ -187,7 +194,10 @@ func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg con
 		c.plan.Mapping = m
 		return c.adopt(ctx, owner, cfg, spec.Namespace(s, specs.UserNamespace).Path)
 	case spec.ModeJoin:
-		c.plan.Userns, c.plan.Mapping = c.sandbox.Userns, c.sandbox.Mapping
+		c.plan.Mapping = c.sandbox.Mapping
+		if !c.plan.Apart && !c.plan.Peer {
+			c.plan.Userns = c.sandbox.Userns
+		}
 		if c.sandbox.Mode != spec.ModeOwn {
 			return c.adopt(ctx, owner, cfg, c.sandbox.Userns)
 		}
@@ -328,8 +338,9 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 		return err
 	}
 	c.plan.Staged = map[int]spec.StagedMount{}
-	for i, path := range paths {
-		c.plan.Staged[i] = spec.StagedMount{Source: path, Flags: flags[path]}
+	for _, v := range volumes {
+		path := paths[v.Index]
+		c.plan.Staged[v.Index] = spec.StagedMount{Source: path, Flags: flags[path], Kernel: v.Kernel}
 	}
 	if cfg.Nesting == config.NestingOff {
 		return nil

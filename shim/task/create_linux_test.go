@@ -201,11 +201,11 @@ func TestAsSandbox(t *testing.T) {
 func TestPolicy(t *testing.T) {
 	t.Parallel()
 	cfg := config.Default()
-	if policy(cfg).RefuseForeignNetns {
+	if policy(cfg, runtime.Binary{}).RefuseForeignNetns {
 		t.Error("the default refuses")
 	}
 	cfg.ForeignNetns = config.ForeignNetnsRefuse
-	if !policy(cfg).RefuseForeignNetns {
+	if !policy(cfg, runtime.Binary{}).RefuseForeignNetns {
 		t.Error("refuse does not refuse")
 	}
 }

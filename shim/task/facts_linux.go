@@ -38,7 +38,55 @@ func (s *Service) facts(ctx context.Context, sp *specs.Spec, pod spec.Pod, rootf
 		f.Joined[n.Type] = s.classify(ctx, owner, host, pod, &f.Sandbox)
 		owner.Close()
 	}
+	if f.Sandbox == nil {
+		return f, nil
+	}
+	f.Sandbox.Pod = f.Sandbox.ID == pod.Sandbox
+	if f.Joined[specs.PIDNamespace] == spec.OwnerOther {
+		if f.Peer, err = s.peer(spec.Namespace(sp, specs.PIDNamespace).Path, f.Sandbox); err != nil {
+			return f, err
+		}
+	}
+	if n := spec.Namespace(sp, specs.UserNamespace); n != nil && n.Path != "" {
+		if f.Joined[n.Type], err = sandboxes(n.Path, f.Sandbox); err != nil {
+			return f, err
+		}
+	}
 	return f, nil
+}
+
+// peer finds the container of a sandbox to whose user namespace a pid namespace
+// belongs.
+func (s *Service) peer(path string, sandbox *spec.Sandbox) (*spec.Sandbox, error) {
+	owner, err := namespaceOwner(path)
+	if err != nil {
+		return nil, fmt.Errorf("pid namespace: %w", err)
+	}
+	defer owner.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.containers {
+		if c.sandbox == nil || c.sandbox.ID != sandbox.ID {
+			continue
+		}
+		if out := c.asSandbox(); out != nil && isNamespace(out.Userns, owner) {
+			return out, nil
+		}
+	}
+	return nil, nil
+}
+
+// sandboxes says whether a user namespace that the spec joins is the sandbox's.
+func sandboxes(path string, sandbox *spec.Sandbox) (spec.Owner, error) {
+	ns, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("user namespace: %w", err)
+	}
+	defer ns.Close()
+	if isNamespace(sandbox.Userns, ns) {
+		return spec.OwnerSandbox, nil
+	}
+	return spec.OwnerOther, nil
 }
 
 func namespaceOwner(path string) (*os.File, error) {

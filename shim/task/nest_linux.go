@@ -21,7 +21,7 @@ import (
 // plans for the rest.
 func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, rootfs string) error {
 	n := &spec.Nesting{
-		KeepCaps:    cfg.Caps == config.CapsHonor,
+		KeepCaps:    cfg.Caps == config.CapsHonor || c.plan.AsAsked,
 		KeepSeccomp: cfg.Seccomp == config.SeccompKeep,
 	}
 	var err error

@@ -22,7 +22,7 @@ func (c *container) makeUserns(ctx context.Context, s *specs.Spec, restored bool
 	if c.plan.Userns != "" {
 		return nil, nil
 	}
-	if n := spec.Namespace(s, specs.UserNamespace); n != nil && n.Path != "" {
+	if n := spec.Namespace(s, specs.UserNamespace); n != nil && n.Path != "" && !c.plan.Apart {
 		return nil, nil
 	}
 	const loss = "inotify watches, pending signals and namespaces of the container count as root's on the host"

@@ -71,8 +71,19 @@ var groups = map[string]func(facts){
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "end" {
-		end(os.Args[2])
+	if len(os.Args) == 3 {
+		switch os.Args[1] {
+		case "ping":
+			try("ping", func() error { return ping(os.Args[2]) })
+			return
+		case "end":
+			end(os.Args[2])
+		case "meet":
+			meet(os.Args[2])
+		case "peer":
+			peer(os.Args[2])
+			return
+		}
 	}
 	var f facts
 	text, err := os.ReadFile("/vol/facts/facts.json")

@@ -3,6 +3,7 @@
 package kubernetes
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -21,12 +22,59 @@ metadata:
 ---
 `
 
+// TestDockerAsks runs Docker in the pod of docs/kubernetes.md, which asks for the
+// administration of its network, and for nothing else.
+func TestDockerAsks(t *testing.T) {
+	c := on(t)
+	if err := c.load(t.Context(), image.Docker26); err != nil {
+		t.Fatal(err)
+	}
+	leavesNothing(t)
+	t.Run("pod", func(t *testing.T) {
+		i, err := image.Get(t.Context(), image.Inner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.apply(t, strings.ReplaceAll(documentedPod(t, "SYS_ADMIN, NET_ADMIN"), "IMAGE", "docker.io/local/docker:26.1"))
+		c.must(t, "wait", "--for=condition=Ready", "--timeout=100s", "pod/docker")
+		c.await(t, "overlay2", "exec", "docker", "--", "docker", "info", "-f", "{{.Driver}}")
+		c.must(t, "cp", i.Path, "docker:/inner.tar")
+		c.must(t, "exec", "docker", "--", "docker", "load", "-i", "/inner.tar")
+		c.expect(t, "served by the inner image", "exec", "docker", "--", "sh", "-c", serves)
+		c.must(t, "delete", "pod", "docker", "--timeout=50s")
+	})
+}
+
+// serves has one inner container ask another one over Docker's network.
+const serves = "docker run -d --name web docker.io/local/inner:1 httpd -f -h /www >/dev/null && docker run --rm docker.io/local/inner:1 wget -qO- http://$(docker inspect -f '{{.NetworkSettings.IPAddress}}' web)/"
+
+// documentedPod is the one pod of docs/kubernetes.md with some text in it.
+func documentedPod(t *testing.T, part string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/kubernetes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, after := range strings.Split(string(text), "<<'EOF'\n")[1:] {
+		if pod, _, _ := strings.Cut(after, "\nEOF\n"); strings.Contains(pod, part) {
+			found = append(found, pod+"\n")
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d pods with %q in the documentation", len(found), part)
+	}
+	return found[0]
+}
+
 // TestDocker runs Docker in a pod that the level "restricted" accepts: root in it
 // is allowed, because it is not root on the node, and what the pod gives up
 // (capabilities, privilege escalation, a wider seccomp profile) the shim gives
-// back within the pod's user namespace.
+// back within the pod's user namespace, if the administrator lets the containers
+// of a pod share that.
 func TestDocker(t *testing.T) {
 	c := on(t)
+	configure(t, "pods = \"shared\"\n")
 	if err := c.load(t.Context(), image.Docker26); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +114,7 @@ spec:
 		c.must(t, "-n", "tenants", "exec", "docker", "--", "docker", "load", "-i", "/inner.tar")
 		in("second", "docker", "run", "--rm", "docker.io/local/inner:1", "cat", "/layer")
 		// An inner container has a network, and its own limit.
-		in("served by the inner image", "sh", "-c", "docker run -d --name web docker.io/local/inner:1 httpd -f -h /www >/dev/null && docker run --rm docker.io/local/inner:1 wget -qO- http://$(docker inspect -f '{{.NetworkSettings.IPAddress}}' web)/")
+		in("served by the inner image", "sh", "-c", serves)
 		in("262144 kB", "docker", "run", "--rm", "-m", "256m", "docker.io/local/inner:1", "sed", "-n", "s/MemTotal: *//p", "/proc/meminfo")
 		in("1048576 kB", "sed", "-n", "s/MemTotal: *//p", "/proc/meminfo")
 		// The image of the installer is built as its Containerfile says.
@@ -94,9 +142,11 @@ spec:
 }
 
 // TestSystemd runs a system in a pod that the level "restricted" accepts, down to
-// Docker as one of its services, and stops it as a system is stopped.
+// Docker as one of its services, which wants the pod's network, and stops it as a
+// system is stopped.
 func TestSystemd(t *testing.T) {
 	c := on(t)
+	configure(t, "pods = \"shared\"\n")
 	if err := c.load(t.Context(), image.Systemd257); err != nil {
 		t.Fatal(err)
 	}

@@ -131,7 +131,7 @@ func TestContainerdGroups(t *testing.T) {
 	for _, containerd := range []peer.Name{peer.Containerd24, peer.Containerd22, peer.Containerd17} {
 		t.Run(string(containerd), func(t *testing.T) {
 			rig.Require(t, rig.Root)
-			hostConfig(t, "[ids]\npool = [\"1879048192-1879179263\"]\n")
+			hostConfig(t, "[ids]\npool = [\"1879048192-1879179263\"]\n[annotations]\nallow = [\"io.containerd.runc.v2.group\"]\n")
 			h := hostOf(t, containerd)
 			// The slots' files stay: both containers of the rehearsal have had one.
 			group := []string{"--annotation", "io.containerd.runc.v2.group=together"}

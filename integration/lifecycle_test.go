@@ -220,7 +220,7 @@ func TestCheckpoint(t *testing.T) {
 // ids nor namespaces.
 func TestShimGroup(t *testing.T) {
 	rig.Require(t, rig.Root)
-	m := demoMachine(t, peer.Runc15, "[ids]\npool = [\"1900085248-1900281855\"]")
+	m := demoMachine(t, peer.Runc15, "[ids]\npool = [\"1900085248-1900281855\"]", "[annotations]\nallow = [\"io.containerd.runc.v2.group\"]")
 	for range 3 {
 		m.run(t, nil, "true").Must(t) // leaves a slot
 	}

@@ -57,7 +57,8 @@ func on(t *testing.T, runtime peer.Name, containers int, lines ...string) *host 
 	}
 	shared.image(t, image.Demo)
 	const file = "/etc/isolate/config.toml"
-	text := strings.Join(lines, "\n") + fmt.Sprintf("\n[runtime]\nbinary = %q\n[ids]\npool = [\"1879048192-%d\"]\n", p.Program(p.Programs()[0]), 1879048192+65536*containers-1)
+	text := strings.Join(lines, "\n") + fmt.Sprintf("\n[runtime]\nbinary = %q\n[ids]\npool = [\"1879048192-%d\"]\n", p.Program(p.Programs()[0]), 1879048192+65536*containers-1) +
+		"[annotations]\nallow = [\"io.containerd.runc.v2.group\"]\n"
 	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o600)); err != nil {
 		t.Fatal(err)
 	}

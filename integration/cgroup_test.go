@@ -4,7 +4,9 @@ package integration
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -201,4 +203,28 @@ func TestPlainDirectoryBesideHierarchies(t *testing.T) {
 			t.Errorf("%s: %q", runtime, said)
 		}
 	}
+}
+
+// TestMemoryLimitBoundsGroups: on cgroup v1 nothing else does. The kernel charges what a
+// group costs to the container (since Linux 5.19), 13 kB on x86-64 with two processors.
+func TestMemoryLimitBoundsGroups(t *testing.T) {
+	rig.Require(t, rig.Root, rig.CgroupV1)
+	m := demoMachine(t, ociRuntimes[0])
+	// It ends where a group is refused, or is killed for want of memory.
+	const script = `chdir "/sys/fs/cgroup/memory" or die; for (1..10000) { mkdir "g$_" or last }`
+	m.start(t, "a", []string{"--memory-limit", fmt.Sprint(16 << 20)}, "perl", "-e", script)
+	await(t, "an end of the groups", func() bool { return m.state(t, "a") == "STOPPED" })
+	made := 0
+	for _, dir := range hierarchies(t, "/default/a") {
+		groups, err := filepath.Glob(dir + "/g*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = max(made, len(groups))
+	}
+	if made < 100 || made > 4000 {
+		t.Errorf("made %d groups with 16 MiB", made)
+	}
+	m.remove(t, "a")
+	noGroups(t, "/default/a")
 }

@@ -3,17 +3,19 @@
 package rig
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -182,8 +184,7 @@ func delegate(dir string) error {
 	return nil
 }
 
-// removeCgroups removes the groups and all below. Groups of processes that have
-// just been killed take a moment to become empty.
+// removeCgroups ends what is left in the groups, and removes them and all below.
 func removeCgroups(name string) error {
 	list, err := hierarchies()
 	if err != nil {
@@ -191,31 +192,12 @@ func removeCgroups(name string) error {
 	}
 	var errs []error
 	for _, h := range list {
-		deadline := time.Now().Add(5 * time.Second)
-		for err = removeGroup(filepath.Join(h.path, name)); err != nil && time.Now().Before(deadline); {
-			time.Sleep(50 * time.Millisecond)
-			err = removeGroup(filepath.Join(h.path, name))
-		}
-		errs = append(errs, err)
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		group := filepath.Join(h.path, name)
+		errs = append(errs, cgroupfs.Kill(ctx, []string{group}, nil), cgroupfs.Remove(ctx, group))
+		cancel()
 	}
 	return errors.Join(errs...)
-}
-
-func removeGroup(top string) error {
-	groups, err := groupsBelow(top)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	slices.Reverse(groups)
-	for _, group := range append(groups, "") {
-		if err := os.Remove(filepath.Join(top, group)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove cgroup: %w", err)
-		}
-	}
-	return nil
 }
 
 // groupsBelow lists all groups below a directory, parents first.

@@ -24,6 +24,9 @@ type Options struct {
 	// for a major number. The machine's console and its disks are kept away unless
 	// they are among them.
 	Devices []specs.LinuxDeviceCgroup
+	// MaxDescendants and MaxDepth bound the groups that the container makes below its
+	// own (cgroup v2). Zero is no bound.
+	MaxDescendants, MaxDepth uint32
 }
 
 // Delegate makes owner, the container's root, the owner of the groups that the
@@ -91,6 +94,11 @@ func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Memb
 	processes, reason, err := g.exclusive(pid, users, owner)
 	if reason != "" || err != nil {
 		return reason, err
+	}
+	if m.Unified() {
+		if err := g.bound(o.MaxDescendants, o.MaxDepth); err != nil {
+			return "", err
+		}
 	}
 	if err := g.chown(owner); err != nil {
 		return "", err

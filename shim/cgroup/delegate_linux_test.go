@@ -349,7 +349,7 @@ func TestDelegateV2(t *testing.T) {
 	if answer := p.try(t, "v2"); answer != "<nil>" {
 		t.Fatal(answer)
 	}
-	r, err := Delegate(verified(t, p), owner, Options{})
+	r, err := Delegate(verified(t, p), owner, Options{MaxDescendants: 3, MaxDepth: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -394,6 +394,17 @@ func TestDelegateV2(t *testing.T) {
 		if answer := p.try(t, "write %s/%s 1", mountpoint, name); !strings.Contains(answer, "permission denied") {
 			t.Errorf("the container wrote %s: %s", name, answer)
 		}
+	}
+	// The leaf and the inner group are two of three.
+	for _, c := range []struct{ path, want string }{
+		{"inner/deep", "<nil>"}, {"inner/deep/deeper", "resource temporarily unavailable"}, {"beside", "resource temporarily unavailable"},
+	} {
+		if answer := p.try(t, "mkdir %s/%s", mountpoint, c.path); !strings.HasSuffix(answer, c.want) {
+			t.Errorf("group %s: %s, want %s", c.path, answer, c.want)
+		}
+	}
+	if answer := p.try(t, "rmdir %s/inner/deep", mountpoint); answer != "<nil>" {
+		t.Errorf("inner group: %s", answer)
 	}
 	// Again: init is in the leaf now, which is not the root of what it sees.
 	if r, err = Delegate(verified(t, p), owner, Options{Leaf: true}); err != nil || r.Leaf != "" {

@@ -146,6 +146,27 @@ func (g *group) chown(owner idmap.Owner) error {
 	return nil
 }
 
+// bound bounds the groups below, each of which costs memory and one of the machine's
+// 65535 ids of memory groups (mm/memcontrol.c: MEM_CGROUP_ID_MAX). The files are not
+// among those that are given away (Documentation/admin-guide/cgroup-v2.rst,
+// "Delegation"), so that the container cannot raise them. Bounds that somebody has set
+// already stay.
+func (g *group) bound(descendants, depth uint32) error {
+	for name, bound := range map[string]uint32{"cgroup.max.descendants": descendants, "cgroup.max.depth": depth} {
+		now, err := g.read(name)
+		if errors.Is(err, os.ErrNotExist) { // before Linux 4.14
+			continue
+		}
+		if err == nil && now == "max" && bound > 0 {
+			err = g.write(name, strconv.FormatUint(uint64(bound), 10))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (g *group) processes() ([]int, error) {
 	content, err := g.read("cgroup.procs")
 	if err != nil {

@@ -91,6 +91,15 @@ func setSize(c *Config, text string) error {
 	return nil
 }
 
+func setNumber(to *uint32, text string) error {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return fmt.Errorf("%q is not a number", text)
+	}
+	*to = uint32(n)
+	return nil
+}
+
 func setRequireIDMap(c *Config, text string) error {
 	switch text {
 	case "true":

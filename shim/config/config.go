@@ -34,6 +34,7 @@ type Config struct {
 	Rootfs      Rootfs      `toml:"rootfs"`
 	Volumes     Volumes     `toml:"volumes"`
 	LXCFS       LXCFS       `toml:"lxcfs"`
+	Cgroup      Cgroup      `toml:"cgroup"`
 	Annotations Annotations `toml:"annotations"`
 }
 
@@ -87,6 +88,13 @@ func (l LXCFS) Timeout() time.Duration {
 	return time.Duration(l.TimeoutMS) * time.Millisecond
 }
 
+// Cgroup bounds the groups that a container makes below its own (cgroup v2). Zero is
+// no bound.
+type Cgroup struct {
+	MaxDescendants uint32 `toml:"max_descendants"`
+	MaxDepth       uint32 `toml:"max_depth"`
+}
+
 // Annotations says what a container may ask for by itself.
 type Annotations struct {
 	// Allow holds short keys: "size" stands for io.containerd.isolate.size; and
@@ -110,6 +118,7 @@ func Default() Config {
 		Pods:         PodsApart,
 		IDs:          IDs{Size: SizeUnit, Adopt: AdoptExclusive},
 		Rootfs:       Rootfs{Method: RootfsAuto, Fallback: FallbackRefuse},
+		Cgroup:       Cgroup{MaxDescendants: 2000, MaxDepth: 50},
 		LXCFS:        LXCFS{Mode: LXCFSAuto, TimeoutMS: 500, Nested: true},
 	}
 }

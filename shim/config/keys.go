@@ -160,9 +160,21 @@ var keys = []Key{
 		get: func(c Config) any { return c.LXCFS.Nested },
 	},
 	{
+		Name: "cgroup.max_descendants", Type: anInt, Annotation: "max_descendants",
+		Doc: "How many groups a container may make below its own on cgroup v2, 0 for any number. A Kubernetes node with 110 pods makes 500; the kernel has 65535 ids for all groups of the machine.",
+		get: func(c Config) any { return c.Cgroup.MaxDescendants },
+		set: func(c *Config, s string) error { return setNumber(&c.Cgroup.MaxDescendants, s) },
+	},
+	{
+		Name: "cgroup.max_depth", Type: anInt, Annotation: "max_depth",
+		Doc: "How deep a container may nest groups below its own on cgroup v2, 0 for any depth. A Kubernetes pod inside makes 5 levels.",
+		get: func(c Config) any { return c.Cgroup.MaxDepth },
+		set: func(c *Config, s string) error { return setNumber(&c.Cgroup.MaxDepth, s) },
+	},
+	{
 		Name: "annotations.allow", Type: aStrings,
 		Doc: "Settings that a container may choose by an annotation io.containerd.isolate.<name>: " +
-			"caps, foreign_netns, init, lxcfs, nesting, pods, require_idmap, seccomp, size. " +
+			"caps, foreign_netns, init, lxcfs, max_depth, max_descendants, nesting, pods, require_idmap, seccomp, size. " +
 			"And whole names of annotations that the OCI runtime or containerd obeys, which are removed otherwise: run.oci.* and krun.* of crun, org.criu.config, " +
 			"org.systemd.property.*, io.containerd.runc.v2.group; one that ends with a dot allows all that begin so. They can have files of the host written. Empty: none.",
 		get: func(c Config) any { return slices.Clone(c.Annotations.Allow) },

@@ -15,6 +15,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/notify"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -33,6 +34,7 @@ type container struct {
 	cgroups []string // directories, one in each hierarchy
 	premade []string // those of them that existed before
 	found   []string // once delegated is closed: the groups that the container was given
+	bounds  config.Cgroup
 	// snapshot is the rootfs if its ids were moved on disk.
 	snapshot *chown.Snapshot
 	views    string // how many files of lxcfs it got, for the log

@@ -64,7 +64,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	defer look.Close()          //nolint:errcheck // mounts, only held
 
 	// plan
-	c := &container{id: r.ID}
+	c := &container{id: r.ID, bounds: cfg.Cgroup}
 	if n := spec.Namespace(doc.Spec, specs.PIDNamespace); n != nil {
 		c.ownPIDs = n.Path == ""
 	}

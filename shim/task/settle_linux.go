@@ -141,7 +141,10 @@ func (c *container) delegate(ctx context.Context) {
 	c.delegated = make(chan struct{})
 	go func() {
 		defer close(c.delegated)
-		report, err := cgroup.Delegate(c.init, owner, cgroup.Options{Leaf: !c.plan.Nesting.Systemd, Devices: spec.NodeRules(c.plan.Nodes)})
+		report, err := cgroup.Delegate(c.init, owner, cgroup.Options{
+			Leaf: !c.plan.Nesting.Systemd, Devices: spec.NodeRules(c.plan.Nodes),
+			MaxDescendants: c.bounds.MaxDescendants, MaxDepth: c.bounds.MaxDepth,
+		})
 		if err != nil {
 			log.G(ctx).Warnf("isolate: the container's cgroups were not handed over in full, so programs inside may fail to make some: %v", err)
 		}

@@ -71,7 +71,7 @@ func (m manager) stop(ctx context.Context, ns, id, bundle string) (shim.StopStat
 	if err = end(ctx, r); err == nil {
 		err = r.StopRuntime(ctx)
 	}
-	if err = errors.Join(err, r.Cleanup()); err != nil {
+	if err = errors.Join(err, r.Cleanup()); err != nil { //nolint:contextcheck // to its end, whoever waits
 		err = fmt.Errorf("clean up container %q: %w", id, err)
 	}
 	status := exitOf(ctx, bundle)

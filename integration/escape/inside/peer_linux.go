@@ -23,13 +23,14 @@ const secretFile = "/tmp/secret"
 // listens there, and does nothing.
 func meet(address string) {
 	must(os.WriteFile(secretFile, []byte("secret"), 0o644))
-	l, err := net.Listen("unix", address)
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: address, Net: "unix"})
 	must(err)
 	say("meeting", "ready", "")
+	var kept []net.Conn // as long as the process
 	for {
 		c, err := l.Accept()
 		must(err)
-		defer c.Close() //nolint:gocritic,revive // as long as the process
+		kept = append(kept, c)
 	}
 }
 
@@ -71,7 +72,7 @@ func peer(address string) {
 			if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, seize, uintptr(pid), 0, 0, 0, 0); errno != 0 {
 				return errno
 			}
-			unix.RawSyscall6(unix.SYS_PTRACE, detach, uintptr(pid), 0, 0, 0, 0)
+			unix.RawSyscall6(unix.SYS_PTRACE, detach, uintptr(pid), 0, 0, 0, 0) //nolint:errcheck // it was attached a moment ago
 			return nil
 		})
 	})
@@ -101,14 +102,14 @@ func ping(address string) error {
 // peerOf connects to a socket, once somebody listens, and returns the pidfd of
 // that process.
 func peerOf(address string) (int, error) {
-	var c net.Conn
+	var c *net.UnixConn
 	err := errors.New("not tried")
 	for deadline := time.Now().Add(20 * time.Second); err != nil; time.Sleep(10 * time.Millisecond) {
-		if c, err = net.Dial("unix", address); err != nil && time.Now().After(deadline) {
+		if c, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: address, Net: "unix"}); err != nil && time.Now().After(deadline) {
 			return 0, err
 		}
 	}
-	raw, err := c.(*net.UnixConn).SyscallConn()
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
 	}

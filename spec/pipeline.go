@@ -21,7 +21,7 @@ type step struct {
 //   - annotations, version and root: no precondition.
 //   - namespaces: adds or joins the user namespace and those that a container
 //     of its own needs.
-//   - clocks: after namespaces, whose pid namespace decides.
+//   - clocks, time namespace: after namespaces, whose pid namespace decides.
 //   - volumes: precondition: indexes of Plan.Staged are those of the caller's
 //     mounts, so it runs before anything adds or removes mounts.
 //   - kernel and mounts: after volumes; they replace entries in place.
@@ -35,6 +35,7 @@ var pipeline = []step{
 	{"root", root},
 	{"namespaces", namespaces},
 	{"clocks", clocks},
+	{"time namespace", timens},
 	{"volumes", volumes},
 	{"kernel", kernelMounts},
 	{"devices", unprivileged},

@@ -54,6 +54,9 @@ type Plan struct {
 	OCIVersion string
 	// Clocks are those of the container's own time namespace; nil for the host's.
 	Clocks *Clocks
+	// MisreportsPIDs tells that the runtime reports a wrong pid when it joins a pid
+	// namespace and makes a time namespace (crun).
+	MisreportsPIDs bool
 	// Nesting is nil for nesting = "off".
 	Nesting *Nesting
 }

@@ -103,7 +103,7 @@ func TestStorage(t *testing.T) {
 		combination
 		features []feature
 	}{
-		{features: core, combination: combination{
+		{features: append([]feature{{"joined pids", joinedPIDs}}, core...), combination: combination{
 			name: "overlay2 of Docker 29 and crun",
 			config: rig.DockerConfig{
 				Dockerd: peer.Docker29, Config: isolated(peer.Containerd24, peer.Crun121),

@@ -30,26 +30,31 @@ type Process struct {
 // Verify holds a process that somebody says is the container's, and proves it:
 // one of its own processes or of the containers inside it. Otherwise the error
 // matches [ErrForeign], or [proc.ErrEnded] if there is no such process.
-func Verify(pid int, of Container) (_ *Process, retErr error) {
+func Verify(pid int, of Container) (*Process, error) {
 	held, err := proc.Open(pid)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if retErr != nil {
-			retErr = errors.Join(retErr, held.Close())
-		}
-	}()
+	p, err := Prove(held, of)
+	if err != nil {
+		return nil, errors.Join(err, held.Close())
+	}
+	return p, nil
+}
+
+// Prove is [Verify] for a process that is held already. It is the same one that is
+// held by what Prove returns.
+func Prove(held *proc.Process, of Container) (*Process, error) {
 	t, err := look(held, of.Cgroups)
 	// Whatever could not be read of a process that has ended.
 	if ended, waitErr := held.Ended(0); ended || waitErr != nil {
-		return nil, errors.Join(fmt.Errorf("process %d: %w", pid, proc.ErrEnded), waitErr)
+		return nil, errors.Join(fmt.Errorf("process %d: %w", held.PID(), proc.ErrEnded), waitErr)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("process %d: %w: %w", pid, ErrForeign, err)
+		return nil, fmt.Errorf("process %d: %w: %w", held.PID(), ErrForeign, err)
 	}
-	if why := of.foreign(pid, t); why != "" {
-		return nil, fmt.Errorf("process %d: %w: %s", pid, ErrForeign, why)
+	if why := of.foreign(held.PID(), t); why != "" {
+		return nil, fmt.Errorf("process %d: %w: %s", held.PID(), ErrForeign, why)
 	}
 	return &Process{Process: held, of: of, traits: t}, nil
 }
@@ -201,7 +206,8 @@ func cgroupMounts() ([]*mountinfo.Info, error) {
 }
 
 // find tells whether the process is in one of the cgroups. One that does not exist
-// tells nothing: then the runtime has chosen another.
+// tells nothing: then the runtime has chosen another. Nor does the end of the process,
+// at which the kernel shows "/" for cgroups of version 1.
 func find(p *proc.Process, dirs []string) (membership, error) {
 	mounts, err := cgroupMounts()
 	if err != nil {
@@ -227,6 +233,14 @@ func find(p *proc.Process, dirs []string) (membership, error) {
 	}
 	if in(string(content), groups) {
 		return inside, nil
+	}
+	content, err = p.Read("stat")
+	if err != nil {
+		return unknown, err
+	}
+	stat, err := proc.ParseStat(content)
+	if err != nil || stat.Exiting {
+		return unknown, err
 	}
 	return elsewhere, nil
 }

@@ -54,8 +54,8 @@ func (r *Record) isMember(p *proc.Process) bool {
 	by := r.Member()
 	for _, cgroups := range [][]string{by.Cgroups, nil} { // of a group too deep the kernel does not tell the path
 		by.Cgroups = cgroups
-		if m, err := member.Verify(p.PID(), by); err == nil {
-			return m.Close() == nil
+		if _, err := member.Prove(p, by); err == nil {
+			return true
 		}
 	}
 	return false

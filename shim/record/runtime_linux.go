@@ -14,20 +14,21 @@ import (
 	"time"
 )
 
-// runtimeTimeout bounds the runtime's delete. containerd gives `delete` of a shim
-// 5 s in all.
-const runtimeTimeout = 4 * time.Second
+// How long the runtime's delete may take, and what is done without it. containerd
+// gives `delete` of a shim 5 s in all.
+const (
+	runtimeTimeout = 3 * time.Second
+	handTimeout    = 1500 * time.Millisecond
+)
 
 // StopRuntime ends the container's processes, and makes the runtime forget the
 // container, if it has state of it. It needs no bundle: containerd may be removing that at the same time. What
 // the runtime keeps decides whether it has succeeded, since in a shim somebody
 // else collects its exit status.
+//
+// What the runtime cannot do, or may not since its state names somebody else, is done
+// without it: what it keeps of a container is in the way of the next one of that id.
 func (r *Record) StopRuntime(ctx context.Context) error {
-	root := filepath.Join(r.Runtime.Root, r.Namespace)
-	has := func() bool {
-		_, err := os.Lstat(filepath.Join(root, r.ID))
-		return !errors.Is(err, fs.ErrNotExist)
-	}
 	// First, since the runtime neither ends a process that is frozen in a group below
 	// the container's, nor removes groups whose path is too long.
 	err := r.killAll(ctx)
@@ -35,16 +36,35 @@ func (r *Record) StopRuntime(ctx context.Context) error {
 		err = nil
 	}
 	err = errors.Join(err, r.EmptyCgroups(ctx))
-	if r.Runtime.Root == "" || !has() {
+	if r.Runtime.Root == "" || !r.Stateful() {
 		return err
 	}
+	why := r.Stated()
+	if why == nil {
+		why = r.deleteByRuntime(ctx)
+	}
+	if why == nil {
+		return err
+	}
+	return errors.Join(err, r.deleteByHand(ctx, why))
+}
+
+func (r *Record) stateDir() string { return filepath.Join(r.Runtime.Root, r.Namespace, r.ID) }
+
+// Stateful tells whether the runtime has state of the container.
+func (r *Record) Stateful() bool {
+	_, err := os.Lstat(r.stateDir())
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func (r *Record) deleteByRuntime(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, runtimeTimeout)
 	defer cancel()
 	var said bytes.Buffer
-	cmd := exec.CommandContext(ctx, r.Runtime.Path, "--root", root, "delete", "--force", r.ID)
+	cmd := exec.CommandContext(ctx, r.Runtime.Path, "--root", filepath.Dir(r.stateDir()), "delete", "--force", r.ID)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", &said, &said, time.Second
-	err = cmd.Run()
-	if !has() {
+	err := cmd.Run()
+	if !r.Stateful() {
 		return nil
 	}
 	if err == nil {

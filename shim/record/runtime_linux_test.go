@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -18,14 +17,14 @@ func TestStopRuntime(t *testing.T) {
 		name    string
 		program string
 		state   bool
-		err     string
+		files   []string // the runtime's state, besides its directory
 	}{
-		{"deletes", deletes, true, ""},
-		{"deletes and fails", deletes + "exit 1\n", true, ""},
-		{"nothing to delete", "#!/bin/sh\necho called\nexit 1\n", false, ""},
-		{"fails", "#!/bin/sh\necho cannot >&2\nexit 1\n", true, "cannot"},
-		{"does nothing", "#!/bin/sh\n", true, "still there"},
-		{"cannot be executed", "", true, "permission denied"},
+		{"deletes", deletes, true, nil},
+		{"deletes and fails", deletes + "exit 1\n", true, nil},
+		{"nothing to delete", "#!/bin/sh\necho called\nexit 1\n", false, nil},
+		{"fails", "#!/bin/sh\necho cannot >&2\nexit 1\n", true, []string{"exec.fifo"}},
+		{"does nothing", "#!/bin/sh\n", true, []string{"exec.fifo"}},
+		{"cannot be executed", "", true, []string{"exec.fifo"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -45,15 +44,14 @@ func TestStopRuntime(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := r.StopRuntime(t.Context())
-			if c.err == "" {
-				if _, stat := os.Lstat(state); err != nil || !errors.Is(stat, fs.ErrNotExist) {
-					t.Errorf("%v; state: %v", err, stat)
+			for _, f := range c.files {
+				if err := os.WriteFile(filepath.Join(state, f), nil, 0o600); err != nil {
+					t.Fatal(err)
 				}
-				return
 			}
-			if err == nil || !strings.Contains(err.Error(), c.err) || !strings.Contains(err.Error(), r.Runtime.Path) {
-				t.Errorf("got %v, want %q", err, c.err)
+			err := r.StopRuntime(t.Context())
+			if _, stat := os.Lstat(state); err != nil || !errors.Is(stat, fs.ErrNotExist) {
+				t.Errorf("%v; state: %v", err, stat)
 			}
 		})
 	}

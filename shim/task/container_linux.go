@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"sync/atomic"
 	"time"
 
@@ -65,9 +64,12 @@ type container struct {
 	notifier *notify.Notifier
 	// limits are set by the shim; nil if the runtime does it.
 	limits *limits
-	// execs names the processes that clients have added, by pid; the service's mutex
-	// is for it.
-	execs map[uint32]string
+	// refused is why the process that the runtime has reported as the first one is
+	// not believed to be, or is not as planned.
+	refused error
+	// execs are the processes that clients have added, by their ids; the service's
+	// mutex is for it.
+	execs map[string]*execution
 }
 
 // asSandbox describes the container to one that joins it.
@@ -104,6 +106,9 @@ func (c *container) undo(ctx context.Context) error {
 			err = c.record.StopRuntime(ctx)
 		}
 		errs = append(errs, err, c.record.Cleanup()) //nolint:contextcheck // to its end, whoever waits
+	}
+	for _, e := range c.execs {
+		e.close()
 	}
 	if c.init != nil {
 		errs = append(errs, c.init.Close())
@@ -161,14 +166,15 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 	if err := c.limits.lend(r.ExecID); err != nil {
 		return nil, toGRPC(err)
 	}
-	resp, err := s.TTRPCTaskService.Start(ctx, r)
-	if err == nil && r.ExecID != "" {
-		s.mu.Lock()
-		if c.execs == nil {
-			c.execs = map[uint32]string{}
+	if r.ExecID == "" {
+		resp, err := s.TTRPCTaskService.Start(ctx, r)
+		if err != nil && c.refused != nil {
+			return nil, toGRPC(c.refused)
 		}
-		c.execs[resp.Pid] = r.ExecID
-		s.mu.Unlock()
+		return resp, err
+	}
+	resp, err := s.startExec(ctx, c, r)
+	if err == nil {
 		// It has run for a moment with others.
 		if err := c.limits.set(int(resp.Pid), r.ExecID); err != nil {
 			log.G(ctx).WithField("id", r.ID).WithField("exec", r.ExecID).Warnf("isolate: limits of the process were not set: %v", err)
@@ -181,6 +187,7 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 // the container.
 func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
 	if c := s.container(r.ID); c != nil && r.ExecID == "" {
+		c.awaitDelegation() // of one that was never started
 		c.emptyCgroups(ctx)
 	}
 	resp, err := s.TTRPCTaskService.Delete(ctx, r)
@@ -189,9 +196,7 @@ func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAP
 	}
 	if r.ExecID != "" {
 		if c := s.container(r.ID); c != nil {
-			s.mu.Lock()
-			maps.DeleteFunc(c.execs, func(_ uint32, id string) bool { return id == r.ExecID })
-			s.mu.Unlock()
+			s.forgetExec(c, r.ExecID)
 		}
 		return resp, nil
 	}

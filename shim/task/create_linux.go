@@ -64,7 +64,11 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	defer look.Close()          //nolint:errcheck // mounts, only held
 
 	// plan
-	c := &container{id: r.ID, bounds: cfg.Cgroup}
+	c := &container{id: r.ID, bounds: cfg.Cgroup, execs: map[string]*execution{}}
+	if err := s.reserve(ctx, ns, r.ID, c); err != nil {
+		return nil, err
+	}
+	defer s.unreserve(r.ID)
 	if n := spec.Namespace(doc.Spec, specs.PIDNamespace); n != nil {
 		c.ownPIDs = n.Path == ""
 	}
@@ -77,6 +81,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
+	c.plan.MisreportsPIDs = bin.Name == runtime.Crun
 	c.plan.OCIVersion = bin.OCIVersion(doc.Spec.Version)
 	c.plan.Annotations.Allowed = cfg.Annotations.Allow
 	if bin.Features != nil {
@@ -137,13 +142,21 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if err := c.limits.lend(""); err != nil {
 		return nil, err
 	}
+	if err := c.expect(doc.Spec); err != nil {
+		return nil, err
+	}
 	resp, err := s.TTRPCTaskService.Create(ctx, req)
+	if err != nil && c.refused != nil {
+		return nil, c.refused
+	}
 	if err != nil {
 		return nil, err
 	}
 	// settle
 	if err := c.settle(ctx, int(resp.Pid), look); err != nil {
-		s.discard(detached(ctx), c)
+		if c.init != nil { // else the runtime's word is not good enough to signal anybody
+			s.discard(detached(ctx), c)
+		}
 		return nil, err
 	}
 	s.mu.Lock()

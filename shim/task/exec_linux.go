@@ -40,5 +40,11 @@ func (s *Service) Exec(ctx context.Context, r *taskAPI.ExecProcessRequest) (*emp
 	}
 	out := proto.CloneOf(r)
 	out.Spec = &anypb.Any{TypeUrl: r.Spec.GetTypeUrl(), Value: edited}
-	return s.TTRPCTaskService.Exec(ctx, out)
+	resp, err := s.TTRPCTaskService.Exec(ctx, out)
+	if err == nil {
+		s.mu.Lock()
+		c.execs[r.ExecID] = nil
+		s.mu.Unlock()
+	}
+	return resp, err
 }

@@ -29,6 +29,12 @@ import (
 // end the container goes on without the caller. Upstream notices the end.
 func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Empty, error) {
 	c := s.container(r.ID)
+	if c != nil && r.ExecID != "" {
+		return s.killExec(ctx, c, r)
+	}
+	if c != nil && c.refused != nil && c.init == nil {
+		return nil, toGRPC(c.refused) // the runtime would signal that process
+	}
 	if c != nil && r.ExecID == "" && r.Signal == uint32(unix.SIGKILL) && c.record.Init != nil {
 		if err := c.end(detached(ctx)); err != nil {
 			return nil, toGRPC(err)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/runc/options"
@@ -66,5 +65,11 @@ func (s *Service) describe(c *container, pids []int) ([]*task.ProcessInfo, error
 func (s *Service) execsOf(c *container) map[uint32]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(c.execs)
+	names := map[uint32]string{}
+	for id, e := range c.execs {
+		if e != nil && e.process != nil {
+			names[uint32(e.process.PID())] = id //nolint:gosec // process ids are positive
+		}
+	}
+	return names
 }

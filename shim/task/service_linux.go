@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	runc "github.com/containerd/go-runc"
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 	"github.com/containerd/ttrpc"
@@ -60,8 +61,9 @@ func newService(ic *plugin.InitContext) (any, error) {
 	// which is half of what isolate adds to its CPU time. The difference is given
 	// back within 30 s, when upstream frees what is not used.
 	debug.SetGCPercent(gcPercent)
-	s := &Service{containers: map[string]*container{}}
+	s := &Service{containers: map[string]*container{}, creating: map[string]*container{}}
 	s.TTRPCTaskService = newBounded(upstream, s.first)
+	runc.Monitor = monitor{ProcessMonitor: runc.Monitor, reported: s.reported}
 	return s, nil
 }
 
@@ -74,6 +76,7 @@ type Service struct {
 
 	mu         sync.Mutex
 	containers map[string]*container // by id
+	creating   map[string]*container // by id, while Create makes them
 
 	healer heal.Healer // of their files of lxcfs
 }

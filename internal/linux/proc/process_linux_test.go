@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +79,9 @@ func TestParseStat(t *testing.T) {
 		if err != nil || s != (Stat{State: 'S', Parent: 7, Start: 4242}) {
 			t.Errorf("%q: %+v, %v", name, s, err)
 		}
+	}
+	if s, err := ParseStat([]byte("12 (sh)" + strings.Replace(tail, "4194560", "4194564", 1))); err != nil || !s.Exiting {
+		t.Errorf("at its end: %+v, %v", s, err)
 	}
 	for _, bad := range []string{"", "12 (sh) S 1", "12 sh S"} {
 		if s, err := ParseStat([]byte(bad)); err == nil {

@@ -12,6 +12,9 @@ import (
 type Stat struct {
 	State  byte // field 3
 	Parent int  // field 4
+	// Exiting is set when the first thread is about to end or has ended (PF_EXITING in
+	// field 9); the kernel shows no cgroup of version 1 for it any more.
+	Exiting bool
 	// Start is the start time in clock ticks since boot, field 22. In a time
 	// namespace it is shifted by that of the reader.
 	Start uint64
@@ -34,5 +37,10 @@ func ParseStat(content []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("parse process stat %q: start time: %w", content, err)
 	}
-	return Stat{State: fields[0][0], Parent: parent, Start: start}, nil
+	flags, err := strconv.ParseUint(string(fields[6]), 10, 64)
+	if err != nil {
+		return Stat{}, fmt.Errorf("parse process stat %q: flags: %w", content, err)
+	}
+	const exiting = 0x4 // PF_EXITING of <linux/sched.h>
+	return Stat{State: fields[0][0], Parent: parent, Start: start, Exiting: flags&exiting != 0}, nil
 }

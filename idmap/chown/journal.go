@@ -33,7 +33,8 @@ func EncodeJournal(entries []Entry) ([]byte, error) {
 }
 
 // ParseJournal reads what EncodeJournal wrote. A journal is complete or does not
-// exist, so everything that cannot be read is an error.
+// exist, so everything that cannot be read is an error. That includes unknown
+// fields: each is an attribute that the file would lose.
 func ParseJournal(data []byte) ([]Entry, error) {
 	var entries []Entry
 	for n := 1; len(data) > 0; n++ {

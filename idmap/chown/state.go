@@ -3,7 +3,6 @@
 package chown
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,24 +32,20 @@ type State struct {
 	Owner string `json:"owner"`
 }
 
-// ParseState reads and checks a state.
+// ParseState reads and checks a state, also one of a later version, as far as its fields
+// are known: they do not change their meaning.
 func ParseState(data []byte) (State, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
 	var s State
-	if err := dec.Decode(&s); err != nil {
+	if err := json.Unmarshal(data, &s); err != nil {
 		return State{}, fmt.Errorf("decode state: %w", err)
-	}
-	if dec.More() {
-		return State{}, errors.New("decode state: more than one value")
 	}
 	return s, s.valid()
 }
 
 func (s State) valid() error {
 	switch {
-	case s.Version != stateVersion:
-		return fmt.Errorf("state has version %d, this isolate writes version %d: start the container once with the isolate that wrote it, and with rootfs.fallback = \"refuse\"", s.Version, stateVersion)
+	case s.Version < 1:
+		return fmt.Errorf("state has version %d, the first one was 1", s.Version)
 	case !filepath.IsAbs(s.Path) || filepath.Clean(s.Path) != s.Path:
 		return fmt.Errorf("state: %q is not a clean absolute path", s.Path)
 	case len(s.Spans) == 0:

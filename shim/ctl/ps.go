@@ -5,6 +5,7 @@ package ctl
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -22,7 +23,8 @@ type processStatus struct {
 	Namespace string `json:"namespace"`
 	ID        string `json:"id"`
 	// State is created until the first process exists, then running, and dead
-	// when it has ended and nobody has deleted the container yet.
+	// when it has ended and nobody has deleted the container yet; unknown if the
+	// process cannot be looked at.
 	State string `json:"state"`
 	Mode  string `json:"mode"`
 	// First is the host's id of the container's root.
@@ -41,24 +43,20 @@ func psCommand() *cli.Command {
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print JSON"}},
 		Before: noArguments,
 		Action: func(_ context.Context, c *cli.Command) error {
-			records, err := record.List()
-			if err != nil {
-				return err
-			}
-			list, err := statuses(records)
-			if err != nil {
-				return err
-			}
+			// What cannot be read is told beside the rest.
+			records, unread := record.List()
+			list, unknown := statuses(records)
+			write := writeStatuses
 			if c.Bool("json") {
-				return printJSON(c.Root().Writer, list)
+				write = func(w io.Writer, list []processStatus) error { return printJSON(w, list) }
 			}
-			return writeStatuses(c.Root().Writer, list)
+			return errors.Join(write(c.Root().Writer, list), unread, unknown)
 		},
 	}
 }
 
 func statuses(records []*record.Record) ([]processStatus, error) {
-	list := []processStatus{}
+	list, errs := []processStatus{}, []error{}
 	for _, r := range records {
 		s := processStatus{
 			Namespace: r.Namespace, ID: r.ID, State: "created", Mode: r.Mode,
@@ -72,11 +70,12 @@ func statuses(records []*record.Record) ([]processStatus, error) {
 		}
 		if r.Init != nil {
 			alive, err := r.Init.Alive()
-			if err != nil {
-				return nil, fmt.Errorf("container %s in namespace %s: %w", r.ID, r.Namespace, err)
-			}
 			s.PID, s.State = r.Init.PID, "dead"
-			if alive {
+			switch {
+			case err != nil:
+				s.State = "unknown"
+				errs = append(errs, fmt.Errorf("container %s in namespace %s: %w", r.ID, r.Namespace, err))
+			case alive:
 				s.State = "running"
 			}
 		}
@@ -85,7 +84,7 @@ func statuses(records []*record.Record) ([]processStatus, error) {
 	slices.SortFunc(list, func(a, b processStatus) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ID, b.ID))
 	})
-	return list, nil
+	return list, errors.Join(errs...)
 }
 
 func writeStatuses(w io.Writer, list []processStatus) error {

@@ -3,7 +3,6 @@
 package install
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,16 +146,15 @@ func loadReceipt(dir string) (Receipt, bool, error) {
 	return r, true, nil
 }
 
-// parseReceipt reads and checks a receipt: what it names will be removed.
+// parseReceipt reads and checks a receipt: what it names will be removed. One of a
+// later version is read as far as its fields are known.
 func parseReceipt(data []byte) (Receipt, error) {
 	var r Receipt
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&r); err != nil {
+	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("decode receipt: %w", err)
 	}
-	if r.Version != receiptVersion {
-		return r, fmt.Errorf("receipt has version %d, this isolatectl writes version %d: uninstall with the isolatectl that installed", r.Version, receiptVersion)
+	if r.Version < 1 {
+		return r, fmt.Errorf("receipt has version %d, the first one was 1", r.Version)
 	}
 	paths := slices.Clone(r.Directories)
 	for _, f := range r.Files {

@@ -35,7 +35,7 @@ func TestReceiptSurvivesItsFile(t *testing.T) {
 func TestReceiptIsDoubted(t *testing.T) {
 	t.Parallel()
 	for text, part := range map[string]string{
-		`{"version":2}`: "version 2", `{"version":1,"x":1}`: "unknown field", `{`: "decode",
+		`{}`: "version 0", `{`: "decode", `[]`: "decode",
 		`{"version":1,"files":[{"path":"etc/passwd"}]}`: "clean absolute path",
 		`{"version":1,"files":[{"path":"/b/../x"}]}`:    "clean absolute path",
 		`{"version":1,"directories":["/"]}`:             "clean absolute path",
@@ -44,6 +44,14 @@ func TestReceiptIsDoubted(t *testing.T) {
 		if r, err := parseReceipt([]byte(text)); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("%s: %+v, %v, want %q", text, r, err, part)
 		}
+	}
+}
+
+func TestReceiptOfLaterVersion(t *testing.T) {
+	t.Parallel()
+	r, err := parseReceipt([]byte(`{"version":2,"x":1,"files":[{"path":"/a","x":1}]}`))
+	if err != nil || len(r.Files) != 1 || r.Files[0].Path != "/a" {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/process"
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/runc"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/shim"
@@ -40,9 +39,9 @@ func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
 	// Read now, since after a failed create containerd removes the bundle meanwhile;
 	// used last, since a shim that was killed takes a moment to be gone.
 	addresses, own := sockets(ctx, bundle, os.Args[1:]), isOwn(bundle)
-	status, err := m.stop(ctx, ns, id, bundle)
+	status := m.stop(ctx, ns, id, bundle)
 	removeStale(ctx, addresses, own)
-	return status, err
+	return status, nil
 }
 
 // bundleOf is the bundle of a container. For those of a pod, containerd may name
@@ -57,28 +56,35 @@ func bundleOf(args []string, id string) (string, error) {
 	return filepath.Join(filepath.Dir(inv.bundle), id), nil
 }
 
-// stop undoes what the record of a container names; without one, what the runtime
-// still has. What the runtime cannot delete is no reason to leave the rest behind.
-func (m manager) stop(ctx context.Context, ns, id, bundle string) (shim.StopStatus, error) {
+// stop undoes what the record of a container names. Without one that can be read, that is
+// what its bundle tells.
+//
+// An error here would keep containerd from removing the bundle, and with it from
+// using the id again. What could not be undone is a warning, and is tried once more
+// by whoever uses the id next.
+func (m manager) stop(ctx context.Context, ns, id, bundle string) shim.StopStatus {
 	r, err := record.Load(ns, id)
-	if errors.Is(err, record.ErrNotFound) {
-		return m.stopRuntime(ctx, ns, id, bundle)
-	}
 	if err != nil {
-		status, stopErr := m.stopRuntime(ctx, ns, id, bundle)
-		return status, errors.Join(stopErr, err)
+		r = salvage(ctx, ns, id, bundle)
 	}
+	switch {
+	case errors.Is(err, record.ErrNotFound) && !r.Stateful(): // the usual end
+		return exitOf(ctx, bundle)
+	case err != nil && !errors.Is(err, record.ErrNotFound):
+		log.G(ctx).WithError(err).Warnf("isolate: container %q is cleaned up without its record", id)
+	}
+	// What does not end would not end by the runtime either, and there is no time to try.
 	if err = end(ctx, r); err == nil {
 		err = r.StopRuntime(ctx)
 	}
 	if err = errors.Join(err, r.Cleanup()); err != nil { //nolint:contextcheck // to its end, whoever waits
-		err = fmt.Errorf("clean up container %q: %w", id, err)
+		log.G(ctx).WithError(err).Warnf("isolate: container %q was not cleaned up in full", id)
 	}
 	status := exitOf(ctx, bundle)
 	if status.Pid == 0 && r.Init != nil {
 		status.Pid = r.Init.PID
 	}
-	return status, err
+	return status
 }
 
 // endTimeout leaves time for the rest: containerd gives `delete` 5 s in all.
@@ -89,23 +95,6 @@ func end(ctx context.Context, r *record.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
 	return ending.End(ctx, ending.Of(ctx, r))
-}
-
-// stopRuntime makes the runtime delete the container, as upstream does, if it has
-// state of it.
-func (m manager) stopRuntime(ctx context.Context, ns, id, bundle string) (shim.StopStatus, error) {
-	root := process.RuncRoot
-	opts, err := runc.ReadOptions(bundle)
-	if err != nil {
-		return shim.StopStatus{}, fmt.Errorf("read options of container %q: %w", id, err)
-	}
-	if opts != nil && opts.Root != "" {
-		root = opts.Root
-	}
-	if _, err := os.Lstat(filepath.Join(root, ns, id)); err == nil {
-		return m.Shim.Stop(ctx, id)
-	}
-	return exitOf(ctx, bundle), nil
 }
 
 // exitOf is how the container ended, as far as its shim wrote that down.

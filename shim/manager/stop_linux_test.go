@@ -3,7 +3,7 @@
 package manager
 
 import (
-	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,66 +12,55 @@ import (
 	"github.com/containerd/containerd/v2/pkg/shim"
 )
 
-// stopper counts how often the runtime would have been asked to delete.
-type stopper struct {
-	shim.Shim
-	asked int
-}
-
-func (s *stopper) Stop(context.Context, string) (shim.StopStatus, error) {
-	s.asked++
-	return shim.StopStatus{Pid: 7}, nil
-}
-
-func TestStopAsksTheRuntimeOnlyForWhatItHas(t *testing.T) {
+// The runtime is asked to delete only what it has, and whatever is wrong, containerd
+// gets the exit status and may use the id again.
+func TestStopNeverStandsInTheWay(t *testing.T) {
 	t.Parallel()
-	const id = "a"
 	for _, c := range []struct {
 		name  string
 		state bool // the runtime has state for the container
-		exit  string
+		files map[string]string
 		want  shim.StopStatus
-		asked int
+		asked bool
 	}{
-		{"state left", true, "", shim.StopStatus{Pid: 7}, 1},
-		{"none", false, "", shim.StopStatus{ExitStatus: 137}, 0},
-		{"none, status recorded", false, `{"pid":5,"status":3,"timestamp":"2026-01-02T03:04:05Z"}`, shim.StopStatus{Pid: 5, ExitStatus: 3}, 0},
-		{"none, status unreadable", false, `{`, shim.StopStatus{ExitStatus: 137}, 0},
+		{"state left", true, nil, shim.StopStatus{ExitStatus: 137}, true},
+		{"runtime that fails", true, map[string]string{"fails": ""}, shim.StopStatus{ExitStatus: 137}, true},
+		{"no runtime", true, map[string]string{"runtime": "/nope"}, shim.StopStatus{ExitStatus: 137}, false},
+		{"none", false, nil, shim.StopStatus{ExitStatus: 137}, false},
+		{"status recorded", false, map[string]string{"exit.json": `{"pid":5,"status":3,"timestamp":"2026-01-02T03:04:05Z"}`}, shim.StopStatus{Pid: 5, ExitStatus: 3}, false},
+		{"status unreadable", false, map[string]string{"exit.json": "{"}, shim.StopStatus{ExitStatus: 137}, false},
+		{"spec unreadable", true, map[string]string{"config.json": "{"}, shim.StopStatus{ExitStatus: 137}, true},
+		{"no mapping", true, map[string]string{"config.json": `{"linux":{}}`}, shim.StopStatus{ExitStatus: 137}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			bundle, root := t.TempDir(), t.TempDir()
-			files := map[string]string{"options.json": `{"root":"` + root + `"}`}
-			if c.exit != "" {
-				files["exit.json"] = c.exit
-			}
+			id := filepath.Base(filepath.Dir(bundle))
+			runtime := filepath.Join(bundle, "r")
+			state := filepath.Join(root, "isolate-test", id)
+			files := map[string]string{"options.json": `{"root":"` + root + `"}`, "runtime": runtime}
+			maps.Copy(files, c.files)
 			write(t, bundle, files)
+			script := "#!/bin/sh\necho >" + bundle + "/asked\n[ -e " + bundle + "/fails ] && exit 1\nrmdir " + state + "\n"
+			if err := os.WriteFile(runtime, []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			if c.state {
-				if err := os.MkdirAll(filepath.Join(root, "test", id), 0o700); err != nil {
+				if err := os.MkdirAll(state, 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}
-			inner := &stopper{}
-			got, err := manager{inner}.stopRuntime(namespaces.WithNamespace(t.Context(), "test"), "test", id, bundle)
-			if err != nil {
-				t.Fatal(err)
+			got := manager{}.stop(namespaces.WithNamespace(t.Context(), "isolate-test"), "isolate-test", id, bundle)
+			if got.Pid != c.want.Pid || got.ExitStatus != c.want.ExitStatus || got.ExitedAt.IsZero() {
+				t.Errorf("got %+v", got)
 			}
-			if got.Pid != c.want.Pid || got.ExitStatus != c.want.ExitStatus || inner.asked != c.asked {
-				t.Errorf("got %+v after %d calls of the runtime", got, inner.asked)
+			if _, err := os.Lstat(filepath.Join(bundle, "asked")); (err == nil) != c.asked {
+				t.Errorf("whether the runtime was asked: %v", err)
 			}
-			if c.want.Pid != 7 && got.ExitedAt.IsZero() {
-				t.Error("no time of exit")
+			if _, err := os.Lstat(state); err == nil {
+				t.Error("the runtime's state is left")
 			}
 		})
-	}
-}
-
-func TestStopReportsUnreadableOptions(t *testing.T) {
-	t.Parallel()
-	bundle := t.TempDir()
-	write(t, bundle, map[string]string{"options.json": "{"})
-	if _, err := (manager{&stopper{}}).stopRuntime(t.Context(), "test", "a", bundle); err == nil {
-		t.Error("no error")
 	}
 }
 

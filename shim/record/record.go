@@ -3,7 +3,6 @@
 package record
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +22,10 @@ import (
 // Root is where the state of all containers is.
 const Root = "/run/isolate"
 
-// Version is the version of the record's format.
+// Version is the version of the record's format. Containers outlive an upgrade and a
+// rollback, so every isolate reads every record, those of later versions as far as it knows
+// their fields: to undo most of a container is better than nothing. A field never
+// changes its meaning; one that gets another meaning gets another name.
 const Version = 1
 
 // file is the record's name in its directory.
@@ -132,18 +134,16 @@ func (r *Record) stateRoot() string {
 
 // Parse reads and checks a record.
 func Parse(data []byte) (*Record, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
 	var r Record
-	if err := dec.Decode(&r); err != nil {
+	if err := json.Unmarshal(data, &r); err != nil {
 		return nil, fmt.Errorf("decode record: %w", err)
 	}
 	return &r, r.valid()
 }
 
 func (r *Record) valid() error {
-	if r.Version != Version {
-		return fmt.Errorf("record has version %d, this isolate writes version %d: remove the container with the isolate that made it", r.Version, Version)
+	if r.Version < 1 {
+		return fmt.Errorf("record has version %d, the first one was 1", r.Version)
 	}
 	if _, err := dir(Root, r.Namespace, r.ID); err != nil {
 		return fmt.Errorf("record: %w", err)

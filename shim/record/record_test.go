@@ -124,8 +124,9 @@ func TestCleanupKeepsForeignFiles(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	for name, in := range map[string]string{
-		"unknown key":     `{"version":1,"namespace":"n","id":"i","bundle":"/b","shiny":1}`,
-		"other version":   `{"version":2,"namespace":"n","id":"i","bundle":"/b"}`,
+		"no version":      `{"namespace":"n","id":"i","bundle":"/b"}`,
+		"no object":       `[]`,
+		"cut off":         `{"version":1,"namespace":"n","id":"i","bundle":"/b"`,
 		"path as id":      `{"version":1,"namespace":"n","id":"../x","bundle":"/b"}`,
 		"hidden name":     `{"version":1,"namespace":".ids","id":"i","bundle":"/b"}`,
 		"relative bundle": `{"version":1,"namespace":"n","id":"i","bundle":"b"}`,
@@ -136,6 +137,16 @@ func TestParseRefuses(t *testing.T) {
 		if _, err := Parse([]byte(in)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// A rollback must not strand what a later isolate has mounted.
+func TestParseLaterVersion(t *testing.T) {
+	t.Parallel()
+	const later = `{"version":2,"namespace":"n","id":"i","bundle":"/b","rootfs":true,"shiny":{"x":1},"runtime":{"path":"/r","shiny":1},"init":{"pid":7,"start":9,"shiny":1}}`
+	r, err := Parse([]byte(later))
+	if err != nil || r.ID != "i" || !r.Rootfs || r.Runtime.Path != "/r" || *r.Init != (proc.ID{PID: 7, Start: 9}) {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

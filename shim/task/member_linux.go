@@ -208,7 +208,7 @@ func (s *Service) reserve(ctx context.Context, namespace, id string, c *containe
 		}
 	}
 	if err == nil {
-		err = errors.Join(old.StopRuntime(ctx), old.Cleanup())
+		err = errors.Join(old.StopRuntime(ctx), old.Cleanup()) //nolint:contextcheck // to its end, whoever waits
 	}
 	if err != nil {
 		log.G(ctx).WithError(err).Warn("isolate: what an earlier container of this id has left behind")

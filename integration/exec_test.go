@@ -59,3 +59,29 @@ func TestExec(t *testing.T) {
 		}
 	}
 }
+
+// TestExecSession: under crun, exec'd processes shared the session keyring of the
+// shim, with those of its other containers too. Each has its own.
+func TestExecSession(t *testing.T) {
+	for _, runtime := range ociRuntimes {
+		t.Run(string(runtime), func(t *testing.T) {
+			rig.Require(t, rig.Root)
+			m := demoMachine(t, runtime, `annotations.allow = ["io.containerd.runc.v2.group"]`)
+			group := append(withInside(t), "--annotation", "io.containerd.runc.v2.group=one")
+			seen := map[int]string{}
+			for _, id := range []string{"a", "b"} {
+				m.start(t, id, group, "sleep", "1000")
+				for range 2 {
+					ring := answer[int](t, m.exec(t, id, nil, "/inside", "session"))
+					if other, shared := seen[ring]; shared || ring == 0 {
+						t.Errorf("a process in %s has the session keyring %d, as one in %s", id, ring, other)
+					}
+					seen[ring] = id
+				}
+			}
+			if n := shims(t); n != 1 {
+				t.Errorf("%d shims for two containers of a group", n)
+			}
+		})
+	}
+}

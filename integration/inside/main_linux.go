@@ -17,6 +17,7 @@ var commands = map[string]func(args []string) (any, error){
 	"measure": measure,
 	"open":    open,
 	"hang":    hang,
+	"session": session,
 }
 
 func main() {
@@ -28,7 +29,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("usage: inside report|unlock|connect|measure|open|hang ARGUMENT")
+		return errors.New("usage: inside report|unlock|connect|measure|open|hang|session ARGUMENT")
 	}
 	answer, err := commands[args[0]](args[1:])
 	if err != nil {

@@ -23,9 +23,11 @@ const maxStacked = 64
 // the function given to [InMountNamespace] runs and on its thread only.
 //
 // Paths are the container's, so they are resolved without following any
-// symbolic or magic link and never above its root. Nothing here waits for a
-// file system the container mounted: the kernel keeps the FUSE servers of a user
-// namespace from serving processes outside of it.
+// symbolic or magic link and never above its root. A file system that the container
+// mounted can hold up the look-up for ever: plain FUSE of a user namespace does not
+// serve processes outside of it, but an overlay over it asks with the credentials of
+// whoever mounted that. So once a program of the container runs, this is for
+// disposable processes only.
 type Inside struct {
 	root *os.File
 }

@@ -16,6 +16,12 @@
 // which mountinfo is polled, and only while a container lacks files: on a busy
 // host it changes all the time.
 //
+// Whatever is looked up or changed in a container's mounts, a disposable child does:
+// a container can have a root on which every look-up waits for a server of its own,
+// and SIGKILL does not end that. A child that is held up is left behind, one of a
+// container at a time; the container gets another chance later, and the others do
+// not wait for it.
+//
 // A server that hangs (SIGSTOP) is left alone. It cannot be seen without asking
 // it again and again, it may go on at any time, and whoever reads its files then
 // gets what they waited for. If it is killed, that is seen.

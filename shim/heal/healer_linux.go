@@ -3,6 +3,7 @@
 package heal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ type Healer struct {
 type watched struct {
 	Container
 	states map[uint64]*state // by inode of the mount namespace
+	delay  delay
 }
 
 // Add begins to watch for a container. It does not wait for anything; ctx serves
@@ -169,8 +171,17 @@ func (m *watched) lacks() bool {
 func healAll(ctx context.Context, members []*watched) *round {
 	r := newRound()
 	defer r.close()
+	slices.SortStableFunc(members, func(a, b *watched) int { return cmp.Compare(a.delay.failures, b.delay.failures) })
 	for _, m := range members {
+		if !m.delay.over() {
+			continue
+		}
+		known := m.delay.late()
 		err := r.heal(ctx, m)
+		if known && errors.Is(err, errHeldUp) {
+			log.G(ctx).WithError(err).WithField("id", m.ID).Debug("isolate: files of lxcfs could not be kept in order")
+			continue
+		}
 		if err != nil && !errors.Is(err, proc.ErrEnded) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
 			log.G(ctx).WithError(err).WithField("id", m.ID).Warn("isolate: files of lxcfs could not be kept in order")
 		}

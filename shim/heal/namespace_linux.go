@@ -6,14 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"slices"
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/member"
@@ -45,63 +43,62 @@ func openNamespace(p *member.Process) (namespace, error) {
 	return ns, p.Signal(0) // still the one that was looked at
 }
 
-// inside runs fn in the namespace, with the process's root.
-func (ns namespace) inside(fn func(*idmap.Inside) error) error { return ns.process.Inside(fn) }
-
-// open opens one of the files, for its server to be asked.
-func (ns namespace) open(b lxcfs.Bound) (f *os.File, err error) {
-	err = ns.inside(func(in *idmap.Inside) error {
-		f, err = in.OpenMount(b.Name, b.ID)
-		return err
+// open opens one file of each server, for it to be asked; the caller closes them.
+// What is covered cannot be opened.
+func (m *watched) open(ctx context.Context, ns namespace, files []lxcfs.Bound) (map[lxcfs.Device]*os.File, error) {
+	opened := map[lxcfs.Device]*os.File{}
+	err := m.inside(ctx, request{Process: ns.process.ID(), Open: files}, nil, func(a answer, f *os.File) {
+		if f != nil {
+			opened[files[a.Entry].Device] = f
+		}
 	})
-	return f, err
+	return opened, err
 }
 
 // detach detaches mounts whose server is dead. What the container changed
 // meanwhile is left alone.
-func (ns namespace) detach(ctx context.Context, mounts []lxcfs.Bound, s *state) error {
+func (m *watched) detach(ctx context.Context, ns namespace, mounts []lxcfs.Bound, s *state) error {
 	if len(mounts) == 0 {
 		return nil
 	}
-	return ns.inside(func(in *idmap.Inside) error {
-		var errs []error
-		for _, b := range mounts {
-			switch err := in.DetachMount(b.Name, b.ID); {
-			case err == nil:
-				s.detached(b.Name)
-			case errors.Is(err, idmap.ErrNotThere), errors.Is(err, fs.ErrNotExist):
-				log.G(ctx).WithError(err).Debug("isolate: a dead file of lxcfs is not on top")
-			default:
-				errs = append(errs, err)
-			}
+	var errs []error
+	err := m.inside(ctx, request{Process: ns.process.ID(), Detach: mounts}, nil, func(a answer, _ *os.File) {
+		switch {
+		case a.Failed != "":
+			errs = append(errs, errors.New(a.Failed))
+		case a.Left:
+			log.G(ctx).WithField("file", mounts[a.Entry].Name).Debug("isolate: a dead file of lxcfs is not on top")
+		default:
+			s.detached(mounts[a.Entry].Name)
 		}
-		return errors.Join(errs...)
 	})
+	return errors.Join(append(errs, err)...)
 }
 
 // attach puts files in the places that are to get them, and returns how many.
-func (ns namespace) attach(files []lxcfs.File, s *state) (attached int, _ error) {
-	err := ns.inside(func(in *idmap.Inside) error {
-		var errs []error
-		for _, f := range files {
-			if !s.wants(f.Name) {
-				continue
-			}
-			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
-			switch {
-			case err == nil:
-				attached++
-			case errors.Is(err, idmap.ErrMounted), errors.Is(err, idmap.ErrWrongFileSystem), errors.Is(err, fs.ErrNotExist):
-				// The container's doing, or the kernel has no such file.
-			default:
-				errs = append(errs, fmt.Errorf("graft %s: %w", f.Name, err))
-				continue
-			}
-			s.settle(f.Name)
+func (m *watched) attach(ctx context.Context, ns namespace, files []lxcfs.File, s *state) (attached int, _ error) {
+	q, mounts := request{Process: ns.process.ID()}, []*os.File(nil)
+	for _, f := range files {
+		if s.wants(f.Name) {
+			q.Attach, mounts = append(q.Attach, f.Name), append(mounts, f.Mount)
 		}
-		return errors.Join(errs...)
+	}
+	if len(mounts) == 0 {
+		return 0, nil
+	}
+	var errs []error
+	err := m.inside(ctx, q, mounts, func(a answer, _ *os.File) {
+		name := q.Attach[a.Entry]
+		switch {
+		case a.Failed != "":
+			errs = append(errs, fmt.Errorf("graft %s: %s", name, a.Failed))
+			return
+		case !a.Left:
+			attached++
+		}
+		s.settle(name)
 	})
-	return attached, err
+	return attached, errors.Join(append(errs, err)...)
 }
 
 // processesIn lists the processes of a container. All are below its own group in each

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/containerd/log"
@@ -52,6 +53,9 @@ func (r *round) heal(ctx context.Context, m *watched) error {
 	// What is changed in the container's own namespace spreads to those of its
 	// services, so it comes first.
 	errs := []error{r.mend(ctx, m, first)}
+	if !m.delay.over() {
+		return errors.Join(errs...)
+	}
 	seen := map[uint64]bool{first.ino: true}
 	for _, pid := range processesIn(ctx, m.Cgroups) {
 		var st unix.Stat_t
@@ -73,23 +77,28 @@ func (r *round) heal(ctx context.Context, m *watched) error {
 			log.G(ctx).WithError(err).WithField("id", m.ID).Debug("isolate: files of lxcfs in an inner mount namespace")
 		}
 		p.Close()
+		if !m.delay.over() {
+			return errors.Join(append(errs, err)...)
+		}
 	}
 	for ino := range m.states {
 		if !seen[ino] {
 			delete(m.states, ino)
 		}
 	}
+	m.delay = delay{}
 	return errors.Join(errs...)
 }
 
 // mend heals one mount namespace.
 func (r *round) mend(ctx context.Context, m *watched, ns namespace) error {
 	s := m.state(ns)
-	gone := dead(ns.bound, func(b lxcfs.Bound) bool {
-		return errors.Is(r.verdict(ctx, m.LXCFS, ns, b), lxcfs.ErrDead)
-	})
+	if err := r.ask(ctx, m, ns); err != nil {
+		return err
+	}
+	gone := dead(ns.bound, func(b lxcfs.Bound) bool { return errors.Is(r.verdicts[b.Device], lxcfs.ErrDead) })
 	before := len(s.lost)
-	err := ns.detach(ctx, gone, s)
+	err := m.detach(ctx, ns, gone, s)
 	r.detached += len(s.lost) - before
 	if len(gone) > 0 && m.Refresh != nil {
 		m.Refresh()
@@ -102,7 +111,7 @@ func (r *round) mend(ctx context.Context, m *watched, ns namespace) error {
 	if err != nil {
 		return nil //nolint:nilerr // kept in the supply
 	}
-	n, err := ns.attach(m.gets(files), s)
+	n, err := m.attach(ctx, ns, m.gets(files), s)
 	if r.attached += n; n > 0 {
 		m.Root, m.Seen = supply.served.Root, supply.served.Seen
 		if m.Refresh != nil {
@@ -118,18 +127,18 @@ func (r *round) mend(ctx context.Context, m *watched, ns namespace) error {
 	return err
 }
 
-// verdict is nil for a server that lives, or of which nothing is known.
-func (r *round) verdict(ctx context.Context, cfg config.LXCFS, ns namespace, b lxcfs.Bound) error {
-	if err, ok := r.verdicts[b.Device]; ok {
-		return err
+// ask asks the servers of a namespace that were not asked in this round. The verdict
+// is nil for one that lives, or of which nothing is known.
+func (r *round) ask(ctx context.Context, m *watched, ns namespace) error {
+	files := slices.DeleteFunc(slices.Clone(ns.bound), func(b lxcfs.Bound) bool { _, asked := r.verdicts[b.Device]; return asked })
+	if len(files) == 0 {
+		return nil
 	}
-	f, err := ns.open(b)
-	if err != nil {
-		return nil //nolint:nilerr // covered; another file of it may not be
+	opened, err := m.open(ctx, ns, files)
+	for device, f := range opened {
+		r.verdicts[device] = lxcfs.Alive(ctx, f, m.LXCFS.Timeout())
+		f.Close() //nolint:errcheck // O_PATH
 	}
-	defer f.Close() //nolint:errcheck // O_PATH
-	err = lxcfs.Alive(ctx, f, cfg.Timeout())
-	r.verdicts[b.Device] = err
 	return err
 }
 

@@ -66,7 +66,7 @@ func (w *watch) run(ctx context.Context) {
 
 // step heals what needs it, or waits until something changes.
 func (w *watch) step(ctx context.Context, members []*watched) {
-	lacking := slices.ContainsFunc(members, (*watched).lacks)
+	lacking := slices.ContainsFunc(members, func(m *watched) bool { return m.lacks() && m.delay.over() })
 	served := slices.ContainsFunc(members, func(m *watched) bool { return !m.lacks() })
 	if served && len(w.servers) == 0 && !w.asked {
 		w.find(ctx, members)
@@ -86,11 +86,15 @@ func (w *watch) step(ctx context.Context, members []*watched) {
 	} else {
 		w.unwatchMounts()
 	}
+	late := slices.DeleteFunc(slices.Clone(members), func(m *watched) bool { return !m.delay.late() })
+	retry := false
 	switch {
 	case lacking && w.tries < maxTries:
 		timeout = firstTry << w.tries
 	case lacking && lxcfs.Waiting():
 		timeout = again
+	case len(late) > 0:
+		timeout, retry = again, true
 	}
 	switch w.wait(timeout) {
 	case serverEnded:
@@ -101,7 +105,9 @@ func (w *watch) step(ctx context.Context, members []*watched) {
 		w.settle(ctx, members)
 	case timedOut:
 		// Each question that a server does not answer leaves a process waiting.
-		if w.tries++; w.tries <= maxTries || !lxcfs.Waiting() {
+		if retry {
+			w.healed(healAll(ctx, late))
+		} else if w.tries++; w.tries <= maxTries || !lxcfs.Waiting() {
 			w.heal(ctx, members)
 		}
 	case containersChanged:
@@ -159,7 +165,11 @@ func (w *watch) forget() {
 
 func (w *watch) heal(ctx context.Context, members []*watched) {
 	w.last, w.mounts = time.Now(), lxcfsMounts()
-	r := healAll(ctx, members)
+	w.healed(healAll(ctx, members))
+}
+
+// healed starts to watch the server that containers have got files of.
+func (w *watch) healed(r *round) {
 	if r.attached == 0 {
 		return
 	}

@@ -21,9 +21,16 @@ import (
 
 func TestMain(m *testing.M) {
 	lxcfs.MaybeChild()
+	MaybeChild()
 	if len(os.Args) > 1 && os.Args[0] == "lxcfs" { // see startLxcfs
 		time.Sleep(time.Minute)
 		os.Exit(0)
+	}
+	if len(os.Args) > 1 && os.Args[0] == rootedName {
+		os.Exit(rooted(os.Args[1]))
+	}
+	if os.Geteuid() == 0 && os.Getenv(ownMounts) == "" {
+		os.Exit(withOwnMounts())
 	}
 	os.Exit(m.Run())
 }
@@ -120,13 +127,20 @@ func container(t *testing.T) *member.Process {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
+	return verified(t, exec.Command("sleep", "100"))
+}
+
+// verified starts a program as the first process of a container.
+func verified(t *testing.T, cmd *exec.Cmd) *member.Process {
+	t.Helper()
 	const first, size = 1700000000, 65536
 	ids := []syscall.SysProcIDMap{{HostID: first, Size: size}}
-	cmd := exec.Command("sleep", "100")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS,
-		UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
+	cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNS
+	cmd.SysProcAttr.UidMappings, cmd.SysProcAttr.GidMappings = ids, ids
+	cmd.SysProcAttr.GidMappingsEnableSetgroups = true
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -10,14 +10,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/disposable"
 )
 
 // askerName is argv[0] of the disposable process that asks a server for a sign
 // of life.
 const askerName = "isolate-lxcfs-ask"
-
-// fileFD is where that finds a file of the server's.
-const fileFD = socketFD + 1
 
 // Alive asks the server of a file, which was opened with O_PATH, for a sign of
 // life, in a disposable process. nil means that it answered, whatever it said;
@@ -26,22 +25,15 @@ const fileFD = socketFD + 1
 func Alive(ctx context.Context, file *os.File, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	conn, theirs, err := socketPair()
+	c, err := disposable.Start(ctx, nil, []*os.File{file}, askerName, (limit + disposable.Grace).String())
 	if err != nil {
 		return fmt.Errorf("ask lxcfs: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing was written
-	p, err := spawn([]*os.File{theirs, file}, askerName, (limit + grace).String())
-	if err := errors.Join(err, theirs.Close()); err != nil {
-		return fmt.Errorf("ask lxcfs: %w", err)
-	}
-	defer p.kill()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // fails if closed: over anyway
-	defer stop()
-	msg, _, err := receive(conn)
+	defer c.Close() //nolint:errcheck // nothing was written
+	msg, _, err := receive(c.Conn)
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		p.hang()
+		hang(c)
 		return ErrHung
 	case err != nil:
 		return fmt.Errorf("ask lxcfs: %w", errors.Join(err, ctx.Err()))
@@ -63,10 +55,10 @@ func asker(args []string) int {
 	time.AfterFunc(limit, func() { os.Exit(3) }) // as in child
 	last := message{End: true}
 	var st unix.Statx_t
-	if err := unix.Statx(fileFD, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
+	if err := unix.Statx(disposable.FirstFD, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
 		errors.As(err, &last.Errno)
 	}
-	if err := (&looker{socket: socketFD}).send(last, -1); err != nil {
+	if err := (&looker{socket: disposable.SocketFD}).send(last, -1); err != nil {
 		return 1
 	}
 	return 0

@@ -18,14 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/disposable"
 	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
 // childName is argv[0] of the disposable process.
 const childName = "isolate-lxcfs-look"
-
-// socketFD is where the child finds its end of the socket pair.
-const socketFD = 3
 
 // MaybeChild must be the first call of main in every program that uses this
 // package: if the process is the disposable child of a look, it does its work
@@ -56,7 +54,7 @@ func child(args []string) int {
 	// The parent kills a late child; this is for a parent that is gone. A
 	// thread that waits in FUSE outlives even this.
 	time.AfterFunc(limit, func() { os.Exit(3) })
-	l := looker{socket: socketFD, blkio: blkio()}
+	l := looker{socket: disposable.SocketFD, blkio: blkio()}
 	last := message{End: true}
 	if err := l.look(mount{Root: args[0], ID: id}); err != nil {
 		last.Failed = err.Error()
@@ -210,12 +208,5 @@ func (l *looker) send(m message, fd int) error {
 	if err != nil {
 		return err
 	}
-	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
-	}
-	if err := unix.Sendmsg(l.socket, data, rights, nil, unix.MSG_NOSIGNAL); err != nil {
-		return fmt.Errorf("send: %w", err)
-	}
-	return nil
+	return disposable.Send(l.socket, data, fd)
 }

@@ -6,10 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"os/exec"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +16,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/disposable"
 	"github.com/isolate-shim/isolate/shim/config"
 )
 
@@ -151,19 +150,11 @@ func look(ctx context.Context, cfg config.LXCFS, mounts []mount) (Served, error)
 // lookAt runs a child that looks at one mount. It returns when the child has
 // told everything or ctx is over, whatever became of the child.
 func lookAt(ctx context.Context, m mount, limit time.Duration) (_ Served, retErr error) {
-	conn, theirs, err := socketPair()
+	c, err := disposable.Start(ctx, nil, nil, childName, m.Root, strconv.Itoa(m.ID), (limit + disposable.Grace).String())
 	if err != nil {
 		return Served{}, fmt.Errorf("look at lxcfs: %w", err)
 	}
-	defer conn.Close() //nolint:errcheck // nothing was written
-	p, err := spawn([]*os.File{theirs}, childName, m.Root, strconv.Itoa(m.ID), (limit + grace).String())
-	if err := errors.Join(err, theirs.Close()); err != nil {
-		return Served{}, fmt.Errorf("look at lxcfs: %w", err)
-	}
-	defer p.kill()
-
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // fails if closed: over anyway
-	defer stop()
+	defer c.Close() //nolint:errcheck // nothing was written
 	served := Served{Root: m.Root, Device: m.Device, Skipped: map[string]error{}}
 	defer func() {
 		if retErr != nil {
@@ -171,10 +162,10 @@ func lookAt(ctx context.Context, m mount, limit time.Duration) (_ Served, retErr
 		}
 	}()
 	for {
-		msg, mount, err := receive(conn)
+		msg, mount, err := receive(c.Conn)
 		switch {
 		case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-			p.hang()
+			hang(c)
 			return served, hung(m.Root, limit)
 		case ctx.Err() != nil:
 			return served, fmt.Errorf("look at lxcfs on %q: %w", m.Root, ctx.Err())
@@ -221,90 +212,25 @@ func sinceBoot() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// socketPair returns a connected pair: ours, and the child's.
-func socketPair() (*net.UnixConn, *os.File, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("socketpair: %w", err)
-	}
-	ours, theirs := os.NewFile(uintptr(fds[0]), "lxcfs look"), os.NewFile(uintptr(fds[1]), "lxcfs look, child")
-	defer ours.Close() //nolint:errcheck // FileConn has a copy
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return nil, nil, errors.Join(err, theirs.Close())
-	}
-	unixConn, ok := conn.(*net.UnixConn)
-	if !ok {
-		return nil, nil, errors.Join(fmt.Errorf("socketpair is a %T", conn), conn.Close(), theirs.Close())
-	}
-	return unixConn, theirs, nil
-}
-
-// grace is how much longer than its parent a child waits: that ends it by itself
-// only if the parent is gone.
-const grace = time.Second
-
-// process is a disposable child.
-type process struct {
-	cmd  *exec.Cmd
-	late atomic.Int32 // of the states below
-}
-
-const (
-	running int32 = iota
-	ended
-	stuck
-)
-
-// waiting counts those that did not end in time and still have not.
+// waiting counts the children that did not end in time and still have not.
 var waiting atomic.Int32
 
 // Waiting tells whether a server that did not answer in time still does not. It
 // is for those who ask again and again: each time leaves a process waiting.
 func Waiting() bool { return waiting.Load() > 0 }
 
-// spawn starts a child: this very program, which calls MaybeChild first.
-func spawn(files []*os.File, args ...string) (*process, error) {
-	// Not by exec.CommandContext: its end is bound to the child's.
-	cmd := exec.Command("/proc/self/exe") //nolint:noctx // as above
-	cmd.Args = args
-	cmd.Env = []string{"GOMAXPROCS=1", "GOGC=off"} // it lives for milliseconds
-	cmd.Dir = "/"
-	cmd.ExtraFiles = files
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start child: %w", err)
-	}
-	p := &process{cmd: cmd}
-	go func() {
-		_ = cmd.Wait() // its answer is what counts
-		if !p.late.CompareAndSwap(running, ended) {
-			waiting.Add(-1)
-		}
-	}()
-	return p, nil
-}
-
-// kill ends the child, by pidfd, and does not wait: a child that waits for the
-// server in the kernel dies when the server answers or goes away. Somebody else
-// may reap it, too; in the shim that is containerd's reaper.
-func (p *process) kill() { _ = p.cmd.Process.Kill() }
-
-// hang notes that the child did not answer in time.
-func (p *process) hang() {
+// hang notes that a child did not answer in time.
+func hang(c *disposable.Child) {
 	waiting.Add(1)
-	if !p.late.CompareAndSwap(running, stuck) {
-		waiting.Add(-1) // it has ended
-	}
+	go func() {
+		<-c.Ended()
+		waiting.Add(-1)
+	}()
 }
 
 // receive reads one message and the mount that comes with it.
 func receive(conn *net.UnixConn) (_ message, _ *os.File, retErr error) {
-	data, oob := make([]byte, maxMessage), make([]byte, unix.CmsgSpace(4*4))
-	n, oobn, flags, _, err := conn.ReadMsgUnix(data, oob)
-	if err != nil {
-		return message{}, nil, err
-	}
-	mounts, err := descriptors(oob[:oobn])
+	data, mounts, err := disposable.Receive(conn, maxMessage)
 	if err != nil {
 		return message{}, nil, err
 	}
@@ -315,13 +241,7 @@ func receive(conn *net.UnixConn) (_ message, _ *os.File, retErr error) {
 			}
 		}
 	}()
-	if n == 0 && len(mounts) == 0 {
-		return message{}, nil, fmt.Errorf("the child ended early: %w", io.ErrUnexpectedEOF)
-	}
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-		return message{}, nil, errors.New("message was cut off")
-	}
-	msg, err := decode(data[:n])
+	msg, err := decode(data)
 	if err != nil {
 		return message{}, nil, err
 	}
@@ -332,27 +252,4 @@ func receive(conn *net.UnixConn) (_ message, _ *os.File, retErr error) {
 		return msg, nil, nil
 	}
 	return msg, mounts[0], nil
-}
-
-// descriptors takes the files out of a control message. Go reads with
-// MSG_CMSG_CLOEXEC.
-func descriptors(oob []byte) ([]*os.File, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	controls, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, fmt.Errorf("parse control message: %w", err)
-	}
-	var files []*os.File
-	for _, c := range controls {
-		fds, err := unix.ParseUnixRights(&c)
-		if err != nil {
-			continue // not descriptors
-		}
-		for _, fd := range fds {
-			files = append(files, os.NewFile(uintptr(fd), "lxcfs file"))
-		}
-	}
-	return files, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/disposable"
 	"github.com/isolate-shim/isolate/shim/config"
 )
 
@@ -305,7 +306,7 @@ func TestStartModes(t *testing.T) {
 // A child that says nothing is what a hung server makes of it.
 func TestASilentChildIsHung(t *testing.T) {
 	t.Parallel()
-	ours, theirs, err := socketPair()
+	ours, theirs, err := disposable.SocketPair()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +328,7 @@ func TestASilentChildIsHung(t *testing.T) {
 func TestReceiveRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	send := func(data string, fds ...int) error {
-		ours, theirs, err := socketPair()
+		ours, theirs, err := disposable.SocketPair()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/shim"
 
+	"github.com/isolate-shim/isolate/shim/heal"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/version"
 )
@@ -18,6 +19,7 @@ import (
 // plugins that the program links in (package task).
 func Main() {
 	lxcfs.MaybeChild()
+	heal.MaybeChild()
 	if slices.Contains(os.Args[1:], "-v") || slices.Contains(os.Args[1:], "-version") {
 		fmt.Println(version.String())
 		return

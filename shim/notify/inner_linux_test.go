@@ -17,6 +17,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/fusetest"
 )
 
 const asContainer = "ISOLATE_TEST_CONTAINER"
@@ -143,9 +145,9 @@ func pivot(o order) (a answer, err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return a, fmt.Errorf("private: %w", err)
 	}
-	var server *fuse
+	var server *fusetest.Server
 	if o.Fuse != "" {
-		if server, err = mountFuse(o.Fuse, o.Root); err != nil {
+		if server, err = fusetest.Mount(o.Fuse, o.Root, "fuse"); err != nil {
 			return a, err
 		}
 	} else if err := unix.Mount("root", o.Root, "tmpfs", 0, ""); err != nil {
@@ -168,7 +170,7 @@ func pivot(o order) (a answer, err error) {
 		return a, err
 	}
 	if o.Hang {
-		server.hang.Store(true)
+		server.Hang.Store(true)
 	}
 	start := time.Now()
 	err = unix.PivotRoot(target, old)

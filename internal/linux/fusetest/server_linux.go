@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package notify
+package fusetest
 
 import (
 	"bytes"
@@ -12,11 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fuse is a FUSE server of a root directory with one empty directory, proc:
-// enough to mount something on that.
-type fuse struct {
-	device int
-	hang   atomic.Bool // takes requests and does not answer any more
+// Server is a FUSE server of a root directory with the one file proc/meminfo, which
+// is empty: enough to mount something on that.
+type Server struct {
+	// Hang makes it take requests and not answer any more.
+	Hang atomic.Bool
+
+	target string
+	ended  chan struct{}
 }
 
 // Operations of <linux/fuse.h>.
@@ -29,31 +32,47 @@ const (
 	fuseAccess  = 34
 )
 
-func mountFuse(device, target string) (*fuse, error) {
+// Mount starts a server on a directory, as a file system of type "fuse" or
+// "fuse.SUBTYPE"; device is the path of /dev/fuse.
+func Mount(device, target, fsType string) (*Server, error) {
 	fd, err := unix.Open(device, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: device, Err: err}
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd)
-	if err := unix.Mount("fuse", target, "fuse", 0, options); err != nil {
+	if err := unix.Mount("fuse", target, fsType, 0, options); err != nil {
 		return nil, fmt.Errorf("mount fuse: %w", err)
 	}
-	s := &fuse{device: fd}
-	go s.serve()
+	s := &Server{target: target, ended: make(chan struct{})}
+	go func() {
+		s.serve(fd)
+		unix.Close(fd) //nolint:errcheck // nothing is kept in it
+		close(s.ended)
+	}()
 	return s, nil
 }
 
-func (s *fuse) serve() {
+// Close ends the server: its files answer ENOTCONN wherever they are mounted, and
+// whoever waits goes on.
+func (s *Server) Close() error {
+	if err := unix.Unmount(s.target, unix.MNT_FORCE|unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmount fuse: %w", err)
+	}
+	<-s.ended
+	return nil
+}
+
+func (s *Server) serve(fd int) {
 	request := make([]byte, 1<<17)
 	for {
-		n, err := unix.Read(s.device, request)
+		n, err := unix.Read(fd, request)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil || n < 40 {
 			return
 		}
-		if s.hang.Load() {
+		if s.Hang.Load() {
 			continue
 		}
 		native := binary.NativeEndian
@@ -65,8 +84,12 @@ func (s *fuse) serve() {
 			}
 		}
 		attr := func(node uint64) {
+			mode := uint32(unix.S_IFDIR | 0o755)
+			if node == 3 {
+				mode = unix.S_IFREG | 0o444
+			}
 			var zero [5]uint64 // size, blocks and times
-			put(node, zero, [3]uint32{}, uint32(unix.S_IFDIR|0o755), uint32(2), [5]uint32{})
+			put(node, zero, [3]uint32{}, mode, uint32(2), [5]uint32{})
 		}
 		errno := int32(0)
 		switch opcode {
@@ -76,12 +99,13 @@ func (s *fuse) serve() {
 			put(uint64(0), uint32(0), uint32(0))
 			attr(node)
 		case fuseLookup:
-			if name := string(bytes.TrimRight(request[40:n], "\x00")); name != "proc" {
+			child := map[string]uint64{"proc": 2, "meminfo": 3}[string(bytes.TrimRight(request[40:n], "\x00"))]
+			if child != node+1 { // they are one below the other
 				errno = -int32(unix.ENOENT)
 				break
 			}
-			put(uint64(2), uint64(0), uint64(0), uint64(0), uint32(0), uint32(0)) // valid for no time
-			attr(2)
+			put(child, uint64(0), uint64(0), uint64(0), uint32(0), uint32(0)) // valid for no time
+			attr(child)
 		case fuseStatfs:
 			put([10]uint64{})
 		case fuseAccess:
@@ -94,6 +118,6 @@ func (s *fuse) serve() {
 		for _, v := range []any{uint32(16 + body.Len()), errno, unique, body.Bytes()} {
 			binary.Write(&reply, native, v) //nolint:errcheck // a buffer
 		}
-		unix.Write(s.device, reply.Bytes()) //nolint:errcheck // the mount is gone
+		unix.Write(fd, reply.Bytes()) //nolint:errcheck // the mount is gone
 	}
 }

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package disposable starts processes that may wait in the kernel for ever, in
+// place of this one: a system call that a FUSE server has to answer is not ended by
+// SIGKILL once the server has the request (fs/fuse/dev.c, request_wait_answer).
+//
+// A [Child] is this very program under another argv[0], which main has to look at
+// first. It has no descriptors but its own, so that one that is left behind keeps
+// no lock, socket or file system of its parent's, and it answers over a socket.
+package disposable

@@ -60,6 +60,7 @@ var full = append([]feature{
 	{"devices", devices},
 	{"mistakes", mistakes},
 	{"dockerd killed", dockerdKilled},
+	{"does not end", doesNotEnd},
 }, core...)
 
 func (d *daemon) features(t *testing.T, list []feature) {
@@ -80,7 +81,7 @@ func TestDocker26(t *testing.T) {
 		},
 		flags: []string{"--runtime", runtimeName}, driver: "overlay2",
 	}, image.Client)
-	d.features(t, append([]feature{{"mistakes", mistakes}, {"mounts of read-only volumes", mountsOfReadOnlyVolumes}, {"volume on /dev", volumeOnDev}}, core...))
+	d.features(t, append([]feature{{"mistakes", mistakes}, {"mounts of read-only volumes", mountsOfReadOnlyVolumes}, {"volume on /dev", volumeOnDev}, {"does not end", doesNotEnd}}, core...))
 }
 
 // TestDocker29 is the newest Docker, which keeps images in containerd's store and

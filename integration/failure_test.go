@@ -31,6 +31,11 @@ const (
 	hangs     = "hang"
 	failsLate = "late-fail"
 	hangsLate = "late-hang"
+	// garbles is to succeed with garbage instead of doing anything.
+	garbles = "garble"
+	// forks is to end as soon as the container has a process, and before the runtime
+	// has written down that there is one.
+	forks = "fork"
 )
 
 // hung is what a runtime that hangs looks like among the processes.
@@ -60,6 +65,21 @@ echo "$verb $*" >>%[2]s/calls
 case $(cat %[2]s/fault-"$verb" 2>/dev/null) in
 fail) fail ;;
 hang) exec %[3]s ;;
+garble) printf '{"pid":-1,"status":\001' ; exit 0 ;;
+fork)
+	for id; do :; done
+	%[1]s "$@" &
+	pid=
+	until [ "$pid" ]; do
+		for group in /sys/fs/cgroup/memory/*/"$id" /sys/fs/cgroup/*/"$id"; do
+			[ -e "$group"/cgroup.procs ] && read -r pid <"$group"/cgroup.procs
+		done
+		kill -0 $! || exit 1
+	done
+	kill -STOP "$pid"
+	kill -KILL $!
+	fail
+	;;
 late-fail) %[1]s "$@"; fail ;;
 late-hang) %[1]s "$@"; exec %[3]s ;;
 esac

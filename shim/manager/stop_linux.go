@@ -77,7 +77,7 @@ func (m manager) stop(ctx context.Context, ns, id, bundle string) shim.StopStatu
 	if err = end(ctx, r); err == nil {
 		err = r.StopRuntime(ctx)
 	}
-	if err = errors.Join(err, r.Cleanup()); err != nil { //nolint:contextcheck // to its end, whoever waits
+	if err = errors.Join(err, r.CleanupAfter(err)); err != nil { //nolint:contextcheck // to its end, whoever waits
 		log.G(ctx).WithError(err).Warnf("isolate: container %q was not cleaned up in full", id)
 	}
 	status := exitOf(ctx, bundle)

@@ -58,9 +58,17 @@ func (r *Record) DropStage() error {
 	return nil
 }
 
-// Cleanup undoes everything but the lease, which package pool gives back, and
-// removes the record last. It may run again after an error or a crash.
-func (r *Record) Cleanup() error {
+// CleanupAfter is Cleanup after an attempt to end the container. If that has failed
+// the record stays, so that the next one with this id can end what is left.
+func (r *Record) CleanupAfter(ended error) error {
+	if ended != nil {
+		return r.undo()
+	}
+	return r.Cleanup()
+}
+
+// undo undoes everything but the lease, which package pool gives back.
+func (r *Record) undo() error {
 	errs := []error{r.DropStage()}
 	if r.Rootfs {
 		errs = append(errs, detach(r.RootfsDir()))
@@ -69,10 +77,16 @@ func (r *Record) Cleanup() error {
 	if err := os.Remove(r.ListenerPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("remove listener: %w", err))
 	}
-	errs = append(errs, r.removeCgroups())
-	if err := errors.Join(errs...); err != nil {
+	return errors.Join(append(errs, r.removeCgroups())...)
+}
+
+// Cleanup undoes everything but the lease, and removes the record last. It may run
+// again after an error or a crash.
+func (r *Record) Cleanup() error {
+	if err := r.undo(); err != nil {
 		return err
 	}
+	var errs []error
 	d, err := r.Dir()
 	if err != nil {
 		return err

@@ -175,11 +175,18 @@ func (b *bounded) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Em
 	return b.TTRPCTaskService.Kill(ctx, r)
 }
 
+// deleteTimeout is how long the runtime may take to delete, with its hooks, for a
+// client that sets no limit: as long as the kubelet's gives it. Upstream's answers to
+// Wait and State wait for it.
+const deleteTimeout = 10 * time.Second
+
 // Delete deletes a process, unless it is still being started.
 func (b *bounded) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
 	if _, err := b.started(ctx, processKey{r.ID, r.ExecID}); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
+	defer cancel()
 	resp, err := b.TTRPCTaskService.Delete(ctx, r)
 	if err == nil {
 		b.mu.Lock()

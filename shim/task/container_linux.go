@@ -105,7 +105,7 @@ func (c *container) undo(ctx context.Context) error {
 		if err == nil {
 			err = c.record.StopRuntime(ctx)
 		}
-		errs = append(errs, err, c.record.Cleanup()) //nolint:contextcheck // to its end, whoever waits
+		errs = append(errs, err, c.record.CleanupAfter(err)) //nolint:contextcheck // to its end, whoever waits
 	}
 	for _, e := range c.execs {
 		e.close()
@@ -186,9 +186,12 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 // Delete deletes a process. With the init process goes all that was done for
 // the container.
 func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
-	if c := s.container(r.ID); c != nil && r.ExecID == "" {
-		c.awaitDelegation() // of one that was never started
-		c.emptyCgroups(ctx)
+	if r.ExecID == "" {
+		s.undone(ctx, r.ID)
+		if c := s.container(r.ID); c != nil {
+			c.awaitDelegation() // of one that was never started
+			c.emptyCgroups(ctx)
+		}
 	}
 	resp, err := s.TTRPCTaskService.Delete(ctx, r)
 	if err != nil {

@@ -31,8 +31,16 @@ import (
 // Create makes a container: everything isolate does happens here, around
 // upstream's Create.
 func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+	ctx, end, err := s.begin(ctx, r.ID)
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	defer end()
 	resp, err := s.create(ctx, r)
 	if err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errAbandoned) {
+			err = fmt.Errorf("%w: %w", cause, err)
+		}
 		return nil, toGRPC(idmap.ExplainNoSpace(err))
 	}
 	return resp, nil
@@ -65,7 +73,7 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 
 	// plan
 	c := &container{id: r.ID, bounds: cfg.Cgroup, execs: map[string]*execution{}}
-	if err := s.reserve(ctx, ns, r.ID, c); err != nil {
+	if err := s.reserve(ctx, ns, r.ID, r.Bundle, c); err != nil {
 		return nil, err
 	}
 	defer s.unreserve(r.ID)
@@ -159,9 +167,10 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 		}
 		return nil, err
 	}
-	s.mu.Lock()
-	s.containers[r.ID] = c
-	s.mu.Unlock()
+	if err := s.enter(ctx, c); err != nil {
+		s.discard(detached(ctx), c)
+		return nil, err
+	}
 	s.watch(ctx, c, cfg)
 	c.announce(ctx, bin)
 	return resp, nil

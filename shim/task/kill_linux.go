@@ -28,6 +28,9 @@ import (
 // wait for another call: an exec, a start. It answers at once, and what it takes to
 // end the container goes on without the caller. Upstream notices the end.
 func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Empty, error) {
+	if r.ExecID == "" && r.Signal == uint32(unix.SIGKILL) && s.abandon(r.ID) != nil {
+		return &emptypb.Empty{}, nil
+	}
 	c := s.container(r.ID)
 	if c != nil && r.ExecID != "" {
 		return s.killExec(ctx, c, r)

@@ -14,7 +14,6 @@ import (
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
 	runc "github.com/containerd/go-runc"
-	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -22,7 +21,6 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/member"
-	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -177,7 +175,7 @@ func (s *Service) killExec(ctx context.Context, c *container, r *taskAPI.KillReq
 
 // reserve takes an id for a container that is about to be made: all that is done
 // for it is undone by that id.
-func (s *Service) reserve(ctx context.Context, namespace, id string, c *container) (err error) {
+func (s *Service) reserve(ctx context.Context, namespace, id, bundle string, c *container) (err error) {
 	s.mu.Lock()
 	taken := s.containers[id] != nil || s.creating[id] != nil
 	if !taken {
@@ -192,28 +190,7 @@ func (s *Service) reserve(ctx context.Context, namespace, id string, c *containe
 			s.unreserve(id)
 		}
 	}()
-	// A record is of a container that has ended and could not be cleaned up, or of one
-	// that another containerd runs.
-	old, err := record.Load(namespace, id)
-	if errors.Is(err, record.ErrNotFound) {
-		return nil
-	}
-	if err == nil && old.Init != nil {
-		alive, err := old.Init.Alive()
-		if err != nil {
-			return err
-		}
-		if alive {
-			return fmt.Errorf("container %q in namespace %q runs already, as process %d: %w", id, namespace, old.Init.PID, errdefs.ErrAlreadyExists)
-		}
-	}
-	if err == nil {
-		err = errors.Join(old.StopRuntime(ctx), old.Cleanup()) //nolint:contextcheck // to its end, whoever waits
-	}
-	if err != nil {
-		log.G(ctx).WithError(err).Warn("isolate: what an earlier container of this id has left behind")
-	}
-	return nil
+	return endEarlier(ctx, namespace, id, bundle)
 }
 
 func (s *Service) unreserve(id string) {

@@ -145,17 +145,17 @@ func pidfds(t *testing.T) (n int) {
 func TestReserve(t *testing.T) {
 	t.Parallel()
 	s := &Service{containers: map[string]*container{"there": {}}, creating: map[string]*container{}}
-	if err := s.reserve(context.Background(), "isolate-test", "there", &container{}); err == nil {
+	if err := s.reserve(context.Background(), "isolate-test", "there", "/b", &container{}); err == nil {
 		t.Error("the id of a container")
 	}
-	if err := s.reserve(context.Background(), "isolate-test", "new", &container{}); err != nil {
+	if err := s.reserve(context.Background(), "isolate-test", "new", "/b", &container{}); err != nil {
 		t.Error(err)
 	}
-	if err := s.reserve(context.Background(), "isolate-test", "new", &container{}); err == nil {
+	if err := s.reserve(context.Background(), "isolate-test", "new", "/b", &container{}); err == nil {
 		t.Error("an id that another Create has")
 	}
 	s.unreserve("new")
-	if err := s.reserve(context.Background(), "isolate-test", "new", &container{}); err != nil {
+	if err := s.reserve(context.Background(), "isolate-test", "new", "/b", &container{}); err != nil {
 		t.Error(err)
 	}
 }

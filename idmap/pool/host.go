@@ -27,12 +27,21 @@ func CheckHost(m idmap.Mapping, files Files) error {
 	case slices.ContainsFunc(slices.Concat(users, groups), func(s Span) bool { return s.First == 0 }):
 		err = errors.New("id 0 is its root")
 	default:
-		err = errors.Join(contains(users, db.users, files.Passwd), contains(groups, db.groups, files.Group))
+		err = errors.Join(contains(users, somebody(db.users), files.Passwd), contains(groups, somebody(db.groups), files.Group))
 	}
 	if err != nil {
 		return fmt.Errorf("the id mapping gives the container ids of the host: %w; map ids that no account has, or leave the user namespace out, and isolate gives the container ids of its own", err)
 	}
 	return nil
+}
+
+// overflowID stands for ids that have no number (/proc/sys/kernel/overflowuid). Its
+// account owns nothing, and wide ranges of callers have it in them: critest's do.
+const overflowID = 65534
+
+// somebody are the accounts but nobody's.
+func somebody(accounts []Account) []Account {
+	return slices.DeleteFunc(slices.Clone(accounts), func(a Account) bool { return a.ID == overflowID })
 }
 
 func hostRanges(ranges []idmap.Range) []Span {

@@ -5,20 +5,31 @@ package arm64
 // unable are the tests that the emulator cannot run: packages, or tests in them by a
 // pattern, and why.
 var unable = map[string]struct{ tests, why string }{
-	"idmap":        {why: noAgain},
-	"idmap/chown":  {why: noAgain},
-	"idmap/pool":   {"^Test(ThousandConcurrent|(Init|Cgroup)OutlivesShim)$", noAgain + "; the first hangs, with a thousand threads at one lock"},
-	"shim/cgroup":  {why: noAgain},
-	"shim/notify":  {why: "the emulator has no seccomp notification, and no clone3(2)"},
-	"shim/lxcfs":   {"^TestLookAt", noAgain},
-	"shim/runtime": {"^TestInspectUnderAReaper$", noAgain},
-	"shim/heal":    {"^TestFindServers$", noAgain},
-	"shim/record":  {why: noAgain},
+	"idmap":       {why: noAgain},
+	"idmap/chown": {why: noAgain},
+	"idmap/pool": {
+		"^Test(ThousandConcurrent|(Init|Cgroup)OutlivesShim|LostFiles|PodSharesAdoptedIDs|WhoHasIDsKeepsTheRange)$",
+		noAgain + "; the first hangs, with a thousand threads at one lock",
+	},
+	"internal/linux/cgroupfs": {why: noAgain},
+	"internal/linux/lookup":   {why: noAgain},
+	"internal/linux/openat":   {why: noOpenat2},
+	"internal/linux/fusectl":  {"^TestAbortEndsTheChosenConnectionOnly$", "the emulator has no fsopen(2)"},
+	"shim/cgroup":             {why: noAgain},
+	"shim/notify":             {why: "the emulator has no seccomp notification, and no clone3(2)"},
+	"shim/lxcfs":              {"^TestLookAt", noAgain},
+	"shim/runtime":            {"^TestInspectUnderAReaper$", noAgain},
+	"shim/heal":               {why: noAgain},
+	"shim/member":             {"^Test(Confined|Verify|VerifyEnded)$", "the emulator makes no user namespaces"},
+	"shim/task":               {"^TestBoundNodes$", "the emulator has no clone3(2)"},
+	"shim/record":             {why: noAgain},
 	"shim/stage": {
-		"^Test(Programs|IsSystemd|OverlayGivenAsDirectory|SnapshotOf)$",
-		"the emulator knows neither openat2(2) nor the mount that statx(2) tells",
+		"^Test(Programs|IsSystemd|OverlayGivenAsDirectory|SnapshotOf|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime)$",
+		noOpenat2 + ", nor the mount that statx(2) tells",
 	},
 }
+
+const noOpenat2 = "the emulator does not know openat2(2)"
 
 // noAgain is the reason of those that execute their own program once more, in
 // namespaces for the most part.

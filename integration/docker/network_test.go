@@ -62,19 +62,24 @@ func userNetworks(t *testing.T, d *daemon) {
 	d.docker(t, "rm", "--force", server)
 }
 
-// joinedNamespaces are those of another container, with which goes its user
-// namespace.
+// joinedNamespaces are those of another container. The user namespace goes with
+// them where the container could not do without it: with the process namespace, and
+// for who asks to administer the network. Otherwise each has its own, beside the
+// other's, so that they cannot enter each other.
 func joinedNamespaces(t *testing.T, d *daemon) {
 	server := d.start(t, []string{"--ipc", "shareable"}, serve...)
 	userns := d.in(t, server, "readlink /proc/self/ns/user")
 	d.in(t, server, "echo shared >/dev/shm/file")
-	for _, test := range []struct{ name, want, script string }{
-		{"net", page, "busybox wget -qO- http://127.0.0.1/"},
-		{"net", "yes", "ip link add d0 type bridge && ip link del d0 && echo yes"},
-		{"ipc", "shared 0", "echo $(cat /dev/shm/file) $(stat -c %u /dev/shm/file)"},
-		{"pid", "busybox", "cat /proc/1/comm"},
+	const bridge = "ip link add d0 type bridge 2>/dev/null && ip link del d0 && echo yes || echo no"
+	for _, test := range []struct{ flags, want, script string }{
+		{"--net", "apart " + page, "busybox wget -qO- http://127.0.0.1/"},
+		{"--net", "apart no", bridge},
+		{"--cap-add NET_ADMIN --net", "joined yes", bridge},
+		{"--ipc", "apart shared 0", "echo $(cat /dev/shm/file) $(stat -c %u /dev/shm/file)"},
+		{"--pid", "joined busybox", "cat /proc/1/comm"},
 	} {
-		d.prints(t, userns+"\n"+test.want, []string{"--" + test.name, "container:" + server}, "readlink /proc/self/ns/user; "+test.script)
+		d.prints(t, test.want, append(strings.Fields(test.flags), "container:"+server),
+			"[ $(readlink /proc/self/ns/user) = "+userns+" ] && printf 'joined ' || printf 'apart '; "+test.script)
 	}
 	// All at once, and with files of its own.
 	d.prints(t, userns+" 0:0 1000", []string{"--net", "container:" + server, "--ipc", "container:" + server, "--pid", "container:" + server},

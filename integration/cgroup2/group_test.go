@@ -53,7 +53,6 @@ func TestGroups(t *testing.T) {
 				devices(t, c)
 				update(t, c) // replaces programs that are attached to the group
 				devices(t, c)
-				pastIsolate(t, c, runtime)
 			})
 			t.Run("pause", func(t *testing.T) { pause(t, c) })
 			t.Run("metrics", func(t *testing.T) { metrics(t, c) })
@@ -269,31 +268,6 @@ echo end reached`)
 			}
 			equal(t, dir+name, got[dir+name], want)
 		}
-	}
-}
-
-// pastIsolate opens every device by the OCI runtime itself, as nobody but the host's
-// root can: what keeps disks and the console closed is not in the runtime's program.
-func pastIsolate(t *testing.T, c *container, runtime peer.Name) {
-	if runtime != peer.Crun121 || c.systemd {
-		return // runc leaves devices alone, and crun those of a unit
-	}
-	p, err := peer.Get(t.Context(), runtime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "resources.json")
-	if err := os.WriteFile(file, []byte(`{"devices":[{"allow":true,"access":"rwm"}]}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	rig.Exec(t.Context(), p.Program(p.Programs()[0]), "--root", "/run/containerd/runc/default", "update", "--resources", file, c.id).Must(t)
-	got := c.exec(t, `
-for f in /nodes/*; do
-	if e=$( (: < "$f") 2>&1 ); then echo "$f opened"; else echo "$f ${e##*: }"; fi
-done
-echo end reached`)
-	for name, want := range map[string]string{"disk": "Operation not permitted", "console": "Operation not permitted", "mem": "opened"} {
-		equal(t, name+" after an update past isolate", got["/nodes/"+name], want)
 	}
 }
 

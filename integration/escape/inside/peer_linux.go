@@ -26,11 +26,9 @@ func meet(address string) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: address, Net: "unix"})
 	must(err)
 	say("meeting", "ready", "")
-	var kept []net.Conn // as long as the process
 	for {
-		c, err := l.Accept()
+		_, err := l.Accept() // open as long as the process
 		must(err)
-		kept = append(kept, c)
 	}
 }
 

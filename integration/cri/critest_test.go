@@ -15,10 +15,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
@@ -175,6 +178,37 @@ func tail(text string, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
+// withoutUsers gives the machine the accounts of the system alone: critest maps the
+// ids from 1000 to 100999, and isolate refuses those that a user of the host has.
+func withoutUsers(t *testing.T) {
+	t.Helper()
+	for _, file := range []string{"/etc/passwd", "/etc/group"} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var keep strings.Builder
+		for line := range strings.Lines(string(content)) {
+			fields := strings.Split(line, ":")
+			if id, err := strconv.Atoi(fields[min(2, len(fields)-1)]); err == nil && (id < 1000 || id == 65534) {
+				keep.WriteString(line)
+			}
+		}
+		private := filepath.Join(t.TempDir(), "accounts")
+		if err := os.WriteFile(private, []byte(keep.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(private, file, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(file, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestCRITest runs the conformance suite of the CRI. Every spec that passes with
 // containerd's own shim passes, but for the exceptions, which fail for the reason
 // given.
@@ -184,6 +218,7 @@ func TestCRITest(t *testing.T) {
 	if all {
 		runtimes = ociRuntimes
 	}
+	withoutUsers(t)
 	_, registry := serveRegistry(t)
 	if all {
 		t.Run("runc.v2", func(t *testing.T) {

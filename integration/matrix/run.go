@@ -22,7 +22,7 @@ import (
 )
 
 // legLimit bounds a machine. Its tests take a fourth of it on idle processors.
-const legLimit = 15 * time.Minute
+const legLimit = 25 * time.Minute
 
 // built are the test programs.
 type built struct {

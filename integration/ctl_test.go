@@ -12,6 +12,7 @@ import (
 
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // isolatectl runs the command as containerd's host has it.
@@ -127,7 +128,7 @@ func TestCtlCheck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(copied, text, 0o755); err != nil {
+		if err := testprogram.Write(copied, string(text)); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { os.Remove(copied) })

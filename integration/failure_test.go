@@ -17,6 +17,7 @@ import (
 
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // faulty is an OCI runtime that fails on demand.
@@ -86,7 +87,7 @@ esac
 exec %[1]s "$@"
 `
 	text := fmt.Sprintf(script, p.Program(p.Programs()[0]), f.dir, hung)
-	if err := os.WriteFile(f.path, []byte(text), 0o755); err != nil {
+	if err := testprogram.Write(f.path, text); err != nil {
 		t.Fatal(err)
 	}
 	return f

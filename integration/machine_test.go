@@ -16,6 +16,7 @@ import (
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // shimName is the shim under test as clients name it.
@@ -255,7 +256,7 @@ func insideProgram(t *testing.T) string {
 	}
 	program, err := os.ReadFile(filepath.Join(dir, "inside"))
 	if err == nil {
-		err = os.WriteFile(path, program, 0o755)
+		err = testprogram.Write(path, string(program))
 	}
 	if err != nil {
 		t.Fatal(err)

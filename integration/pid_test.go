@@ -17,6 +17,7 @@ import (
 
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // liar is an OCI runtime that makes what it is asked to, and reports another
@@ -68,7 +69,7 @@ done
 exit 0
 `
 	text := fmt.Sprintf(script, p.Program(p.Programs()[0]), l.dir, hung)
-	if err := os.WriteFile(l.path, []byte(text), 0o755); err != nil {
+	if err := testprogram.Write(l.path, text); err != nil {
 		t.Fatal(err)
 	}
 	return l

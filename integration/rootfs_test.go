@@ -21,6 +21,7 @@ import (
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // makeFiles makes in a container's rootfs what has ids on disk: new files, files
@@ -322,7 +323,7 @@ func fillTiny(t *testing.T, root string, shift int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(root, "inside"), program, 0o755); err != nil {
+	if err := testprogram.Write(filepath.Join(root, "inside"), string(program)); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"proc", "sys", "dev", "run", "tmp", "etc", "data"} {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/integration/cache"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // Install installs packages, and all they depend on, into a directory tree as
@@ -30,7 +31,7 @@ func Install(ctx context.Context, suite Suite, root string, log io.Writer, packa
 		}
 	}
 	// Tells invoke-rc.d that no service may be started.
-	if err := os.WriteFile(refuse, []byte("#!/bin/sh\nexit 101\n"), 0o755); err != nil {
+	if err := testprogram.Write(refuse, "#!/bin/sh\nexit 101\n"); err != nil {
 		return fmt.Errorf("forbid services: %w", err)
 	}
 	defer os.Remove(refuse)

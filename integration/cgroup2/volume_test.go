@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // deviceNodes are what makeNodes makes. Only null may be opened.
@@ -56,7 +57,7 @@ func copyFree(t *testing.T, volume string) {
 		}
 		content, err := os.ReadFile(path)
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, filepath.Base(path)), content, 0o755)
+			err = testprogram.Write(filepath.Join(dir, filepath.Base(path)), string(content))
 		}
 		if err != nil {
 			t.Fatal(err)

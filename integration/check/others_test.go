@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 	"github.com/isolate-shim/isolate/shim/check"
 )
 
@@ -30,7 +31,7 @@ func waiter(t *testing.T, name string, attr *unix.SysProcAttr, args ...string) i
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(file, program, 0o755); err != nil {
+	if err := testprogram.Write(file, string(program)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(file, append([]string{"-c", "read x || true"}, args...)...)

@@ -4,7 +4,6 @@ package cri
 
 import (
 	"encoding/json"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/isolate-shim/isolate/integration/attacker"
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // TestContainersOfPodAttackEachOther has a container of a pod attack another one,
@@ -124,20 +124,12 @@ func shareProgram(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := os.Open(from)
+	program, err := os.ReadFile(from)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer source.Close()
 	path := filepath.Join(volume(t), "inside")
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(to, source); err != nil {
-		t.Fatal(err)
-	}
-	if err := to.Close(); err != nil {
+	if err := testprogram.Write(path, string(program)); err != nil {
 		t.Fatal(err)
 	}
 	return path

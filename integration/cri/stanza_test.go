@@ -13,6 +13,7 @@ import (
 
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // recorder is an OCI runtime that writes down how it is called.
@@ -30,7 +31,7 @@ func record(t *testing.T, name peer.Name) recorder {
 	r := recorder{filepath.Join(dir, "runc"), filepath.Join(dir, "calls")}
 	script := "#!/bin/sh\necho \"$*\" >> " + r.calls + "\nfor a; do shift; [ \"$a\" = --systemd-cgroup ] || set -- \"$@\" \"$a\"; done\n" +
 		"exec " + p.Program(p.Programs()[0]) + " \"$@\"\n"
-	if err := os.WriteFile(r.path, []byte(script), 0o755); err != nil {
+	if err := testprogram.Write(r.path, script); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/modfile"
 
 	"github.com/isolate-shim/isolate/integration/cache"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // golang is a peer built from a Go module.
@@ -213,7 +214,7 @@ func seccompEnv(ctx context.Context, dir string) ([]string, error) {
 	text := "#!/bin/sh\ncase \"$*\" in\n" +
 		"*--cflags*) echo -I" + filepath.Join(library.Dir, "root/usr/include") + " ;;\n" +
 		"*--libs*) echo -L" + filepath.Dir(archives[0]) + " -lseccomp ;;\nesac\n"
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+	if err := testprogram.Write(script, text); err != nil {
 		return nil, fmt.Errorf("write pkg-config stand-in: %w", err)
 	}
 	return []string{"CGO_ENABLED=1", "PKG_CONFIG=" + script}, nil

@@ -19,6 +19,7 @@ import (
 
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // DockerConfig says how a dockerd is to run. The zero value is dockerd 26 with
@@ -141,7 +142,7 @@ func linkIptables(bin, root string) error {
 	for _, name := range []string{"iptables", "ip6tables", "iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore"} {
 		script := fmt.Sprintf("#!/bin/sh\nexport XTABLES_LIBDIR=%s/xtables\nexec %s --library-path %s %s/usr/sbin/xtables-nft-multi %s \"$@\"\n",
 			libraries, loaders[0], libraries, root, name)
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(script), 0o755); err != nil {
+		if err := testprogram.Write(filepath.Join(bin, name), script); err != nil {
 			return fmt.Errorf("write command: %w", err)
 		}
 	}

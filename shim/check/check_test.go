@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isolate-shim/isolate/internal/testprogram"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/process"
@@ -165,7 +166,7 @@ func only(t *testing.T, proc, comm string) process.Process {
 func script(t *testing.T, dir, name, body string) string {
 	t.Helper()
 	file := filepath.Join(dir, name)
-	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
+	if err := testprogram.Write(file, "#!/bin/sh\n"+body+"\n"); err != nil {
 		t.Fatal(err)
 	}
 	return file

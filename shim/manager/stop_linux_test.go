@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/shim"
+
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // The runtime is asked to delete only what it has, and whatever is wrong, containerd
@@ -42,7 +44,7 @@ func TestStopNeverStandsInTheWay(t *testing.T) {
 			maps.Copy(files, c.files)
 			write(t, bundle, files)
 			script := "#!/bin/sh\necho >" + bundle + "/asked\n[ -e " + bundle + "/fails ] && exit 1\nrmdir " + state + "\n"
-			if err := os.WriteFile(runtime, []byte(script), 0o755); err != nil {
+			if err := testprogram.Write(runtime, script); err != nil {
 				t.Fatal(err)
 			}
 			if c.state {

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // container is a container whose pivot_root is served by n.
@@ -62,7 +63,7 @@ func listening(t testing.TB, views Views) *container {
 	})
 	c := &container{dir: dir}
 	program, err := os.ReadFile("/proc/self/exe")
-	if err := errors.Join(err, os.Chmod(dir, 0o777), os.WriteFile(filepath.Join(dir, "program"), program, 0o755)); err != nil {
+	if err := errors.Join(err, os.Chmod(dir, 0o777), testprogram.Write(filepath.Join(dir, "program"), string(program))); err != nil {
 		t.Fatal(err)
 	}
 	if views == nil {

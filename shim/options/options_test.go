@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/runtime"
 )
@@ -177,7 +178,7 @@ func stub(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	body := "#!/bin/sh\n[ \"$1\" = --version ] && echo runc version 9 && exit 0\nexit 1\n"
-	if err := os.WriteFile(path, []byte(body), 0o755); err != nil {
+	if err := testprogram.Write(path, body); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 func link(t *testing.T, target, name string) {
@@ -46,7 +48,7 @@ func fakeProc(t *testing.T, comm, exe string, args, env []string) string {
 func script(t *testing.T, dir, name, body string) string {
 	t.Helper()
 	file := filepath.Join(dir, name)
-	if err := os.WriteFile(file, []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {
+	if err := testprogram.Write(file, "#!/bin/sh\n"+body+"\n"); err != nil {
 		t.Fatal(err)
 	}
 	return file

@@ -16,6 +16,7 @@ import (
 
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // group makes a group in one hierarchy of the host; it and all below are gone after
@@ -106,7 +107,7 @@ func TestGroupsBelowAreGoneBeforeTheRuntimeDeletes(t *testing.T) {
 		t.Fatal(err)
 	}
 	program := fmt.Sprintf("#!/bin/sh\n[ \"$(echo %s/d*)\" = '%[1]s/d*' ] && rmdir %[1]s && rmdir %[2]s\n", dir, state)
-	if err := os.WriteFile(r.Runtime.Path, []byte(program), 0o700); err != nil {
+	if err := testprogram.Write(r.Runtime.Path, program); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.StopRuntime(t.Context()); err != nil || exists(dir) {

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 func TestStopRuntime(t *testing.T) {
@@ -31,11 +33,11 @@ func TestStopRuntime(t *testing.T) {
 			dir := t.TempDir()
 			r := sample(dir)
 			r.Runtime = Runtime{Path: filepath.Join(dir, "runtime"), Root: filepath.Join(dir, "root")}
-			mode := os.FileMode(0o700)
-			if c.program == "" {
-				mode = 0o600
-			}
-			if err := os.WriteFile(r.Runtime.Path, []byte(c.program), mode); err != nil {
+			if c.program != "" {
+				if err := testprogram.Write(r.Runtime.Path, c.program); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := os.WriteFile(r.Runtime.Path, nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			state := filepath.Join(r.Runtime.Root, r.Namespace, r.ID)

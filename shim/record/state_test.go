@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 func TestStatedPID(t *testing.T) {
@@ -61,7 +62,7 @@ func TestStateOfForeignProcess(t *testing.T) {
 		r.Runtime.Path = filepath.Join(t.TempDir(), "runtime")
 		dir := filepath.Join(r.Runtime.Root, r.Namespace, r.ID)
 		script := "#!/bin/sh\ntouch " + called + "\nrm -r " + dir + "\n"
-		if err := os.WriteFile(r.Runtime.Path, []byte(script), 0o755); err != nil {
+		if err := testprogram.Write(r.Runtime.Path, script); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {

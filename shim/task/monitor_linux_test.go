@@ -15,6 +15,8 @@ import (
 	runc "github.com/containerd/go-runc"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 // script is a runtime that writes a pid and ends with a status.
@@ -22,7 +24,7 @@ func script(t *testing.T, status int) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "runtime")
 	text := fmt.Sprintf("#!/bin/sh\nfor w; do case $f in --pid-file) echo 77 >$w ;; esac; f=$w; done\nexit %d\n", status)
-	if err := os.WriteFile(file, []byte(text), 0o755); err != nil {
+	if err := testprogram.Write(file, text); err != nil {
 		t.Fatal(err)
 	}
 	return file

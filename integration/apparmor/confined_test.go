@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 	"github.com/isolate-shim/isolate/shim/apparmor"
-	"github.com/isolate-shim/isolate/shim/check"
 )
 
 // withoutLocks allows everything but to lock files, as to the rest it is far wider

@@ -6,8 +6,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
 	"github.com/isolate-shim/isolate/integration/rig"
-	"github.com/isolate-shim/isolate/shim/check"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 

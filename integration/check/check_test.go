@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
-	"github.com/isolate-shim/isolate/shim/check"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/runtime"
 )

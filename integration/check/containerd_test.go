@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
-	"github.com/isolate-shim/isolate/shim/check"
 )
 
 // expect compares a line; Reason and Fix are to be contained.

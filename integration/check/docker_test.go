@@ -16,10 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
-	"github.com/isolate-shim/isolate/shim/check"
 )
 
 // dockerd is a running one.

@@ -13,9 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
 	"github.com/isolate-shim/isolate/integration/rig"
 	"github.com/isolate-shim/isolate/internal/testprogram"
-	"github.com/isolate-shim/isolate/shim/check"
 )
 
 // waiter starts a shell under the name of a daemon, which waits until the test

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Process is a daemon of this host.
+type Process struct {
+	PID    int
+	Parent int
+	Exe    string // where its program is
+	Args   []string
+	Path   string // its PATH
+	// Rootless is set if it runs in a user namespace other than ours, or as
+	// somebody other than root.
+	Rootless bool
+	// Started is when; zero if that is not known.
+	Started time.Time
+
+	proc string // of proc_pid(5)
+}
+
+// Find returns the host's processes with one of the command names
+// (/proc/<pid>/comm), by a proc file system at proc. Those that end meanwhile are left out, and so are those in
+// another pid namespace: a container's daemons are not the host's clients.
+func Find(proc string, comms ...string) []Process {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil
+	}
+	var found []Process
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		name, err := os.ReadFile(filepath.Join(proc, e.Name(), "comm"))
+		if err != nil || !slices.Contains(comms, strings.TrimSpace(string(name))) {
+			continue
+		}
+		p := Process{PID: pid, proc: filepath.Join(proc, e.Name())}
+		if p.shares(proc, "pid") && p.read(proc) == nil {
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, func(a, b Process) int { return a.PID - b.PID })
+	return found
+}
+
+// shares tells whether the process is in our own namespace of that kind.
+func (p Process) shares(proc, kind string) bool {
+	ours, _ := os.Readlink(filepath.Join(proc, "self/ns", kind)) // "" if there are none
+	theirs, err := os.Readlink(filepath.Join(p.proc, "ns", kind))
+	return ours == theirs && (err == nil || ours == "")
+}
+
+// Label returns what a security module calls the process, "" for nothing.
+func (p Process) Label() string {
+	label, err := os.ReadFile(filepath.Join(p.proc, "attr/current"))
+	if err != nil {
+		return ""
+	}
+	return strings.Trim(string(label), "\x00\n")
+}
+
+func (p *Process) read(proc string) error {
+	var err error
+	if p.Exe, err = os.Readlink(filepath.Join(p.proc, "exe")); err != nil {
+		return err
+	}
+	if p.Args, err = nulls(filepath.Join(p.proc, "cmdline")); err != nil {
+		return err
+	}
+	env, err := nulls(filepath.Join(p.proc, "environ"))
+	if err != nil {
+		return err
+	}
+	for _, e := range env {
+		if path, ok := strings.CutPrefix(e, "PATH="); ok {
+			p.Path = path
+		}
+	}
+	info, err := os.Stat(p.proc)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	p.Rootless = !p.shares(proc, "user") || ok && owner.Uid != 0
+	stat, err := os.ReadFile(filepath.Join(p.proc, "stat"))
+	if err != nil {
+		return nil //nolint:nilerr // without a parent and a time
+	}
+	boot, err := os.ReadFile(filepath.Join(proc, "stat"))
+	if err != nil {
+		return nil //nolint:nilerr // as above
+	}
+	p.Parent, p.Started = parseStat(string(stat), string(boot))
+	return nil
+}
+
+// parseStat reads the parent and the start time from /proc/<pid>/stat, which
+// counts in hundredths of a second since the boot time that /proc/stat tells.
+func parseStat(stat, boot string) (parent int, started time.Time) {
+	// The name, which may hold anything, ends with the last parenthesis.
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 20 {
+		return 0, time.Time{}
+	}
+	parent, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return 0, time.Time{}
+	}
+	ticks, err := strconv.ParseUint(fields[19], 10, 48)
+	if err != nil {
+		return parent, time.Time{}
+	}
+	for line := range strings.Lines(boot) {
+		if text, ok := strings.CutPrefix(line, "btime "); ok {
+			if sec, err := strconv.ParseInt(strings.TrimSpace(text), 10, 48); err == nil {
+				return parent, time.Unix(sec, 0).Add(time.Duration(ticks) * 10 * time.Millisecond) //nolint:gosec // 48 bits
+			}
+		}
+	}
+	return parent, time.Time{}
+}
+
+// Older tells whether the process is older than a file, by more than the
+// rounding of both.
+func (p Process) Older(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && !p.Started.IsZero() && info.ModTime().After(p.Started.Add(3*time.Second))
+}
+
+// ErrForeign says that a program is not run because a container may have put it
+// there.
+var ErrForeign = errors.New("its program is not one of this host")
+
+// Run runs the program of the process, under the name it was started with: some
+// are several programs in one. A program that a container could have put there
+// is not run ([ErrForeign]): it must be in the host's mount namespace, or the same
+// file there. The link in /proc stays good when the file was replaced.
+func (p Process) Run(ctx context.Context, args ...string) ([]byte, error) {
+	link := filepath.Join(p.proc, "exe")
+	if p.Rootless || !p.onHost(link) {
+		return nil, ErrForeign
+	}
+	name := link
+	if len(p.Args) > 0 {
+		name = p.Args[0]
+	}
+	return Output(ctx, link, name, args...)
+}
+
+// onHost tells whether a process's program is one of the host, which is where
+// process 1 is: this program may be in a pod that only shares the host's processes.
+func (p Process) onHost(link string) bool {
+	proc := filepath.Dir(p.proc)
+	host, root := filepath.Join(proc, "1/ns/mnt"), filepath.Join(proc, "1/root")
+	if _, err := os.Readlink(host); err != nil { // a sandbox; then here is where the host is
+		host, root = filepath.Join(proc, "self/ns/mnt"), "/"
+	}
+	ours, _ := os.Readlink(host) // "" if there are none
+	theirs, err := os.Readlink(filepath.Join(p.proc, "ns/mnt"))
+	if ours == theirs && (err == nil || ours == "") {
+		return true
+	}
+	// What /proc/<pid>/exe says has no symbolic links.
+	there, err1 := os.Stat(link)
+	here, err2 := os.Stat(filepath.Join(root, p.Exe))
+	return err1 == nil && err2 == nil && os.SameFile(there, here)
+}
+
+// Output runs a program of the host that is known to end, under a name.
+func Output(ctx context.Context, file, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, file, args...)
+	cmd.Args[0] = name
+	cmd.WaitDelay = time.Second
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w: %s", file, err, bytes.TrimSpace(said.Bytes()))
+	}
+	return out, nil
+}
+
+// nulls reads a file of strings that end with a NUL byte.
+func nulls(file string) ([]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for part := range bytes.SplitSeq(bytes.TrimRight(data, "\x00"), []byte{0}) {
+		out = append(out, string(part))
+	}
+	return out, nil
+}

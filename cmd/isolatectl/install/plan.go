@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
+)
+
+// Facts is what Decide must know of the host.
+type Facts struct {
+	// Programs have the sums of the programs to install, by name.
+	Programs map[string]string
+	// Sums are those of the files that are there, by path: of all that could be
+	// written.
+	Sums map[string]string
+	// Containerd is the one in question, nil if none is.
+	Containerd *ContainerdFacts
+}
+
+// ContainerdFacts is what Decide must know of containerd.
+type ContainerdFacts struct {
+	host.Containerd
+
+	// Format is the newest version of the configuration format that it reads.
+	Format int
+	// File is the main configuration file, nil if there is none.
+	File *host.File
+	// Effective is the configuration that a restart would bring about.
+	Effective map[string]any
+}
+
+// Plan is what to do.
+type Plan struct {
+	// Isolate is the version to install.
+	Isolate string
+	// Directories have to be made, parents first.
+	Directories []string
+	// Changes are what to write, in this order.
+	Changes []Change
+	// Address is that of the containerd that is to know the handler, "" for none.
+	Address string
+	// Expected is the handler that it is to know.
+	Expected host.Handler
+	// Node gets the label, "" for none.
+	Node  string
+	Label Label
+}
+
+// Change is a file to write.
+type Change struct {
+	Path string
+	Kind Kind
+	// Program is the name of the program to write there; else Text is written.
+	Program string
+	Text    string
+	// Sum is that of what is written.
+	Sum string
+	// Edit is set if the file is the administrator's and one line changes.
+	Edit *host.Edit
+	// Same tells that the file is there already.
+	Same bool
+}
+
+// configuration tells whether containerd reads the file.
+func (c Change) configuration() bool { return c.Kind != KindProgram }
+
+// Decide says what has to be written for a request, or refuses with the reason
+// and the fix.
+func Decide(f Facts, r Request) (Plan, error) {
+	var p Plan
+	for _, name := range []string{ShimName, CtlName} {
+		path := filepath.Join(r.BinDir, name)
+		p.Changes = append(p.Changes, Change{Path: path, Kind: KindProgram, Program: name, Sum: f.Programs[name]})
+	}
+	if r.Node != nil {
+		p.Node, p.Label = r.Node.Name, r.Label
+	}
+	if f.Containerd != nil {
+		p.Address = f.Containerd.Address
+		if err := p.handler(f, *f.Containerd, r); err != nil {
+			return p, err
+		}
+	}
+	for i, c := range p.Changes {
+		p.Changes[i].Same = f.Sums[c.Path] == c.Sum
+	}
+	return p, nil
+}
+
+// handler plans the configuration of containerd.
+func (p *Plan) handler(f Facts, c ContainerdFacts, r Request) error {
+	p.Expected = host.Handler{Name: HandlerName, Type: RuntimeType}
+	if !slices.Contains(filepath.SplitList(c.Path), r.BinDir) && filepath.Dir(c.Exe) != r.BinDir {
+		p.Expected.Path = filepath.Join(r.BinDir, ShimName) // containerd would not find it
+	}
+	file := host.NewFile(c.Config, c.Format)
+	if c.File != nil {
+		file = *c.File
+	}
+	// A handler that the administrator configured is left alone.
+	if found, ok := host.Configured(c.Effective, HandlerName); ok && f.Sums[dropInPath(file)] == "" {
+		if found.Type != RuntimeType && filepath.Base(found.Path) != ShimName {
+			return fmt.Errorf("containerd has a handler %q of type %q, which is another runtime: remove it from %s, or rename it", HandlerName, found.Type, c.Config)
+		}
+		p.Expected = found
+		return nil
+	}
+	switch {
+	case c.File == nil:
+		p.Changes = append(p.Changes, Change{Path: file.Name, Kind: KindMain, Text: file.Text, Sum: sumOf([]byte(file.Text))})
+	case file.DropInDir() == "":
+		edited, edit, err := file.WithImport()
+		if errors.Is(err, host.ErrImports) {
+			return fmt.Errorf("%w; or add these lines to it:\n\n%s", err, p.Expected.TOML(file.Version))
+		}
+		if err != nil {
+			return err
+		}
+		file = edited
+		p.Changes = append(p.Changes, Change{Path: file.Name, Kind: KindMain, Text: file.Text, Sum: sumOf([]byte(file.Text)), Edit: &edit})
+	}
+	text := p.Expected.DropIn(file.Version)
+	p.Changes = append(p.Changes, Change{Path: dropInPath(file), Kind: KindDropIn, Text: text, Sum: sumOf([]byte(text))})
+	return nil
+}
+
+// dropInPath is where the handler goes, beside a main file that imports it or
+// will do so.
+func dropInPath(file host.File) string {
+	dir := file.DropInDir()
+	if dir == "" {
+		dir = filepath.Dir(host.DropIns)
+	}
+	return filepath.Join(dir, "isolate.toml")
+}
+
+// configures tells whether the plan makes containerd know the handler, and does
+// not leave that to what the administrator has written.
+func (p Plan) configures() bool { return slices.ContainsFunc(p.Changes, Change.configuration) }

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
+)
+
+// Dir holds the receipt. It is on a disk, since what it names is.
+const Dir = "/var/lib/isolate"
+
+const receiptName = "install.json"
+
+// receiptVersion is the version of the receipt's format.
+const receiptVersion = 1
+
+// Receipt is what uninstall has to undo.
+type Receipt struct {
+	Version int `json:"version"`
+	// Isolate is what was installed.
+	Isolate string `json:"isolate"`
+	Files   []File `json:"files"`
+	// Directories were made for the files, parents first.
+	Directories []string `json:"directories,omitempty"`
+	// Edit is the line of containerd's configuration that was changed.
+	Edit *host.Edit `json:"edit,omitempty"`
+	// Address is that of the containerd that was made to know the handler, "" if
+	// none was.
+	Address string `json:"address,omitempty"`
+	// AppArmor is set if the profile of containers was loaded.
+	AppArmor bool `json:"apparmor,omitempty"`
+	// Node has the label.
+	Node  string `json:"node,omitempty"`
+	Label *Label `json:"label,omitempty"`
+}
+
+// Kind is what a file is for.
+type Kind string
+
+// The kinds.
+const (
+	// KindProgram is one of the two programs.
+	KindProgram Kind = "program"
+	// KindDropIn holds the handler.
+	KindDropIn Kind = "drop-in"
+	// KindMain is containerd's main configuration file, on a host that had none.
+	KindMain Kind = "main"
+)
+
+// File is a file that was written.
+type File struct {
+	Path string `json:"path"`
+	Kind Kind   `json:"kind"`
+	// Sums are the SHA-256 sums that it may have: the newest one, and before that
+	// was written for certain, those of earlier installations.
+	Sums []string `json:"sums"`
+}
+
+// with returns the receipt for a plan that is about to be carried out: nothing of
+// an earlier installation is forgotten.
+func (r Receipt) with(p Plan) Receipt {
+	out := r
+	out.Version, out.Isolate = receiptVersion, p.Isolate
+	out.Files = nil
+	for _, f := range r.Files {
+		out.Files = append(out.Files, File{f.Path, f.Kind, slices.Clone(f.Sums)})
+	}
+	for _, c := range p.Changes {
+		i := slices.IndexFunc(out.Files, func(f File) bool { return f.Path == c.Path })
+		switch {
+		case c.Edit != nil:
+			out.Edit = c.Edit
+		case i < 0:
+			out.Files = append(out.Files, File{c.Path, c.Kind, []string{c.Sum}})
+		case !slices.Contains(out.Files[i].Sums, c.Sum):
+			out.Files[i].Sums = append(out.Files[i].Sums, c.Sum)
+		}
+	}
+	out.Directories = slices.Clone(r.Directories)
+	for _, d := range p.Directories {
+		if !slices.Contains(out.Directories, d) {
+			out.Directories = append(out.Directories, d)
+		}
+	}
+	if p.configures() {
+		out.Address = p.Address
+	}
+	if p.Node != "" {
+		out.Node, out.Label = p.Node, &p.Label
+	}
+	return out
+}
+
+// settled returns the receipt after a plan was carried out.
+func (r Receipt) settled(p Plan) Receipt {
+	for _, c := range p.Changes {
+		i := slices.IndexFunc(r.Files, func(f File) bool { return f.Path == c.Path })
+		if i >= 0 && c.Edit == nil {
+			r.Files[i].Sums = []string{c.Sum}
+		}
+	}
+	return r
+}
+
+// lock keeps others from installing and uninstalling until it is closed. It makes
+// the directory.
+func lock(dir string) (_ *os.File, retErr error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make %s: %w", dir, err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: another isolatectl installs or uninstalls: %w", dir, err), f.Close())
+	}
+	return f, nil
+}
+
+// loadReceipt reads the receipt; there may be none.
+func loadReceipt(dir string) (Receipt, bool, error) {
+	var r Receipt
+	name := filepath.Join(dir, receiptName)
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("read receipt: %w", err)
+	}
+	r, err = parseReceipt(data)
+	if err != nil {
+		return r, false, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, true, nil
+}
+
+// parseReceipt reads and checks a receipt: what it names will be removed. One of a
+// later version is read as far as its fields are known.
+func parseReceipt(data []byte) (Receipt, error) {
+	var r Receipt
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, fmt.Errorf("decode receipt: %w", err)
+	}
+	if r.Version < 1 {
+		return r, fmt.Errorf("receipt has version %d, the first one was 1", r.Version)
+	}
+	paths := slices.Clone(r.Directories)
+	for _, f := range r.Files {
+		paths = append(paths, f.Path)
+	}
+	if r.Edit != nil {
+		paths = append(paths, r.Edit.Path)
+	}
+	for _, p := range paths {
+		if !filepath.IsAbs(p) || filepath.Clean(p) != p || p == "/" {
+			return r, fmt.Errorf("receipt: %q is not a clean absolute path", p)
+		}
+	}
+	return r, nil
+}
+
+// save writes the receipt, so that it survives a crash that follows.
+func (r Receipt) save(dir string) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode receipt: %w", err)
+	}
+	if err := replaceFile(filepath.Join(dir, receiptName), append(data, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write receipt: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"time"
+
+	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
+)
+
+// The names under which the world knows isolate.
+const (
+	// ShimName is the program that containerd starts.
+	ShimName = "containerd-shim-isolate-v1"
+	// CtlName is the operator's command.
+	CtlName = "isolatectl"
+	// RuntimeType is how containerd names the shim.
+	RuntimeType = "io.containerd.isolate.v1"
+	// HandlerName is what a RuntimeClass names.
+	HandlerName = "isolate"
+)
+
+// Defaults of a request.
+const (
+	BinDir  = "/usr/local/bin"
+	Address = "/run/containerd/containerd.sock"
+	Timeout = 2 * time.Minute
+)
+
+// Request is what an administrator asks for.
+type Request struct {
+	// BinDir is where the programs go.
+	BinDir string
+	// Handler makes containerd know the handler. Docker and ctr need none.
+	Handler bool
+	// Address is that of the containerd in question.
+	Address string
+	// Restart says how containerd is restarted, if it has to be.
+	Restart host.Restart
+	// Node labels a Kubernetes node; nil for none.
+	Node *Node
+	// Label is the label's key and value.
+	Label Label
+	// Force makes uninstall go on although containers run or files have changed.
+	Force bool
+	// Timeout bounds the waiting for containerd.
+	Timeout time.Duration
+	// DryRun only says what would be done.
+	DryRun bool
+	// Say is called with each thing that is done.
+	Say func(format string, args ...any)
+}
+
+// Label is a label of a node.
+type Label struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}

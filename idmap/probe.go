@@ -9,8 +9,9 @@ import (
 )
 
 // Probe finds out whether the running kernel does something, by doing it. The
-// shape is that of cilium/ebpf's FeatureTest: the same probe serves the shim's
-// choices, isolatectl check and the skips of tests.
+// shape is that of cilium/ebpf's FeatureTest. Probes serve isolatectl check and the
+// requirements of tests. The shim needs none: it does what a container needs, by the
+// functions that probes call, and takes the kernel's answer.
 type Probe struct {
 	// Name says what is probed, to be followed by "not supported".
 	Name string

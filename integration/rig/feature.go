@@ -12,8 +12,8 @@ import (
 )
 
 // Features of kernels, as requirements. Whether there is one is found out by doing
-// it, with the probe that the shim and isolatectl check use. A kernel that is as
-// new as the one that brought it, and lacks it all the same, fails the test.
+// it, with the probe that isolatectl check uses. A kernel that is as new as the one
+// that brought it, and lacks it all the same, fails the test.
 const (
 	MappedMounts   Requirement = "id-mapped mounts"
 	MappedLayers   Requirement = "id-mapped overlay layers"

@@ -4,9 +4,9 @@
 // what it lacks. It is `isolatectl check`.
 //
 // It tries instead of comparing versions: kernels of distributions have features
-// early or switched off. What the shim uses at run time (package idmap's probes,
-// the look at lxcfs, the search for a runtime, the id pool) is what is called
-// here, so the answer is the one containers will get.
+// early or switched off. What is called here is what the shim calls at run time
+// (clones and overlays, by package idmap's probes; the look at lxcfs, the search for
+// a runtime, the id pool), so the answer is the one containers will get.
 //
 // A finding is one [Line], with a way to mend it whenever something is amiss.
 // There are four results: all is well; nothing is amiss and there is something to

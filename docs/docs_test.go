@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package docs holds the pages for users and for those who change isolate, and tests
+// that keep the pages true.
+package docs
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// root is the directory of the repository.
+const root = ".."
+
+// page is one page of documentation.
+type page struct{ path, text string }
+
+// pages returns the pages that describe isolate as it is now. CHANGELOG.md is none: it
+// tells what was.
+func pages(t *testing.T) []page {
+	t.Helper()
+	var paths []string
+	for _, pattern := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, found...)
+	}
+	all := make([]page, 0, len(paths))
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, page{path, string(text)})
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d pages were found", len(all))
+	}
+	return all
+}
+
+var (
+	testName = regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w*`)
+	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
+	codeSpan = regexp.MustCompile("`([^`\n]+)`")
+	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading  = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	// inTree are paths of this repository, as pages write them.
+	inTree = regexp.MustCompile(`^(?:cmd|deploy|docs|idmap|integration|internal|shim|spec)(?:/[\w.-]+)+/?$`)
+)
+
+// tests are the names of all tests in the repository.
+func tests(t *testing.T) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range testFunc.FindAllStringSubmatch(string(text), -1) {
+			names[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// A claim is worth as much as the test that it names.
+func TestPagesNameTestsThatExist(t *testing.T) {
+	t.Parallel()
+	there, named := tests(t), 0
+	for _, p := range pages(t) {
+		for _, span := range codeSpan.FindAllStringSubmatch(p.text, -1) {
+			for _, name := range testName.FindAllString(span[1], -1) {
+				if named++; !there[name] {
+					t.Errorf("%s names the test %s, which does not exist", p.path, name)
+				}
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("no page names a test")
+	}
+}
+
+// Code moves, and pages that name it have to follow.
+func TestPagesNamePathsThatExist(t *testing.T) {
+	t.Parallel()
+	for _, p := range pages(t) {
+		for _, span := range codeSpan.FindAllStringSubmatch(p.text, -1) {
+			if !inTree.MatchString(span[1]) {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root, span[1])); errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s names %s, which does not exist", p.path, span[1])
+			}
+		}
+	}
+}
+
+func TestPagesLinkToWhatExists(t *testing.T) {
+	t.Parallel()
+	for _, p := range pages(t) {
+		for _, m := range link.FindAllStringSubmatch(p.text, -1) {
+			if strings.Contains(m[1], "://") || strings.HasPrefix(m[1], "mailto:") {
+				continue
+			}
+			file, fragment, _ := strings.Cut(m[1], "#")
+			target := p.path
+			if file != "" {
+				target = filepath.Join(filepath.Dir(p.path), file)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s links to %s: %v", p.path, m[1], err)
+				continue
+			}
+			if fragment != "" && !hasAnchor(t, target, fragment) {
+				t.Errorf("%s links to %s, and %s has no such heading", p.path, m[1], target)
+			}
+		}
+	}
+}
+
+// hasAnchor tells whether a heading of a page has a name, as GitHub makes them.
+func hasAnchor(t *testing.T, path, name string) bool {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropped := regexp.MustCompile(`[^\w\- ]`)
+	for _, m := range heading.FindAllStringSubmatch(string(text), -1) {
+		if strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-") == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package idmap holds everything that knows host ids from container ids: the
-// mappings, the user namespaces that carry them, id-mapped clones of mounts and
-// the root file system built from such clones.
+// Package idmap knows the ids of the host and those of a container: the mappings
+// between them, the user namespaces that carry mappings, id-mapped clones of mounts,
+// and the root file system that is built from such clones.
 //
 // Why a package of its own: the kernel's rules about id-mapped mounts decide
 // what the rest of the shim can promise, and they are few, exact and easy to

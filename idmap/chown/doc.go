@@ -23,12 +23,12 @@
 // # Where the state is
 //
 // In files below /var/lib/isolate/chown, by the path of the snapshot, with its
-// inode number and time of birth against a later directory of the same name. An
-// extended attribute of the snapshot would go with it where it is moved, but the
-// file systems that need this package often have none; a journal does not fit
-// in; images can bring some along, also such of the name space "trusted"
-// (containerd before 2.2 applies them, and its native snapshotter copies them
-// into each child), so that one could not be believed. The files are in no
+// inode number and time of birth, which tell it from a later directory of the same
+// name. An extended attribute of the snapshot would move with the snapshot. But the
+// file systems that need this package often have no attributes; a journal does not
+// fit into one; and an image can bring attributes along, even in the name space
+// "trusted" (containerd before 2.2 applies them, and its native snapshotter copies
+// them into each child), so an attribute could not be believed. The files are in no
 // layer, no commit and no container.
 //
 // A power failure may undo chowns that were not on disk yet. What was collected
@@ -41,9 +41,9 @@
 // The ids stay shifted when the container ends: moving them back would cost each
 // container that is deleted for good the same time again. So the next start of
 // the snapshot asks for the same range and has nothing to do if that is free,
-// and moves the ids to another one if not. A range that another container has
-// meanwhile is no danger: the files are in a directory only the host's root
-// passes, and are moved before they are used.
+// and moves the ids to another one if not. In between another container may have the
+// range. That is no danger: the files are in a directory that only the host's root
+// can pass, and they are moved before they are used.
 //
 // Not here: mounting what is walked, and when to do it (shim/stage).
 package chown

@@ -23,22 +23,22 @@
 //
 // # When processes are looked at
 //
-// A look at all processes takes 8 ms with 300 of them and 140 ms with 5000. Not every
-// container pays for it: what one look has proved free is noted, in the file "free",
-// and stays so until it is given out, since a process gets ids of a slot only with a
-// lease. Then a range is given out in 0.1 ms, 0.4 at worst, beside 4000 held ones,
-// which are not looked at. Ranges are
-// given out in turn, and the next look is due when there is no proved one left: for
-// the first container in a new directory (the machine has started, or somebody has
-// removed the directory), and then once in a round of the pool.
+// A look at all processes takes 8 ms with 300 of them and 140 ms with 5000. Few
+// containers pay for it: the file "free" notes each slot that a look has proved free.
+// The slot stays free until it is given out, since a process gets ids of a slot only
+// with a lease. Giving out a proved range takes 0.1 ms, 0.4 at worst, beside 4000 held
+// ones, which are not looked at. Ranges are given out in turn. The next look is due
+// when no proved range is left: for the first container in a new directory (the
+// machine has started, or somebody has removed the directory), and then once in a
+// round of the pool.
 //
-// What is proved: at one moment, nobody but who was looked at lived (see
-// [proc.Each]). A process that forks as fast as it can does not escape, since its
-// child has its ids and its user namespace; nor does one that changes its cgroup,
-// pid namespace or threads. Not seen are processes that this /proc does not show,
-// those of another pid namespace on the same machine; a thread to which a program
-// of the host has given other ids than to its process; and a process of the host
-// that enters a user namespace later, by a descriptor that it has kept of one
+// What a look proves: there was a moment at which every process that lived had been
+// looked at (see [proc.Each]). A process that forks as fast as it can does not escape,
+// since its child has its ids and its user namespace; nor does one that changes its
+// cgroup, pid namespace or threads. A look does not see processes that this /proc does
+// not show, which are those of another pid namespace on the same machine; a thread to
+// which a program of the host has given other ids than to its process; and a process of
+// the host that enters a user namespace later, by a descriptor that it has kept of one
 // without processes.
 //
 // # Mappings of callers
@@ -46,7 +46,7 @@
 // A caller that maps ids itself says which. [Pool.Adopt] holds them as a slot is
 // held, by a lock on a file of the mapping, init and cgroups, so that no other
 // container gets one of them. Processes are not looked at there: these ids may be
-// in use outside of isolate, which is the caller's to know.
+// in use outside of isolate, and the caller has to know that.
 //
 // # Files
 //

@@ -4,8 +4,8 @@
 // root, between the runtime's create and start.
 //
 // Why it exists: dockerd, podman, systemd and the kubelet inside a container
-// make sub-groups. Stock runc gives them the right to only with the systemd
-// driver on cgroup v2, crun only on v2, nobody on v1. What may be given away is
+// make sub-groups. Stock runc gives them the right only with the systemd driver
+// on cgroup v2, crun only on v2, and neither does on v1. What may be given away is
 // exact: the directory and the files by which processes and children are
 // managed (cgroups(7), "Cgroups delegation"). The limits stay owned by the
 // host's root, so the container can divide what it has and never enlarge it.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package config is the administrator's say: what /etc/isolate/config.toml,
-// its drop-ins, a caller's runtime options and a container's annotations ask
-// for, as one checked value.
+// Package config reads the settings: what /etc/isolate/config.toml, its drop-ins, a
+// caller's runtime options and a container's annotations ask for, as one checked
+// value.
 //
 // Layers, later ones win key by key:
 //

@@ -28,9 +28,8 @@
 //
 // What the container did is not undone: a file that it unmounted does not come
 // back, one that it mounted something over is not touched, and files go only onto
-// real procfs and sysfs. That of the mounts of inner containers and services that
-// is theirs alone (mount namespaces that get nothing from the container's own) is
-// healed too.
+// real procfs and sysfs. Inner containers and services have mount namespaces of
+// their own, and some get nothing from the container's. Those are healed too.
 //
 // What does not belong here: finding out what lxcfs serves; the files at the start
 // of a container.

@@ -10,9 +10,9 @@
 // [Verify]: it holds the process first, then looks at what cannot be pretended,
 // then makes sure that it was the same process all the time.
 //
-// Ids of a container that isolate has mapped are no other's, so the user namespace
-// is the strongest proof; cgroup and pid namespace tell apart the containers that
-// share one.
+// No other container has the ids of one that isolate has mapped, so the user namespace
+// is the strongest proof. Containers may share ids, as those of a pod do; cgroup and
+// pid namespace tell these apart.
 //
 // [Process.Confined] asks something else: whether the container's first process is
 // what was planned, before its program runs.

@@ -12,5 +12,5 @@
 // another parent (kernel/cgroup/cgroup-v1.c: cgroup1_rename; version 2 has no rename),
 // and the walk compares the inode with that of the way down.
 //
-// Whose a group is, and whether a process may be killed, is for the caller to know.
+// The caller decides which groups are walked and which processes may be killed.
 package cgroupfs

@@ -5,6 +5,7 @@
 // SIGKILL once the server has the request (fs/fuse/dev.c, request_wait_answer).
 //
 // A [Child] is this very program under another argv[0], which main has to look at
-// first. It has no descriptors but its own, so that one that is left behind keeps
-// no lock, socket or file system of its parent's, and it answers over a socket.
+// first. The child has no descriptors but those that it was given. So a child that is
+// left behind keeps no lock, socket or file system of its parent. It answers over a
+// socket.
 package disposable

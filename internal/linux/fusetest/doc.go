@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fusetest has a FUSE server for tests of what waits for one.
+// Package fusetest is a FUSE server for tests of code that must not wait for one.
 package fusetest

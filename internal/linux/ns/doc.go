@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ns names namespaces and says whose a user namespace is.
+// Package ns identifies namespaces and tells which user owns a user namespace.
 //
-// It knows open files (/proc/PID/ns/*, nsfs) only. Whose process such a path is,
-// is not its business: package proc opens them.
+// It takes open files of nsfs (/proc/PID/ns/*) only. Package proc opens them, and
+// makes sure that PID still is the process that was meant.
 package ns

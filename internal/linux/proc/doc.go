@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package proc names processes so that none is taken for another.
+// Package proc identifies processes, so that no process is taken for another.
 //
 // A pid is a number that the kernel gives out again. An [ID] is a pid with its
 // start time, for files that outlive this process; a [Process] is held by a pidfd

@@ -65,12 +65,13 @@ func bundleOf(args []string, id string) (string, error) {
 func (m manager) stop(ctx context.Context, ns, id, bundle string) shim.StopStatus {
 	r, err := record.Load(ns, id)
 	if err != nil {
-		r = salvage(ctx, ns, id, bundle)
+		r = named(ctx, ns, id, bundle)
+		if errors.Is(err, record.ErrNotFound) && !r.Stateful() { // the usual end
+			return exitOf(ctx, bundle)
+		}
+		r = salvage(ctx, r)
 	}
-	switch {
-	case errors.Is(err, record.ErrNotFound) && !r.Stateful(): // the usual end
-		return exitOf(ctx, bundle)
-	case err != nil && !errors.Is(err, record.ErrNotFound):
+	if err != nil && !errors.Is(err, record.ErrNotFound) {
 		log.G(ctx).WithError(err).Warnf("isolate: container %q is cleaned up without its record", id)
 	}
 	// What does not end would not end by the runtime either, and there is no time to try.

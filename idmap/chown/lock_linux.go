@@ -10,21 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errLocked means that another open file has a lock that excludes this one.
-var errLocked = errors.New("locked by another process")
-
 // tryLock takes a flock on a file without waiting, and makes the file if it does
 // not exist. The lock lives as long as the open file.
 //
 // A lock file goes with the snapshot, so the file that was locked may not be the
 // one of that name any more.
-func tryLock(name string, how int) (*os.File, error) {
+func tryLock(name string, lock func(*os.File) error) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("lock rootfs: %w", err)
 		}
-		if err := flock(f, how); err != nil {
+		if err := lock(f); err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		same, err := named(f, name)
@@ -36,23 +33,6 @@ func tryLock(name string, how int) (*os.File, error) {
 		}
 		if err := f.Close(); err != nil {
 			return nil, err
-		}
-	}
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return errLocked
-		case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-			return fmt.Errorf("lock rootfs: a security module denies file locks on %q (AppArmor does so to strictly confined snaps): %w", f.Name(), err)
-		default:
-			return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
 // Snapshot is a rootfs that belongs to one caller until Close.
@@ -55,10 +55,10 @@ func (s Store) Acquire(ctx context.Context, dir, owner string, to Span, alive fu
 		}
 	}()
 	for {
-		if n.walk, err = tryLock(n.base+lockSuffix, unix.LOCK_EX); err == nil {
+		if n.walk, err = tryLock(n.base+lockSuffix, flock.Exclusive); err == nil {
 			break
 		}
-		if !errors.Is(err, errLocked) {
+		if !errors.Is(err, flock.ErrLocked) {
 			return nil, err
 		}
 		select {
@@ -83,16 +83,16 @@ func (s Store) Acquire(ctx context.Context, dir, owner string, to Span, alive fu
 		return n, nil
 	}
 	busy := &BusyError{Path: id.path, Owner: st.Owner, Span: st.Target()}
-	used, err := tryLock(n.base+usedSuffix, unix.LOCK_EX)
-	if errors.Is(err, errLocked) || err == nil && st.Owner != owner && alive(st.Owner) {
-		return nil, errors.Join(busy, closeLock(used))
+	used, err := tryLock(n.base+usedSuffix, flock.Exclusive)
+	if errors.Is(err, flock.ErrLocked) || err == nil && st.Owner != owner && alive(st.Owner) {
+		return nil, errors.Join(busy, flock.Close(used))
 	}
-	return n, errors.Join(err, closeLock(used))
+	return n, errors.Join(err, flock.Close(used))
 }
 
 // Close lets go of the snapshot.
 func (n *Snapshot) Close() error {
-	err := errors.Join(closeLock(n.walk), closeLock(n.used))
+	err := errors.Join(flock.Close(n.walk), flock.Close(n.used))
 	n.walk, n.used = nil, nil
 	return err
 }
@@ -100,22 +100,13 @@ func (n *Snapshot) Close() error {
 // use goes over from preparing to running.
 func (n *Snapshot) use() (err error) {
 	if n.used == nil {
-		if n.used, err = tryLock(n.base+usedSuffix, unix.LOCK_SH); err != nil {
+		if n.used, err = tryLock(n.base+usedSuffix, flock.Shared); err != nil {
 			return fmt.Errorf("rootfs %q: %w", n.id.path, err)
 		}
 	}
-	err = closeLock(n.walk)
+	err = flock.Close(n.walk)
 	n.walk = nil
 	return err
-}
-
-// closeLock drops a lock at once, also if a child that is just being started has
-// a copy of the descriptor.
-func closeLock(f *os.File) error {
-	if f == nil {
-		return nil
-	}
-	return errors.Join(flock(f, unix.LOCK_UN), f.Close())
 }
 
 // Options are for a run over a snapshot.

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
 // Dir is where the state of all snapshots is. It survives a reboot, as they do.
@@ -166,11 +168,11 @@ func (s Store) collect() {
 // forget removes the files of a snapshot unless somebody uses them.
 func (s Store) forget(base string) {
 	for _, suffix := range []string{lockSuffix, usedSuffix} {
-		lock, err := tryLock(base+suffix, unix.LOCK_EX)
+		lock, err := tryLock(base+suffix, flock.Exclusive)
 		if err != nil {
 			return
 		}
-		defer closeLock(lock) //nolint:errcheck // nothing was written
+		defer flock.Close(lock) //nolint:errcheck // nothing was written
 	}
 	for _, suffix := range []string{stateSuffix, journalSuffix, usedSuffix, lockSuffix} {
 		_ = os.Remove(base + suffix)

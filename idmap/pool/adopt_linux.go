@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
@@ -60,7 +61,7 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 	if err != nil {
 		return nil, err
 	}
-	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
+	defer func() { retErr = errors.Join(retErr, flock.Close(lock)) }()
 	if err := p.leased(ctx, spans); err != nil {
 		return nil, err
 	}
@@ -83,19 +84,19 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 		return nil, err
 	}
 	lease := &Lease{files: []*os.File{file}}
-	if err := tryLock(file); err == nil {
+	if err := flock.Exclusive(file); err == nil {
 		err = lease.claim(claim{Owner: owner, Mapping: &m})
 		if err == nil {
-			err = share(file)
+			err = flock.Shared(file)
 		}
 		if err != nil {
 			return nil, errors.Join(err, lease.close())
 		}
 		return lease, nil
-	} else if !errors.Is(err, errLocked) {
+	} else if !errors.Is(err, flock.ErrLocked) {
 		return nil, errors.Join(err, lease.close())
 	}
-	if err := share(file); err != nil {
+	if err := flock.Shared(file); err != nil {
 		return nil, errors.Join(err, lease.close())
 	}
 	if err := lease.append(line{Joined: &owner}); err != nil {
@@ -207,9 +208,9 @@ func (p *Pool) look(ctx context.Context, name string) (_ record, had bool, retEr
 	if err != nil {
 		return record{}, false, err
 	}
-	defer func() { retErr = errors.Join(retErr, unlock(file)) }()
-	lockErr := tryLock(file)
-	if lockErr != nil && !errors.Is(lockErr, errLocked) {
+	defer func() { retErr = errors.Join(retErr, flock.Close(file)) }()
+	lockErr := flock.Exclusive(file)
+	if lockErr != nil && !errors.Is(lockErr, flock.ErrLocked) {
 		return record{}, false, lockErr
 	}
 	r, _, err := readRecord(file)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
 // isFree is what the file "free" has at the offset of a slot's number for a slot
@@ -80,11 +81,11 @@ func (p *Pool) prove(ctx context.Context, free *freeSlots, numbers []uint32) (ke
 			if err != nil {
 				return nil, err
 			}
-			lockErr := tryLock(file)
-			if err := unlock(file); err != nil {
+			lockErr := flock.Exclusive(file)
+			if err := flock.Close(file); err != nil {
 				return nil, err
 			}
-			if errors.Is(lockErr, errLocked) {
+			if errors.Is(lockErr, flock.ErrLocked) {
 				continue
 			}
 			if lockErr != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
@@ -62,7 +63,7 @@ func (l *Lease) Bound(pid int, cgroups ...string) error {
 func (l *Lease) Release(ctx context.Context) error {
 	var errs []error
 	for _, f := range l.files {
-		if err := tryLock(f); errors.Is(err, errLocked) {
+		if err := flock.Exclusive(f); errors.Is(err, flock.ErrLocked) {
 			continue // shared; the last holder gives it back
 		}
 		r, ok, err := readRecord(f)
@@ -84,7 +85,7 @@ func (l *Lease) Release(ctx context.Context) error {
 func (l *Lease) close() error {
 	var errs []error
 	for _, f := range l.files {
-		errs = append(errs, unlock(f))
+		errs = append(errs, flock.Close(f))
 	}
 	l.files = nil
 	return errors.Join(errs...)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
 // Entry is a range that is or was leased.
@@ -43,7 +44,7 @@ func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
+	defer func() { retErr = errors.Join(retErr, flock.Close(lock)) }()
 	files, err := p.slotFiles()
 	if err != nil {
 		return nil, err
@@ -79,7 +80,7 @@ func (p *Pool) entry(ctx context.Context, number uint32) (e Entry, ok bool) {
 		e.Err = err
 		return e, true
 	}
-	defer unlock(file) //nolint:errcheck // not written to
+	defer flock.Close(file) //nolint:errcheck // not written to
 	r, ok, err := readRecord(file)
 	if err != nil {
 		e.Err = err
@@ -89,8 +90,8 @@ func (p *Pool) entry(ctx context.Context, number uint32) (e Entry, ok bool) {
 		return Entry{}, false
 	}
 	e.Size, e.Owner, e.InUse = r.size, r.owner, r.inUse(ctx)
-	switch err := tryLock(file); {
-	case errors.Is(err, errLocked):
+	switch err := flock.Exclusive(file); {
+	case errors.Is(err, flock.ErrLocked):
 		e.Held = true
 	case err != nil:
 		e.Err = err

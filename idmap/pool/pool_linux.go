@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
 var (
@@ -95,7 +96,7 @@ func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, f
 	if err != nil {
 		return nil, err
 	}
-	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
+	defer func() { retErr = errors.Join(retErr, flock.Close(lock)) }()
 	free, err := p.readFree()
 	if err != nil {
 		return nil, err
@@ -124,7 +125,7 @@ func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, f
 		return nil, errors.Join(err, lease.close())
 	}
 	for _, f := range lease.files {
-		if err := share(f); err != nil {
+		if err := flock.Shared(f); err != nil {
 			return nil, errors.Join(err, lease.Release(ctx))
 		}
 	}
@@ -221,7 +222,7 @@ func (p *Pool) find(ctx context.Context, free *freeSlots, numbers []uint32, want
 func closeAll(run []slot) error {
 	var errs []error
 	for _, s := range run {
-		errs = append(errs, unlock(s.file))
+		errs = append(errs, flock.Close(s.file))
 	}
 	return errors.Join(errs...)
 }
@@ -238,10 +239,10 @@ func (p *Pool) take(ctx context.Context, free *freeSlots, number uint32) (_ *os.
 	taken := false
 	defer func() {
 		if !taken {
-			retErr = errors.Join(retErr, unlock(file), free.set(number, number+1, false))
+			retErr = errors.Join(retErr, flock.Close(file), free.set(number, number+1, false))
 		}
 	}()
-	if err := tryLock(file); errors.Is(err, errLocked) {
+	if err := flock.Exclusive(file); errors.Is(err, flock.ErrLocked) {
 		return nil, nil
 	} else if err != nil {
 		return nil, err

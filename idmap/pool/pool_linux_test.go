@@ -319,26 +319,6 @@ func TestLockWaitIsBounded(t *testing.T) {
 	}
 }
 
-func TestLockError(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct {
-		in   error
-		want string
-	}{
-		{in: unix.EACCES, want: "denies file locks"},
-		{in: unix.EPERM, want: "denies file locks"},
-		{in: unix.ENOLCK, want: "flock /x: no locks available"},
-		{in: unix.EWOULDBLOCK, want: errLocked.Error()},
-	} {
-		if got := lockError("/x", tc.in); got == nil || !strings.Contains(got.Error(), tc.want) {
-			t.Errorf("%v gave %v, want it to say %q", tc.in, got, tc.want)
-		}
-	}
-	if err := lockError("/x", nil); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestForeignSlotFile: what cannot be read is not given away, and is shown.
 func TestForeignSlotFile(t *testing.T) {
 	t.Parallel()

@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
 // Share makes owner a further holder of a range that is leased already: a
@@ -28,7 +26,7 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 	if err != nil {
 		return nil, err
 	}
-	defer func() { retErr = errors.Join(retErr, unlock(lock)) }()
+	defer func() { retErr = errors.Join(retErr, flock.Close(lock)) }()
 
 	l := &Lease{First: root, Size: m.UIDs[0].Size}
 	defer func() {
@@ -44,7 +42,7 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 			return nil, err
 		}
 		l.files = append(l.files, f)
-		if err := share(f); err != nil {
+		if err := flock.Shared(f); err != nil {
 			return nil, err
 		}
 		r, ok, err := readRecord(f)
@@ -75,10 +73,4 @@ func (p *Pool) reclaim(l *Lease, owner Owner) error {
 		}
 	}
 	return errors.New("nobody has them any more")
-}
-
-// share takes a shared flock on f, or turns an exclusive one into it.
-func share(f *os.File) error {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
-	return lockError(f.Name(), err)
 }

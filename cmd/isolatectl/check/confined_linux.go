@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
 // childName is argv[0] of the process that tries a lock under a profile.
@@ -116,11 +116,12 @@ func lockChild(profile, file string) (code int, err error) {
 		return exitFailed, err
 	}
 	defer f.Close() //nolint:errcheck // nothing is written
-	switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+	err = flock.Exclusive(f)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		return exitDenied, err
 	case err != nil:
-		return exitFailed, fmt.Errorf("flock %s: %w", file, err)
+		return exitFailed, err
 	}
 	return 0, nil
 }

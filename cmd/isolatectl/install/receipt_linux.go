@@ -11,9 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
+	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
 // Dir holds the receipt. It is on a disk, since what it names is.
@@ -122,8 +121,11 @@ func lock(dir string) (_ *os.File, retErr error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: another isolatectl installs or uninstalls: %w", dir, err), f.Close())
+	if err := flock.Exclusive(f); err != nil {
+		if errors.Is(err, flock.ErrLocked) {
+			err = fmt.Errorf("lock %s: another isolatectl installs or uninstalls: %w", dir, err)
+		}
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }

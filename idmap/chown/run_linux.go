@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 )
 
 // progressEvery is how often a long run says how far it is.
@@ -68,8 +69,8 @@ func (r *run) do(ctx context.Context, tree *os.File) error {
 			return err
 		}
 		checkpoint()
-		if err := write(r.journal, data); err != nil {
-			return fmt.Errorf("write journal: %w", err)
+		if err := atomicfile.WriteDurably(r.journal, data, 0o600); err != nil {
+			return err
 		}
 		return r.finish(tree, w.entries)
 	})

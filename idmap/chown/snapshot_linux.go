@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
@@ -202,7 +203,7 @@ func (n *Snapshot) forget() error {
 	if err := remove(n.base + stateSuffix); err != nil {
 		return fmt.Errorf("forget state of rootfs: %w", err)
 	}
-	return syncDir(n.store.dir)
+	return atomicfile.SyncDir(n.store.dir)
 }
 
 func (n *Snapshot) save(st State) error {
@@ -213,8 +214,8 @@ func (n *Snapshot) save(st State) error {
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
-	if err := write(n.base+stateSuffix, data); err != nil {
-		return fmt.Errorf("write state of rootfs: %w", err)
+	if err := atomicfile.WriteDurably(n.base+stateSuffix, data, 0o600); err != nil {
+		return err
 	}
 	n.state = st
 	return nil

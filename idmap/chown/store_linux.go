@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
@@ -94,38 +95,6 @@ func (s Store) recorded(id identity) (State, bool, error) {
 	return st, true, nil
 }
 
-// write writes a file of the store so that it is there in full or not at all,
-// also after a power failure.
-func write(name string, data []byte) error {
-	tmp := unfinished(name)
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(tmp, name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-// unfinished is what a file is called while it is written.
-func unfinished(name string) string {
-	return filepath.Join(filepath.Dir(name), "."+filepath.Base(name))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func remove(name string) error {
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -176,6 +145,6 @@ func (s Store) forget(base string) {
 	}
 	for _, suffix := range []string{stateSuffix, journalSuffix, usedSuffix, lockSuffix} {
 		_ = os.Remove(base + suffix)
-		_ = os.Remove(unfinished(base + suffix))
+		_ = atomicfile.Sweep(base + suffix)
 	}
 }

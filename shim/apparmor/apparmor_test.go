@@ -115,28 +115,6 @@ func TestInUse(t *testing.T) {
 	}
 }
 
-func TestReplace(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "apparmor.d")
-	for _, content := range []string{"one", "two"} {
-		if err := replace(filepath.Join(dir, Name), content); err != nil {
-			t.Fatal(err)
-		}
-		got, err := os.ReadFile(filepath.Join(dir, Name))
-		if err != nil || string(got) != content {
-			t.Errorf("%q %v", got, err)
-		}
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
-		t.Errorf("%v %v", entries, err)
-	}
-	if err := os.Chmod(dir, 0o500); err == nil && os.Geteuid() != 0 {
-		if err := replace(filepath.Join(dir, Name), "x"); err == nil {
-			t.Error("written to a directory that cannot be written to")
-		}
-	}
-}
-
 func FuzzProfile(f *testing.F) {
 	f.Add("isolate-default (enforce)\n")
 	f.Fuzz(func(_ *testing.T, label string) {

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 )
 
 var (
@@ -52,8 +54,11 @@ func Load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := replace(File, policy); err != nil {
+	if err := os.MkdirAll(filepath.Dir(File), 0o755); err != nil {
 		return fmt.Errorf("write AppArmor profile: %w", err)
+	}
+	if err := atomicfile.Write(File, []byte(policy), 0o644); err != nil {
+		return err
 	}
 	// A cached policy may be one that another parser made of the same text.
 	return parser(program).run(ctx, "", "--skip-cache", "--replace", File)
@@ -147,26 +152,4 @@ func (p parser) run(ctx context.Context, policy string, args ...string) error {
 		return fmt.Errorf("%s %s: %w: %s", p, strings.Join(args, " "), err, strings.TrimSpace(said.String()))
 	}
 	return nil
-}
-
-// replace writes a file in one step.
-func replace(path, content string) (retErr error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	// A name that the parser skips in a directory of profiles, as it does dot files.
-	tmp, err := os.CreateTemp(filepath.Dir(path), "."+Name+"-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if retErr != nil {
-			retErr = errors.Join(retErr, os.Remove(tmp.Name()))
-		}
-	}()
-	_, err = tmp.WriteString(content)
-	if err := errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
 }

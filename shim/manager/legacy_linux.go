@@ -25,6 +25,8 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/protobuf/proto"
 	"github.com/containerd/containerd/v2/pkg/shim"
+
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 )
 
 // invocation is the part of the shim's command line that start and delete need.
@@ -90,7 +92,7 @@ func legacyStart(ctx context.Context, m shim.Shim, args []string, stdin *os.File
 	}
 	// containerd 1.7 finds the shim again, after a restart of its own, by what
 	// the shim wrote into the bundle, which is the working directory.
-	if err := writeAddress(result.Address); err != nil {
+	if err := atomicfile.Write("address", []byte(result.Address), 0o644); err != nil {
 		return true, err
 	}
 	answer := struct {
@@ -106,18 +108,6 @@ const maxVersionEnv = "MAX_SHIM_VERSION"
 
 // errTooOld says what is wrong before containerd takes the answer for an address.
 var errTooOld = errors.New("isolate needs containerd 1.7 or later, which this one is not (it does not set " + maxVersionEnv + "): upgrade it")
-
-// writeAddress writes the file in one step: containerd may be killed at any time.
-func writeAddress(address string) error {
-	const file, tmp = "address", ".address"
-	if err := os.WriteFile(tmp, []byte(address), 0o644); err != nil {
-		return fmt.Errorf("write address: %w", err)
-	}
-	if err := os.Rename(tmp, file); err != nil {
-		return fmt.Errorf("write address: %w", err)
-	}
-	return nil
-}
 
 // bootstraps reports whether the input is a bootstrap request. Options of an
 // old caller may happen to decode as one, hence the comparison with the flags,

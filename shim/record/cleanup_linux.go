@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 )
 
 // StageDir is where the shim mounts the container's staging tmpfs.
@@ -86,14 +88,14 @@ func (r *Record) Cleanup() error {
 	if err := r.undo(); err != nil {
 		return err
 	}
-	var errs []error
 	d, err := r.Dir()
 	if err != nil {
 		return err
 	}
 	// Not RemoveAll: only what Save and DropStage made is ours to remove, and
 	// anything mounted below must survive.
-	for _, name := range []string{"rootfs", "." + file, file, ""} {
+	errs := []error{atomicfile.Sweep(filepath.Join(d, file))}
+	for _, name := range []string{"rootfs", file, ""} {
 		if err := os.Remove(filepath.Join(d, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove record: %w", err))
 		}

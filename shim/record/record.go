@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/identifiers"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/member"
@@ -212,9 +213,7 @@ func list(root string) ([]*Record, error) {
 	return records, errors.Join(errs...)
 }
 
-// Save writes the record: to a temporary file, then renamed, so that a reader
-// sees the old or the new one. There is no fsync, because the directory is on a
-// tmpfs. The directories are made traversable, since the runtime opens staged
+// Save writes the record, which need not be durable: it is on a tmpfs. The directories are made traversable, since the runtime opens staged
 // mounts as the container's root.
 func (r *Record) Save() error {
 	if err := r.valid(); err != nil {
@@ -236,26 +235,13 @@ func (r *Record) Save() error {
 	}
 	if err != nil {
 		err = fmt.Errorf("create state directory: %w", err)
-	} else if err = replace(filepath.Join(d, file), data); err != nil {
-		err = fmt.Errorf("write record: %w", err)
+	} else {
+		err = atomicfile.Write(filepath.Join(d, file), data, 0o600)
 	}
 	if err != nil {
 		// Where there is no record there is nothing to clean up.
 		_ = os.Remove(d)
 		_ = os.Remove(filepath.Dir(d))
-	}
-	return err
-}
-
-// replace writes a file, in one step for readers.
-func replace(path string, data []byte) error {
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	err := os.WriteFile(tmp, data, 0o600)
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
 	}
 	return err
 }

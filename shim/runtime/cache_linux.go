@@ -6,11 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 )
 
 // CacheDir holds one JSON file for each runtime path. It is under /run: a
@@ -78,7 +79,7 @@ func read(dir string, id identity) (Binary, bool) {
 }
 
 // write replaces the cached answers in one step: shims read while others write.
-func write(dir string, id identity, b Binary) (retErr error) {
+func write(dir string, id identity, b Binary) error {
 	// The directory above is shared with what containers' roots pass through.
 	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
 		return err
@@ -90,18 +91,5 @@ func write(dir string, id identity, b Binary) (retErr error) {
 	if err != nil {
 		return fmt.Errorf("encode: %w", err)
 	}
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if retErr != nil {
-			retErr = errors.Join(retErr, os.Remove(f.Name()))
-		}
-	}()
-	_, werr := f.Write(data)
-	if err := errors.Join(werr, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), cacheFile(dir, id.Path))
+	return atomicfile.Write(cacheFile(dir, id.Path), data, 0o600)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/options"
@@ -440,21 +441,7 @@ func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document,
 // those that NVIDIA's devices come with (CDI).
 func (c *container) writeSpec(bundle string, data []byte) error {
 	gid, _ := c.plan.Mapping.RootGID() // there is one: see openTo
-	tmp := filepath.Join(bundle, ".config.json")
-	err := os.WriteFile(tmp, data, 0o600)
-	if err == nil {
-		err = os.Chown(tmp, -1, int(gid))
-	}
-	if err == nil {
-		err = os.Chmod(tmp, 0o640)
-	}
-	if err == nil {
-		err = os.Rename(tmp, filepath.Join(bundle, "config.json"))
-	}
-	if err != nil {
-		return fmt.Errorf("write spec: %w", err)
-	}
-	return nil
+	return atomicfile.Write(filepath.Join(bundle, "config.json"), data, 0o640, func(f *os.File) error { return f.Chown(-1, int(gid)) })
 }
 
 // request is the caller's request as upstream is to see it: with options of

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 )
 
 // sumOf is the SHA-256 sum of some bytes.
@@ -30,51 +32,12 @@ func sumAt(path string) (string, error) {
 	return sumOf(data), nil
 }
 
-// replaceFile writes a file in one step for readers and for whoever executes it,
-// and so that a crash leaves the old or the new one.
-func replaceFile(path string, data []byte, mode os.FileMode) (retErr error) {
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, ".isolate-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if retErr != nil {
-			_ = tmp.Close()
-			_ = os.Remove(tmp.Name())
-			retErr = fmt.Errorf("write %s: %w", path, retErr)
-		}
-	}()
-	if _, err := tmp.Write(data); err != nil {
-		return err
-	}
-	if err := errors.Join(tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
 // removeFile removes a file for good; that there is none is no error.
 func removeFile(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove file: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // nothing was written by it
-	return f.Sync()
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 // missingDirs returns the directories on the way to a file that do not exist,

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/shim/apparmor"
 	"github.com/isolate-shim/isolate/shim/version"
 )
@@ -159,7 +160,7 @@ func (p Plan) write(ctx context.Context, programs Programs, f Facts, r Request) 
 			continue
 		}
 		if !c.configuration() {
-			if err := replaceFile(c.Path, programs[c.Program], 0o755); err != nil {
+			if err := atomicfile.WriteDurably(c.Path, programs[c.Program], 0o755); err != nil {
 				return err
 			}
 			r.Say("wrote %s", c.Path)
@@ -202,12 +203,12 @@ func (f Facts) version() int {
 func (c Change) writeText() (back func() error, err error) {
 	path, before, mode, err := readThrough(c.Path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return func() error { return removeFile(c.Path) }, replaceFile(c.Path, []byte(c.Text), 0o644)
+		return func() error { return removeFile(c.Path) }, atomicfile.WriteDurably(c.Path, []byte(c.Text), 0o644)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return func() error { return replaceFile(path, []byte(before), mode) }, replaceFile(path, []byte(c.Text), mode)
+	return func() error { return atomicfile.WriteDurably(path, []byte(before), mode) }, atomicfile.WriteDurably(path, []byte(c.Text), mode)
 }
 
 // activate makes containerd know the handler, and returns when it does.

@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
@@ -179,8 +180,5 @@ func (r Receipt) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("encode receipt: %w", err)
 	}
-	if err := replaceFile(filepath.Join(dir, receiptName), append(data, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write receipt: %w", err)
-	}
-	return nil
+	return atomicfile.WriteDurably(filepath.Join(dir, receiptName), append(data, '\n'), 0o644)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/shim/apparmor"
 	"github.com/isolate-shim/isolate/shim/record"
 )
@@ -229,7 +230,7 @@ func (r Receipt) undoMain(q Request) error {
 		q.Say("%s has no line %q any more", r.Edit.Path, r.Edit.Line)
 		return nil
 	}
-	if err := replaceFile(path, []byte(undone), mode); err != nil {
+	if err := atomicfile.WriteDurably(path, []byte(undone), mode); err != nil {
 		return err
 	}
 	q.Say("took the line %q out of %s", r.Edit.Line, r.Edit.Path)

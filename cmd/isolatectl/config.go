@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,13 +17,13 @@ import (
 
 // setting is one key with its effective value, as printed.
 type setting struct {
-	Key         string        `json:"key"`
-	Value       any           `json:"value"`
-	Origin      config.Origin `json:"origin"`
-	Type        string        `json:"type"`
-	Values      []string      `json:"values,omitempty"`
-	Annotation  string        `json:"annotation,omitempty"`
-	Description string        `json:"description"`
+	Key         string   `json:"key"`
+	Value       any      `json:"value"`
+	Origin      string   `json:"origin"`
+	Type        string   `json:"type"`
+	Values      []string `json:"values,omitempty"`
+	Annotation  string   `json:"annotation,omitempty"`
+	Description string   `json:"description"`
 }
 
 func configCommand() *cli.Command {
@@ -55,7 +56,7 @@ func settings(dir string) ([]setting, error) {
 	var out []setting
 	for _, k := range config.Keys() {
 		s := setting{
-			Key: k.Name, Value: k.Get(cfg), Origin: origins[k.Name], Type: k.Type, Values: k.Values, Description: k.Doc,
+			Key: k.Name, Value: k.Get(cfg), Origin: cmp.Or(origins[k.Name], "default"), Type: k.Type(), Values: k.Values, Description: k.Doc,
 		}
 		if k.Annotation != "" {
 			s.Annotation = config.AnnotationPrefix + k.Annotation

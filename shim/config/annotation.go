@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -28,7 +27,7 @@ func (c Config) WithAnnotations(annotations map[string]string) (Config, error) {
 		if !ours {
 			continue
 		}
-		origin := Origin{File: fmt.Sprintf("annotation %q", name)}
+		origin := fmt.Sprintf("annotation %q", name)
 		refuse := func(format string, args ...any) {
 			problems = append(problems, &Error{Origin: origin, Reason: fmt.Sprintf(format, args...)})
 		}
@@ -41,7 +40,7 @@ func (c Config) WithAnnotations(annotations map[string]string) (Config, error) {
 			refuse("not allowed on this host; to allow it add %q to annotations.allow in /etc/isolate/config.toml", short)
 			continue
 		}
-		if err := key.set(&out, annotations[name]); err != nil {
+		if err := key.setText(&out, annotations[name]); err != nil {
 			refuse("%v", err)
 			continue
 		}
@@ -60,10 +59,7 @@ func (c Config) WithAnnotations(annotations map[string]string) (Config, error) {
 
 // keyAnnotated returns the entry with an annotation's short name.
 func keyAnnotated(short string) (Key, bool) {
-	if short == "" {
-		return Key{}, false
-	}
-	i := slices.IndexFunc(keys, func(k Key) bool { return k.Annotation == short })
+	i := slices.IndexFunc(keys, func(k Key) bool { return short != "" && k.Annotation == short })
 	if i < 0 {
 		return Key{}, false
 	}
@@ -80,34 +76,4 @@ func annotationNames() []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-func setSize(c *Config, text string) error {
-	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return fmt.Errorf("%q is not a number of ids", text)
-	}
-	c.IDs.Size = uint32(n)
-	return nil
-}
-
-func setNumber(to *uint32, text string) error {
-	n, err := strconv.ParseUint(text, 10, 32)
-	if err != nil {
-		return fmt.Errorf("%q is not a number", text)
-	}
-	*to = uint32(n)
-	return nil
-}
-
-func setRequireIDMap(c *Config, text string) error {
-	switch text {
-	case "true":
-		c.Volumes.RequireIDMap = true
-	case "false":
-		c.Volumes.RequireIDMap = false
-	default:
-		return fmt.Errorf("%q is neither \"true\" nor \"false\"", text)
-	}
-	return nil
 }

@@ -18,26 +18,11 @@ func (c Config) problems() []*Error {
 	bad := func(key, format string, args ...any) {
 		out = append(out, &Error{Key: key, Reason: fmt.Sprintf(format, args...)})
 	}
-	enum := func(key, value string, valid bool) {
-		if valid {
-			return
+	for _, k := range keys {
+		if choice, ok := k.field(&c).(*Choice); ok && !slices.Contains(k.Values, string(*choice)) {
+			bad(k.Name, "%q is not one of %s", *choice, quotedList(k.Values))
 		}
-		k, _ := keyNamed(key)
-		bad(key, "%q is not one of %s", value, quotedList(k.Values))
 	}
-
-	enum("nesting", string(c.Nesting), c.Nesting.Valid())
-	enum("init", string(c.Init), c.Init.Valid())
-	enum("caps", string(c.Caps), c.Caps.Valid())
-	enum("seccomp", string(c.Seccomp), c.Seccomp.Valid())
-	enum("apparmor", string(c.AppArmor), c.AppArmor.Valid())
-	enum("foreign_netns", string(c.ForeignNetns), c.ForeignNetns.Valid())
-	enum("ids.adopt", string(c.IDs.Adopt), c.IDs.Adopt.Valid())
-	enum("pods", string(c.Pods), c.Pods.Valid())
-	enum("rootfs.method", string(c.Rootfs.Method), c.Rootfs.Method.Valid())
-	enum("rootfs.fallback", string(c.Rootfs.Fallback), c.Rootfs.Fallback.Valid())
-	enum("lxcfs.mode", string(c.LXCFS.Mode), c.LXCFS.Mode.Valid())
-
 	if b := c.Runtime.Binary; strings.ContainsAny(b, "/\x00") && (!filepath.IsAbs(b) || strings.ContainsRune(b, 0)) {
 		bad("runtime.binary", "%q is neither an absolute path nor a plain name", b)
 	}

@@ -12,22 +12,22 @@ import (
 type Config struct {
 	// Nesting tells whether containers get what running containers inside
 	// them takes.
-	Nesting Nesting `toml:"nesting"`
+	Nesting Choice `toml:"nesting"`
 	// Init tells whether the first process is systemd.
-	Init Init `toml:"init"`
+	Init Choice `toml:"init"`
 	// Caps tells which capabilities a container's root has.
-	Caps Caps `toml:"caps"`
+	Caps Choice `toml:"caps"`
 	// Seccomp tells what happens to the caller's seccomp profile.
-	Seccomp Seccomp `toml:"seccomp"`
+	Seccomp Choice `toml:"seccomp"`
 	// AppArmor tells what happens to the profile that the caller's engine
 	// gives by default.
-	AppArmor AppArmor `toml:"apparmor"`
+	AppArmor Choice `toml:"apparmor"`
 	// ForeignNetns tells what happens when the container's network namespace
 	// belongs to another user namespace.
-	ForeignNetns ForeignNetns `toml:"foreign_netns"`
+	ForeignNetns Choice `toml:"foreign_netns"`
 	// Pods tells whether containers that share namespaces share their user
 	// namespace too.
-	Pods Pods `toml:"pods"`
+	Pods Choice `toml:"pods"`
 
 	Runtime     Runtime     `toml:"runtime"`
 	IDs         IDs         `toml:"ids"`
@@ -57,13 +57,13 @@ type IDs struct {
 	Size uint32 `toml:"size"`
 	// Adopt tells whether callers that map ids themselves may give the same to
 	// several containers.
-	Adopt AdoptIDs `toml:"adopt"`
+	Adopt Choice `toml:"adopt"`
 }
 
 // Rootfs says how root file systems are mapped.
 type Rootfs struct {
-	Method   RootfsMethod   `toml:"method"`
-	Fallback RootfsFallback `toml:"fallback"`
+	Method   Choice `toml:"method"`
+	Fallback Choice `toml:"fallback"`
 }
 
 // Volumes says how bind mounts are mapped.
@@ -74,7 +74,7 @@ type Volumes struct {
 
 // LXCFS says how a container gets the files of lxcfs.
 type LXCFS struct {
-	Mode LXCFSMode `toml:"mode"`
+	Mode Choice `toml:"mode"`
 	// Path is the mount point of lxcfs, or "" to look for it in mountinfo.
 	Path string `toml:"path"`
 	// TimeoutMS bounds the look at lxcfs, in milliseconds.

@@ -3,18 +3,19 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// MaxSize bounds a document, in bytes. The TOML parser recurses for each level
-// of nesting, so an unbounded one could exhaust the stack; ours are below 4 KiB.
-const MaxSize = 64 << 10
+// MaxSize bounds a document, in bytes. The TOML parser recurses for each level of
+// nesting, and takes time with the square of unknown keys; ours are below 4 KiB.
+const MaxSize = 16 << 10
 
 // document is a configuration file, or what a caller sends in its place.
 type document struct {
@@ -43,37 +44,27 @@ var taskKeys = []string{
 	"TypeUrl", "ConfigPath", "ConfigBody",
 }
 
-// dialect says which keys a document may have.
-type dialect int
+// tables has the tables of a document and none of their keys, so that a strict
+// decoder names each key that a document sets.
+type tables struct {
+	Runtime, IDs, Rootfs, Volumes, LXCFS, Cgroup, Annotations struct{}
+}
 
-const (
-	// hostFile is a file of the administrator: our keys alone.
-	hostFile dialect = iota
-	// runtimeOptions is what a caller sends: the keys of runc's options too.
-	runtimeOptions
-)
-
-// apply layers one document over c. It checks keys and types; values are
-// checked by the caller, once all layers are there.
-func (c Config) apply(name string, body []byte, d dialect) (Config, Origins, error) {
+// apply layers one document over c, which may have the keys of runc's options if
+// that is said. It checks keys and types; values are checked by the caller, once
+// all layers are there.
+func (c Config) apply(name string, body []byte, runc bool) (Config, Origins, error) {
 	if len(body) > MaxSize {
 		return Config{}, nil, &Error{
-			Origin: Origin{File: name},
+			Origin: name,
 			Reason: fmt.Sprintf("%d bytes are more than the %d that a configuration may have", len(body), MaxSize),
 		}
 	}
-	origins, err := origins(name, body, d)
+	origins, err := origins(name, body, runc)
 	if err != nil {
 		return Config{}, nil, err
 	}
 	doc := document{Config: c.clone()}
-	// A list replaces the one below; the decoder would write into it.
-	if _, set := origins["ids.pool"]; set {
-		doc.IDs.Pool = nil
-	}
-	if _, set := origins["annotations.allow"]; set {
-		doc.Annotations.Allow = nil
-	}
 	if err := toml.Unmarshal(body, &doc); err != nil {
 		return Config{}, nil, decodeError(name, err)
 	}
@@ -89,100 +80,63 @@ func (c Config) apply(name string, body []byte, d dialect) (Config, Origins, err
 	return doc.Config, origins, nil
 }
 
-// origins lists the keys that a document sets. Keys that do not exist, tables
-// that do not exist and settings made twice are errors, all of them at once.
-func origins(name string, body []byte, d dialect) (Origins, error) {
-	var (
-		found    = Origins{}
-		problems []error
-		parser   unstable.Parser
-		table    string
-	)
-	parser.Reset(body)
-	at := func(n *unstable.Node) Origin {
-		it := n.Key()
-		if !it.Next() {
-			return Origin{File: name}
-		}
-		return Origin{File: name, Line: parser.Shape(it.Node().Raw).Start.Line}
+// origins lists the keys that a document sets. Keys and tables that do not exist
+// and settings made twice are errors, all of them at once.
+func origins(name string, body []byte, runc bool) (Origins, error) {
+	var all *toml.StrictMissingError
+	err := toml.NewDecoder(bytes.NewReader(body)).DisallowUnknownFields().Decode(&tables{})
+	if err != nil && !errors.As(err, &all) {
+		return nil, decodeError(name, err)
 	}
-	bad := func(n *unstable.Node, key, reason string) {
-		problems = append(problems, &Error{Origin: at(n), Key: key, Reason: reason})
+	found := Origins{}
+	if all == nil {
+		return found, nil
 	}
-	var visit func(prefix string, n *unstable.Node)
-	visit = func(prefix string, n *unstable.Node) {
-		written := dotted(prefix, n)
-		if isTable(written) && n.Value().Kind == unstable.InlineTable {
-			for it := n.Value().Children(); it.Next(); {
-				visit(written, it.Node())
-			}
-			return
-		}
+	var problems []error
+	lines := bytes.Split(body, []byte("\n"))
+	for _, e := range all.Errors {
+		written, origin := writtenKey(lines, &e), at(name, &e)
 		key := written
-		if d == runtimeOptions {
-			if slices.Contains(taskKeys, key) {
-				return
-			}
-			if ours, ok := runcKeys[key]; ok {
-				key = ours
-			}
+		if ours, ok := runcKeys[written]; runc && ok {
+			key = ours
 		}
-		if _, ok := keyNamed(key); !ok {
-			bad(n, written, "unknown key"+didYouMean(written, keyNames()))
-			return
-		}
-		if earlier, twice := found[key]; twice {
-			bad(n, written, fmt.Sprintf("set already at %s", earlier))
-			return
-		}
-		found[key] = at(n)
-	}
-	for parser.NextExpression() {
-		n := parser.Expression()
-		switch n.Kind {
-		case unstable.Table:
-			table = dotted("", n)
-			if !isTable(table) {
-				bad(n, "["+table+"]", "unknown table"+didYouMean(table, tableNames()))
-			}
-		case unstable.ArrayTable:
-			table = dotted("", n)
-			bad(n, "[["+table+"]]", "lists of tables are not used here; write ["+table+"]")
-		case unstable.KeyValue:
-			if table == "" || isTable(table) {
-				visit(table, n)
-			}
-		default: // comments are not kept
+		_, known := keyNamed(key)
+		switch earlier, twice := found[key]; {
+		case runc && slices.Contains(taskKeys, written):
+		case !known && strings.HasSuffix(e.Error(), "missing table"):
+			problems = append(problems, &Error{origin, "[" + written + "]", "unknown table" + didYouMean(written, tableNames())})
+		case !known:
+			problems = append(problems, &Error{origin, written, "unknown key" + didYouMean(written, keyNames())})
+		case twice:
+			problems = append(problems, &Error{origin, written, "set already at " + earlier})
+		default:
+			found[key] = origin
 		}
 	}
-	if err := parser.Error(); err != nil {
-		// The decoder words syntax errors better and knows the line.
-		var doc document
-		if derr := toml.Unmarshal(body, &doc); derr != nil {
-			err = derr
-		}
-		problems = append(problems, decodeError(name, err))
-	}
-	if err := errors.Join(problems...); err != nil {
-		return nil, err
-	}
-	return found, nil
+	return found, errors.Join(problems...)
 }
 
-// dotted is the full name of a key or table.
-func dotted(prefix string, n *unstable.Node) string {
-	parts := make([]string, 0, 2)
-	if prefix != "" {
-		parts = append(parts, prefix)
+// writtenKey is the full name of a key that a strict decoder has named. Of one in
+// an inline table it names the last part; the table stands before it in the line.
+func writtenKey(lines [][]byte, e *toml.DecodeError) string {
+	var parts []string
+	row, column := e.Position()
+	if table, _, inline := strings.Cut(string(lines[row-1][:column-1]), "="); inline {
+		parts = append(parts, strings.Trim(table, " \t\"'"))
 	}
-	for it := n.Key(); it.Next(); {
-		part := string(it.Node().Data)
+	for _, part := range e.Key() {
 		if strings.Contains(part, ".") { // "lxcfs.mode" in quotes is one word
 			part = fmt.Sprintf("%q", part)
 		}
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, ".")
+}
+
+// at is where an error is.
+func at(name string, e *toml.DecodeError) string {
+	row, _ := e.Position()
+	return fmt.Sprintf("%s:%d", name, row)
 }
 
 // decodeError turns an error of the TOML library into one that names file, line
@@ -192,19 +146,14 @@ func decodeError(name string, err error) error {
 	if !errors.As(err, &de) {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	row, _ := de.Position()
-	out := &Error{
-		Origin: Origin{File: name, Line: row},
-		Key:    strings.Join(de.Key(), "."),
-		Reason: strings.TrimPrefix(de.Error(), "toml: "),
-	}
-	known := out.Key
-	if ours, ok := runcKeys[known]; ok {
-		known = ours
-	}
+	out := &Error{at(name, de), strings.Join(de.Key(), "."), strings.TrimPrefix(de.Error(), "toml: ")}
+	k, ok := keyNamed(cmp.Or(runcKeys[out.Key], out.Key))
+	switch {
 	// The library names Go types; say what the file should hold.
-	if k, ok := keyNamed(known); ok && strings.Contains(out.Reason, "struct field") {
-		out.Reason = "wrong type: want " + k.Type
+	case ok && strings.Contains(out.Reason, "struct field"):
+		out.Reason = "wrong type: want " + k.Type()
+	case slices.Contains(tableNames(), out.Key):
+		out.Reason = "wrong type: it is a table; write [" + out.Key + "]"
 	}
 	return out
 }
@@ -226,5 +175,3 @@ func tableNames() []string {
 	}
 	return names
 }
-
-func isTable(name string) bool { return slices.Contains(tableNames(), name) }

@@ -16,7 +16,10 @@ func FuzzOverlay(f *testing.F) {
 	f.Add([]byte("lxcfs = {mode = \"off\", nested = false}"))
 	f.Add([]byte("a.b.c = [[[{x=1}]]]"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c, origins, err := Default().Overlay("body", body)
+		c, origins, err := Default().apply("body", body, true)
+		if err == nil {
+			err = c.verify("body", origins)
+		}
 		if err != nil {
 			if !strings.Contains(err.Error(), "body") {
 				t.Errorf("the error does not name the document: %v", err)

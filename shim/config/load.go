@@ -3,10 +3,12 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,11 +36,12 @@ func Load(dir string) (Config, Origins, error) {
 		if err != nil {
 			return Config{}, nil, err
 		}
-		next, set, err := c.apply(name, body, hostFile)
+		next, set, err := c.apply(name, body, false)
 		if err != nil {
 			return Config{}, nil, err
 		}
-		c, origins = next, origins.With(set)
+		c = next
+		maps.Copy(origins, set)
 	}
 	if err := c.verify("", origins); err != nil {
 		return Config{}, nil, err
@@ -46,30 +49,24 @@ func Load(dir string) (Config, Origins, error) {
 	return c, origins, nil
 }
 
-// Overlay returns c with the document of a caller layered over it, and where the
-// keys that the document sets are in it. Beside the keys of the host's files the
-// document may have those of containerd's runc options: BinaryName, Root and
-// SystemdCgroup set the [runtime] table, and the ones that concern a single
-// task are left to package options. The name stands for the document in errors.
-func (c Config) Overlay(name string, body []byte) (Config, Origins, error) {
-	out, set, err := c.apply(name, body, runtimeOptions)
+// Overlay returns c with the document of a caller layered over it. Beside the keys
+// of the host's files the document may have those of containerd's runc options:
+// BinaryName, Root and SystemdCgroup set the [runtime] table, and the ones that
+// concern a single task are left to package options. The name stands for the
+// document in errors.
+func (c Config) Overlay(name string, body []byte) (Config, error) {
+	out, set, err := c.apply(name, body, true)
 	if err != nil {
-		return Config{}, nil, err
+		return Config{}, err
 	}
-	if err := out.verify(name, set); err != nil {
-		return Config{}, nil, err
-	}
-	return out, set, nil
+	return out, out.verify(name, set)
 }
 
 // verify joins the problems of c, each with the place its key was set at.
 func (c Config) verify(name string, origins Origins) error {
 	var errs []error
 	for _, p := range c.problems() {
-		p.Origin = origins[p.Key]
-		if p.Origin == (Origin{}) {
-			p.Origin = Origin{File: name}
-		}
+		p.Origin = cmp.Or(origins[p.Key], name)
 		errs = append(errs, p)
 	}
 	return errors.Join(errs...)

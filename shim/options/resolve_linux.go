@@ -21,8 +21,6 @@ import (
 type Settings struct {
 	// Config is effective, except for annotations of the container.
 	Config config.Config
-	// Origins tells where the values of Config were set.
-	Origins config.Origins
 	// Runc are the effective options of runc's type, except for the owner of
 	// the pipes, which is the request's until a container has its ids.
 	Runc *runcoptions.Options
@@ -40,23 +38,21 @@ func resolve(ctx context.Context, finder runtime.Finder, dir string, in *anypb.A
 	if err != nil {
 		return Settings{}, runtime.Binary{}, err
 	}
-	cfg, origins, err := config.Load(dir)
+	cfg, _, err := config.Load(dir)
 	if err != nil {
 		return Settings{}, runtime.Binary{}, err
 	}
 	if len(res.ConfigBody) > 0 {
-		over, set, err := cfg.Overlay(res.ConfigName, res.ConfigBody)
-		if err != nil {
+		if cfg, err = cfg.Overlay(res.ConfigName, res.ConfigBody); err != nil {
 			return Settings{}, runtime.Binary{}, err
 		}
-		cfg, origins = over, origins.With(set)
 	}
 	bin, err := finder.Find(ctx, res.Runc.GetBinaryName(), cfg.Runtime.Binary, os.Getenv("PATH"))
 	if err != nil {
 		return Settings{}, runtime.Binary{}, err
 	}
 	runc := Build(res, cfg, bin, idmap.HostID(res.Runc.GetIoUid()), idmap.HostID(res.Runc.GetIoGid()))
-	return Settings{Config: cfg, Origins: origins, Runc: runc}, bin, nil
+	return Settings{Config: cfg, Runc: runc}, bin, nil
 }
 
 // Any returns the options for a container whose root has these ids on the host,

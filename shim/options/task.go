@@ -38,12 +38,12 @@ func readTask(name string, body []byte, o *runcoptions.Options) error {
 	var t taskTable
 	if err := toml.Unmarshal(body, &t); err != nil {
 		// Of a mistake in both, config's wording names the place.
-		if _, _, cerr := config.Default().Overlay(name, body); cerr != nil {
+		if _, cerr := config.Default().Overlay(name, body); cerr != nil {
 			err = cerr
 		} else if de := (*toml.DecodeError)(nil); errors.As(err, &de) {
 			row, _ := de.Position()
 			err = &config.Error{
-				Origin: config.Origin{File: name, Line: row},
+				Origin: fmt.Sprintf("%s:%d", name, row),
 				Key:    strings.Join(de.Key(), "."),
 				Reason: "wrong type or out of range",
 			}

@@ -219,8 +219,8 @@ func TestMethodsAreComplete(t *testing.T) {
 			continue
 		}
 		for _, v := range k.Values {
-			_, ok := methods[config.RootfsMethod(v)]
-			if chowns := chownPolicy(config.Rootfs{Method: config.RootfsMethod(v)}) == stage.ChownAlways; ok == chowns {
+			_, ok := methods[config.Choice(v)]
+			if chowns := chownPolicy(config.Rootfs{Method: config.Choice(v)}) == stage.ChownAlways; ok == chowns {
 				t.Errorf("%q is translated: %v, means chown: %v", v, ok, chowns)
 			}
 		}

@@ -18,7 +18,7 @@ var snapshots = chown.NewStore(chown.Dir)
 
 // methods are the configuration's names for ways to build an overlay; "chown" is
 // none of them.
-var methods = map[config.RootfsMethod]idmap.Method{
+var methods = map[config.Choice]idmap.Method{
 	config.RootfsAuto:     idmap.MethodAuto,
 	config.RootfsDetached: idmap.MethodDetached,
 	config.RootfsPrivate:  idmap.MethodPrivate,

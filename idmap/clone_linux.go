@@ -29,7 +29,7 @@ type CloneOptions struct {
 	// (mount_namespaces(7), "locked").
 	SetAttrs, ClearAttrs uint64
 	// Propagation is unix.MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE; 0
-	// keeps that of the source.
+	// keeps the source's.
 	Propagation uint64
 }
 

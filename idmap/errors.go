@@ -21,7 +21,7 @@ var (
 	// has an upper layer and read-only was not asked for.
 	ErrReadOnly = errors.New("overlay came out read-only")
 
-	// ErrDetached means that somebody else has unmounted a mount meanwhile.
+	// ErrDetached means that somebody else has unmounted a mount in between.
 	ErrDetached = errors.New("not mounted any more")
 
 	// ErrMounted means that a path inside a container already is a mount point

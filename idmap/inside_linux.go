@@ -128,7 +128,7 @@ type Target struct {
 }
 
 // Open opens a path in the container: an absolute one or one below its root,
-// without following links. flags are those of open(2).
+// without following links. It takes the flags of open(2).
 func (in *Inside) Open(unsafePath string, flags int) (*os.File, error) {
 	return openat.Open(in.root, unsafePath, flags, openat.InRoot|openat.NoLinks)
 }

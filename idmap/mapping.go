@@ -45,7 +45,7 @@ type Mapping struct {
 	GIDs []Range `json:"gids"`
 }
 
-// Owner is a pair of host ids, usually those of a container's root.
+// Owner is a pair of host ids, usually of a container's root.
 type Owner struct {
 	UID HostID `json:"uid"`
 	GID HostID `json:"gid"`

@@ -39,7 +39,7 @@ func (o Overlay) MountOptions() []string {
 	return append(options, o.superOptions()...)
 }
 
-// superOptions are those of the file system.
+// superOptions are the options of the file system.
 func (o Overlay) superOptions() []string {
 	var options []string
 	for _, option := range o.Options {

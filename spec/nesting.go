@@ -26,7 +26,7 @@ type Nesting struct {
 	KeepSeccomp bool
 	// AppArmor is what the host has of it; the zero value for apparmor = "keep".
 	AppArmor AppArmor
-	// SELinux lists those of NestingTypes that the host's policy has. It matters
+	// SELinux lists the NestingTypes that the host's policy has. It matters
 	// only for labels, which callers send where SELinux is on.
 	SELinux []string
 	// Hidden is the host directory of the spare proc and sysfs; see spare.

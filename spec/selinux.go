@@ -43,7 +43,7 @@ func OrdinaryLabel(label string) bool {
 }
 
 // seLabel returns the label of a process in a container in which others, or
-// systemd, run. have are those of NestingTypes that the policy has.
+// systemd, run. have are the NestingTypes that the policy has.
 //
 // systemd gets the engines' type as well if there is one: Docker below it has to
 // mount what it mounts without it. No label, which privileged containers of

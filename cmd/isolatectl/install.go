@@ -69,7 +69,7 @@ func uninstallCommand() *cli.Command {
 	}
 }
 
-// hostFlags are those of both commands.
+// hostFlags are the flags of both commands.
 func hostFlags() []cli.Flag {
 	var restarts []string
 	for _, r := range host.Restarts {

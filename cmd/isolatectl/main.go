@@ -30,7 +30,7 @@ func main() {
 }
 
 // usage is the exit status of a call that is not understood, or could not be
-// answered. It differs from those of check.
+// answered. It differs from the codes of check.
 const usage = 3
 
 // exit is the status that a command ends with, without a message.

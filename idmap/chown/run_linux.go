@@ -36,7 +36,7 @@ type run struct {
 }
 
 // do moves everything: first what a run before has collected, then what a chown
-// does, then what was collected meanwhile.
+// does, then what the walk has collected.
 //
 // It works on a thread of its own, whose working directory it changes: extended
 // attributes are read by a name in that, since they have no call that takes a

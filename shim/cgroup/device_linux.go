@@ -25,7 +25,7 @@ func hasDevices(m Membership, all []Membership) bool {
 // The spec's rules say so too, but crun adds one that allows the console behind
 // them, and an update of resources that goes past isolate can replace them.
 //
-// On v2 this is a program beside that of the runtime. A device is opened only
+// On v2 this is a program beside the runtime's. A device is opened only
 // if all programs of a group and of those above it allow it (BPF_F_ALLOW_MULTI,
 // kernel/bpf/cgroup.c), so ours takes something away and can give nothing.
 // It goes with the group.

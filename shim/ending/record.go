@@ -22,7 +22,7 @@ func Of(ctx context.Context, r *record.Record) Container {
 	return c
 }
 
-// peers lists the other containers with ids of this one: those of its pod.
+// peers lists the other containers with ids of this one: the containers of its pod.
 func peers(ctx context.Context, of *record.Record) []member.Container {
 	records, err := record.List()
 	if err != nil {

@@ -34,7 +34,7 @@ type Container struct {
 	// Files are those, relative to the container's root, and those that it cannot
 	// have.
 	Files []string
-	// Withheld are files that it is not to get, whoever serves them.
+	// Withheld are files that it is not to get from any server.
 	Withheld []string
 	// Seen is when, since boot, that lxcfs was seen alive.
 	Seen time.Duration
@@ -152,7 +152,7 @@ func (m *watched) state(ns namespace) *state {
 	return s
 }
 
-// gets returns those of an lxcfs' files that the container gets.
+// gets returns the files of an lxcfs that the container gets.
 func (m *watched) gets(files []lxcfs.File) []lxcfs.File {
 	return slices.DeleteFunc(slices.Clone(files), func(f lxcfs.File) bool { return slices.Contains(m.Withheld, f.Name) })
 }

@@ -177,7 +177,7 @@ func (w *watch) healed(r *round) {
 	w.tries, w.pause = 0, settling
 }
 
-// settle lets mounts settle, and heals if those of lxcfs are others now.
+// settle lets mounts settle, and heals if the mounts of lxcfs are others now.
 func (w *watch) settle(ctx context.Context, members []*watched) {
 	if w.sleep(w.pause) == containersChanged {
 		w.changed(members)

@@ -38,7 +38,7 @@ type manager struct {
 func New() shim.Shim { return manager{runcmanager.NewShimManager(Name)} }
 
 // Info answers `-info`: what the kubelet and `ctr plugins inspect-runtime` want
-// to know of the runtime. The features are those of the OCI runtime that would
+// to know of the runtime. The features belong to the OCI runtime that would
 // be used, and what isolate does for it: without user namespaces and idmapped
 // mounts among them, CRI rejects pods with hostUsers: false.
 func (m manager) Info(ctx context.Context, stdin io.Reader) (*types.RuntimeInfo, error) {

@@ -24,7 +24,7 @@ func (m manager) Start(ctx context.Context, params *bootapi.BootstrapParams) (*b
 	if err := ungroup(".", params.Namespace, params.InstanceID); err != nil {
 		return nil, err
 	}
-	// Keyrings are those of a thread, and the shim is forked by this one.
+	// A keyring belongs to a thread, and this thread forks the shim.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := newSession(); err != nil {

@@ -38,7 +38,7 @@ type traits struct {
 	// users are its user namespace and those above it, up to the one below ours;
 	// empty in our own.
 	users []ns.ID
-	// mapping is that of its user namespace, in our ids.
+	// mapping is its user namespace's, in our ids.
 	mapping idmap.Mapping
 	// pids are its pid namespace and those above it, up to the one below ours; empty
 	// in our own.

@@ -25,7 +25,7 @@ const (
 	grafted result = "grafted"
 )
 
-// errGone means that the caller of pivot_root ended meanwhile.
+// errGone means that the caller of pivot_root has ended.
 var errGone = errors.New("the process is gone")
 
 // graft puts the views over the files of the /proc and /sys of the root that a
@@ -142,7 +142,7 @@ func openFile(name string, flags int) (*os.File, error) {
 	}
 }
 
-// foreign makes sure that the mounts are those of a container: owned by a user
+// foreign makes sure that the mounts are a container's: owned by a user
 // namespace other than the shim's.
 func (t *thread) foreign() error {
 	for name, theirs := range map[string]*os.File{"mnt": t.mntns, "user": t.userns} {

@@ -72,7 +72,7 @@ func Listen(ctx context.Context, path string, views Views, processors func() flo
 	}
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
-		// The mode of the socket before bind is that of its file, so at no
+		// The file gets the mode that the socket has before bind, so at no
 		// time can others connect.
 		return errors.Join(c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) }), err)
 	}}
@@ -99,7 +99,7 @@ func Listen(ctx context.Context, path string, views Views, processors func() flo
 
 // Prepare has views ready for the first inner container: clones of those given,
 // which stay the caller's. Where the kernel cannot clone them (before Linux 6.15)
-// and an inner container is likely, others are fetched meanwhile.
+// and an inner container is likely, others are fetched in the background.
 //
 // What is kept pins the file system of their server, as do the views that the
 // container itself has got. It is not used without asking that server.

@@ -81,7 +81,7 @@ func (b Binary) OCIVersion(spec string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(semver.Canonical(have), "v"), semver.Prerelease(have))
 }
 
-// parseVersion reads what `<runtime> --version` prints. The forms are those of
+// parseVersion reads what `<runtime> --version` prints. These are the forms of
 // runc 1.0 to 1.5 and crun 0.20 to 1.21:
 //
 //	runc version 1.1.5+ds1          crun version 1.8.1

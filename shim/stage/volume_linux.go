@@ -71,7 +71,7 @@ func (s *Stage) Lock() error {
 }
 
 // Flags returns the flags of each staged volume by its path, as mount(8) has
-// them: those that were asked for and those of its source. They are read from
+// them: the flags that were asked for, and the source's. They are read from
 // mountinfo, because statfs(2) waits for a dead file system.
 func (s *Stage) Flags() (map[string][]string, error) {
 	if len(s.volumes) == 0 {

@@ -72,7 +72,7 @@ func unmounted() []string {
 	return lostControllers(string(data), mounted)
 }
 
-// lostControllers are those of /proc/self/cgroup that are not among the mount
+// lostControllers are the controllers of /proc/self/cgroup that are not among the mount
 // options.
 func lostControllers(selfCgroup string, mounted []string) []string {
 	var lost []string

@@ -145,7 +145,7 @@ func (h handler) judge(s surroundings) []Line {
 	return []Line{line(OK, "", "%s", reason)}
 }
 
-// judgeCgroups compares the handler's cgroup driver with that of the kubelet,
+// judgeCgroups compares the handler's cgroup driver with the kubelet's,
 // which decides in which form a cgroup is named. Where that is systemd's, the shim
 // goes by it.
 func (h handler) judgeCgroups(s surroundings, line func(Result, string, string, ...any) Line) []Line {

@@ -96,7 +96,7 @@ func FormatVersion(config map[string]any) (int, error) {
 }
 
 func configuredAddress(config map[string]any) string {
-	// The first is that of version 4.
+	// The first is the name in version 4.
 	for _, t := range []map[string]any{table(table(config, "plugins"), "io.containerd.server.v1.grpc"), table(config, "grpc")} {
 		if a, ok := t["address"].(string); ok && a != "" {
 			return a

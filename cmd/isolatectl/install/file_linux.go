@@ -20,7 +20,7 @@ func sumOf(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// sumAt is that of a file, "" if there is none.
+// sumAt is the checksum of a file, "" if there is no file.
 func sumAt(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

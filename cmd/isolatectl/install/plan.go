@@ -42,7 +42,7 @@ type Plan struct {
 	Directories []string
 	// Changes are what to write, in this order.
 	Changes []Change
-	// Address is that of the containerd that is to know the handler, "" for none.
+	// Address is the socket of the containerd that is to know the handler, "" for none.
 	Address string
 	// Expected is the handler that it is to know.
 	Expected host.Handler
@@ -58,7 +58,7 @@ type Change struct {
 	// Program is the name of the program to write there; else Text is written.
 	Program string
 	Text    string
-	// Sum is that of what is written.
+	// Sum is the checksum of what is written.
 	Sum string
 	// Edit is set if the file is the administrator's and one line changes.
 	Edit *host.Edit

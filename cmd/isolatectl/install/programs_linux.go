@@ -17,7 +17,7 @@ import (
 // Programs are the two that are installed, by name.
 type Programs map[string][]byte
 
-// Open reads the programs from a directory: by default that of the running one.
+// Open reads the programs from a directory: by default the running program's.
 // Both have to be of one version.
 func Open(ctx context.Context, dir string) (Programs, error) {
 	if dir == "" {

@@ -33,7 +33,7 @@ type Request struct {
 	BinDir string
 	// Handler makes containerd know the handler. Docker and ctr need none.
 	Handler bool
-	// Address is that of the containerd in question.
+	// Address is the socket of the containerd.
 	Address string
 	// Restart says how containerd is restarted, if it has to be.
 	Restart host.Restart

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mountpoint is where the hierarchies of the host are mounted: that of version 2, or
-// those of version 1 in directories of it.
+// Mountpoint is where the hierarchies of the host are mounted: the one of version 2, or
+// the many of version 1, in directories of it.
 const Mountpoint = "/sys/fs/cgroup"
 
 // Dirs returns the directories that the path of a group means on this host: one on

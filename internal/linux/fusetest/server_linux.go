@@ -53,7 +53,7 @@ func Mount(device, target, fsType string) (*Server, error) {
 }
 
 // Close ends the server: its files answer ENOTCONN wherever they are mounted, and
-// whoever waits goes on.
+// every caller that waits goes on.
 func (s *Server) Close() error {
 	if err := unix.Unmount(s.target, unix.MNT_FORCE|unix.MNT_DETACH); err != nil {
 		return fmt.Errorf("unmount fuse: %w", err)

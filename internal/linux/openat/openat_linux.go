@@ -29,7 +29,7 @@ const (
 // patience bounds the wait for a quiet moment. One attempt takes microseconds.
 const patience = 2 * time.Second
 
-// Open opens path beneath dir. flags are those of open(2); O_CLOEXEC is added.
+// Open opens path beneath dir. It takes the flags of open(2), and adds O_CLOEXEC.
 //
 // The kernel answers EAGAIN when it resolves ".." while anything on the machine is
 // renamed or mounted, since it then cannot prove that the path stayed inside. It

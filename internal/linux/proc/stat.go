@@ -16,7 +16,7 @@ type Stat struct {
 	// field 9); the kernel shows no cgroup of version 1 for it any more.
 	Exiting bool
 	// Start is the start time in clock ticks since boot, field 22. In a time
-	// namespace it is shifted by that of the reader.
+	// namespace it is shifted by the reader's offset.
 	Start uint64
 }
 

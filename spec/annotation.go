@@ -71,10 +71,10 @@ func named(name string, list []string) bool {
 	})
 }
 
-// annotations takes away what a client tells the runtime past the spec. A client
-// that may choose nothing but annotations, as one behind an authorization plugin of
-// Docker's, or the author of a pod, would have files of the host written by it,
-// and the seccomp profile replaced.
+// annotations removes the annotations by which a client tells the runtime what the
+// rest of the spec does not say. Some clients may choose nothing but annotations: one
+// behind an authorization plugin of Docker's, or the author of a pod. Such a client
+// could have files of the host written, and the seccomp profile replaced.
 func annotations(s *specs.Spec, p *Plan) ([]string, error) {
 	var warnings []string
 	for _, name := range slices.Sorted(maps.Keys(s.Annotations)) {

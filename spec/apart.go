@@ -21,9 +21,9 @@ const (
 // the one that the shared namespaces belong to and with the same ids. It has every
 // capability there, and none over the others or over what it shares with them.
 //
-// Who asks for administration, or for the processes of others, shares their user
-// namespace, as with any runtime. There it has the capabilities that it asked
-// for: all of them with CAP_SYS_ADMIN, which reaches the others in any case.
+// A container that asks for administration, or for the processes of others, shares
+// their user namespace, as with any runtime. There it has the capabilities that it
+// asked for. With CAP_SYS_ADMIN it has all, since that one reaches the others anyway.
 func (d *Decision) place(s *specs.Spec, f Facts, p Policy) {
 	if !p.Apart || f.Sandbox == nil {
 		return

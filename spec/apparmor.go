@@ -25,10 +25,10 @@ var engineProfiles = []string{"docker-default", "cri-containerd.apparmor.d", "ne
 
 // confined puts a process under the profile that permits nesting.
 //
-// It replaces none at all, too. ctr sends none; Kubernetes sends none for
-// privileged containers and for Unconfined, whose wish to mount and the like is
-// granted. A profile that somebody has asked for by name stays; so does Docker's
-// "unconfined".
+// A process without a profile gets it too. ctr sends no profile; Kubernetes sends none
+// for privileged containers and for Unconfined, and the profile permits what these
+// want, such as mounts. A profile that somebody has asked for by name stays; so does
+// Docker's "unconfined".
 func (a AppArmor) confined(proc *specs.Process) {
 	given := proc.ApparmorProfile
 	if a.Enabled && a.Profile != "" && (given == "" || slices.Contains(engineProfiles, given)) {
@@ -38,9 +38,8 @@ func (a AppArmor) confined(proc *specs.Process) {
 
 // denies warns of a profile under which nothing can be nested.
 //
-// The container runs all the same, and under it: it may be one that nests
-// nothing, and to confine it less than the engine does is not for isolate to
-// decide.
+// The container runs under that profile all the same. It may nest nothing, and isolate
+// does not confine a container less than the engine does.
 func (a AppArmor) denies(proc *specs.Process) []string {
 	if given := proc.ApparmorProfile; a.Enabled && a.Profile == "" && slices.Contains(engineProfiles, given) {
 		return []string{fmt.Sprintf("AppArmor profile %s denies mounts, so that no containers and no systemd run inside: load isolate-default (isolatectl apparmor load) to have it used instead", given)}

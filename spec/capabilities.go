@@ -27,9 +27,9 @@ var fullCaps = append([]string{
 	"CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
 }, nestingCaps...)
 
-// capabilities gives a root process every capability, which is one in the
-// container's user namespace, and another process none but the same bounding
-// set, so that a setuid program inside works.
+// capabilities gives a root process every capability, in the container's user
+// namespace. Another process gets no capability, and the same bounding set, so that
+// setuid programs inside work.
 func capabilities(proc *specs.Process, n *Nesting) {
 	if n.KeepCaps {
 		return

@@ -30,9 +30,9 @@ var nestingDevices = []Device{
 	{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200, Mode: 0o666},
 }
 
-// Devices lists the nodes to make: those that nesting needs and those that the
-// caller asked for, unless it asked for privileged, which means all of the
-// host's: a container is never privileged on the host.
+// Devices lists the nodes to make: the ones that nesting needs, and the ones that the
+// caller asked for. It leaves the caller's out if the caller asked for privileged,
+// which means all devices of the host: a container is never privileged on the host.
 func Devices(s *specs.Spec) []Device {
 	out := slices.Clone(nestingDevices)
 	if Privileged(s) {

@@ -91,13 +91,13 @@ var unasked = []Node{{"c", 5, 1}, {"c", 10, 200}}
 // deviceRules makes the device rules open what the container was given and
 // nothing else.
 //
-// A node in an image, or on a volume, belongs to the container's root, and what
-// stands before the device is this list alone. So a rule that allows more than
-// one device, as privileged containers have it in many forms, shrinks to the
-// devices that the container was given. Permission to make nodes (m) is every
-// runtime's default, and harmless: the kernel lets nobody make one in a user
-// namespace. A list that denies nothing gets a rule that does: crun allows then
-// what the parent group allows.
+// A node in an image, or on a volume, belongs to the container's root, and only this
+// list keeps that root from the device. So a rule that allows more than one device
+// shrinks to the devices that the container was given; privileged containers have
+// such rules in many forms. Permission to make nodes (m) is every runtime's default,
+// and harmless: the kernel lets nobody make one in a user namespace. A list that
+// denies nothing gets a rule that denies, since crun then allows what the parent group
+// allows.
 func deviceRules(s *specs.Spec, p *Plan) ([]string, error) {
 	if s.Linux.Resources == nil {
 		s.Linux.Resources = &specs.LinuxResources{}

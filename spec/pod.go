@@ -38,15 +38,15 @@ func PodOf(namespace, id string, annotations map[string]string) Pod {
 }
 
 // Admits tells whether a container, whose spec joins a namespace of another one by
-// path, is to join its user namespace as well. A container of a pod joins nobody but
-// its own sandbox. One that is in no pod joins whoever its engine says (docker run
-// --network container:other).
+// path, is to join its user namespace as well. A container of a pod joins its own
+// sandbox only. A container that is in no pod joins the one that its engine names
+// (docker run --network container:other).
 func (p Pod) Admits(namespace, id string) bool { return p == Pod{} || p == Pod{namespace, id} }
 
-// Groups tells whether annotations may decide which shim a container is in. That is
-// no more than a process to share, and a container can do little to it, but it is
-// another one's: what costs the shim time or memory costs its other containers.
-// So it is for pods, and for those groups that the administrator allows.
+// Groups tells whether annotations may decide which shim a container is in. Containers
+// in one shim share a process, and a container can do little to that process. But what
+// costs the shim time or memory costs its other containers. So annotations decide for
+// pods, and for the groups that the administrator allows.
 func Groups(namespace, id string, annotations map[string]string, allow []string) (drop []string) {
 	if _, there := annotations[GroupAnnotation]; there && !named(GroupAnnotation, allow) {
 		drop = append(drop, GroupAnnotation)

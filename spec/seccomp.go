@@ -41,10 +41,10 @@ const keyctl = "keyctl"
 // keyOperations are the operations of keyctl(2) by which inner runtimes and systemd
 // give each program a session keyring (include/uapi/linux/keyctl.h).
 //
-// Whatever stores a key is missing, add_key(2) and request_key(2) too: the kernel
-// allows 20,000 bytes to each user, a container has 65536 users, and no memory cgroup
-// is charged for them (security/keys). What is left lasts no longer than the process
-// that made it, except for two keyrings of each user.
+// No operation that stores a key is among them, nor are add_key(2) and request_key(2)
+// allowed: the kernel allows 20,000 bytes to each user, a container has 65536 users,
+// and no memory cgroup is charged for keys (security/keys). The keyrings that remain
+// last no longer than the process that made them, except for two of each user.
 var keyOperations = []uint64{
 	0,  // GET_KEYRING_ID
 	1,  // JOIN_SESSION_KEYRING

@@ -45,9 +45,9 @@ func OrdinaryLabel(label string) bool {
 // seLabel returns the label of a process in a container in which others, or
 // systemd, run. have are the NestingTypes that the policy has.
 //
-// systemd gets the engines' type as well if there is one: Docker below it has to
-// mount what it mounts without it. No label, which privileged containers of
-// Kubernetes have, and one whose type somebody has asked for stay.
+// systemd gets the engines' type as well if there is one, since Docker may run below
+// systemd and has to mount there too. A process without a label (Kubernetes sends none
+// for privileged containers) and a label whose type somebody has asked for stay.
 func seLabel(label string, isSystemd bool, have []string) string {
 	switch {
 	case !OrdinaryLabel(label):

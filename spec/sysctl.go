@@ -69,9 +69,9 @@ func domainname(s *specs.Spec) {
 // use ping sockets, unless the caller has a say. The usual setting of
 // distributions, "0 2147483647", fails inside a user namespace, and ping with it.
 //
-// In that of a pod, it does so for containers that do not administer it, and lets
-// them use ports below 1024, as they could with the capabilities of containerd's
-// default; containerd itself does the second only, and not before 2.0.
+// In the network namespace of a pod it does so for containers that do not administer
+// the namespace. It also lets them use ports below 1024, as they could with the
+// capabilities of containerd's default. containerd 2.0 and later does the second only.
 func openNetwork(s *specs.Spec, p *Plan) {
 	n := Namespace(s, specs.NetworkNamespace)
 	pod := s.Annotations[typeAnnotation] == "sandbox" && p.Mode != ModeJoin && p.Network == NetworkOwned

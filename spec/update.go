@@ -10,8 +10,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// UpdateResources edits the resources of an Update request, in JSON: the device
-// rules go, and with them nothing changes.
+// UpdateResources edits the resources of an Update request, in JSON: it removes the
+// device rules, so that the update leaves devices alone.
 //
 // The CRI sends with every update, of a CPU share for instance, the resources of
 // the spec that containerd has stored, which is not the one that isolate made of

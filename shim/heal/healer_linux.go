@@ -21,7 +21,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
-// Container is one whose files of lxcfs are kept in order.
+// Container is a container whose lxcfs files are kept in order.
 type Container struct {
 	ID string
 	// Init is its first process.
@@ -85,7 +85,7 @@ func (h *Healer) Add(ctx context.Context, c Container) error {
 	return nil
 }
 
-// Remove ends it.
+// Remove ends the watch for a container.
 func (h *Healer) Remove(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

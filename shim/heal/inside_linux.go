@@ -19,12 +19,12 @@ import (
 // less time. Unless a file system holds it up it takes a few ms.
 const leastPatience = 2 * time.Second
 
-// maxAgain bounds how long a container is left alone whose file systems do not hold
-// up the child that waits for them.
+// maxAgain bounds how long a container is left alone once its file systems no longer
+// hold up a child.
 const maxAgain = 10 * time.Minute
 
-// errHeldUp means that a file system of a container's own holds up who looks
-// something up there.
+// errHeldUp means that a file system of the container's own holds up a child that
+// looks something up there.
 var errHeldUp = errors.New("a file system in it does not answer")
 
 // delay is why and until when a container is left alone.

@@ -26,8 +26,9 @@ type server struct {
 var pidfiles = []string{"/run/lxcfs.pid", "/run/lxcfs/lxcfs.pid"}
 
 // findServers returns the processes to watch for an lxcfs that is mounted on one
-// of roots: the one that its usual file names, if that says that it serves that
-// root, or else all of its name that do, or else all of its name.
+// of roots. That is the process in lxcfs' usual pid file, if its command line names
+// such a root; or else all processes called lxcfs whose command lines do; or else all
+// processes called lxcfs.
 func findServers(roots []string) []server {
 	for _, file := range pidfiles {
 		text, err := os.ReadFile(file)

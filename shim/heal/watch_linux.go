@@ -225,7 +225,7 @@ func (w *watch) wait(timeout time.Duration) event {
 	return serverEnded
 }
 
-// sleep waits, and for the healer.
+// sleep waits for a time, or until the healer wakes it up.
 func (w *watch) sleep(d time.Duration) event {
 	if poll([]unix.PollFd{{Fd: int32(w.wake), Events: unix.POLLIN}}, d) { //nolint:gosec // a descriptor
 		w.drain()

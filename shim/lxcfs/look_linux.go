@@ -120,7 +120,7 @@ func (l *Look) Close() error {
 	return err
 }
 
-// find returns the mounts of lxcfs that choose chooses.
+// find returns the mounts of lxcfs to try; see choose.
 func find(path string) ([]mount, error) {
 	infos, err := mountinfo.GetMounts(mountinfo.FSTypeFilter(fsType))
 	if err != nil {
@@ -215,8 +215,8 @@ func sinceBoot() time.Duration {
 // waiting counts the children that did not end in time and still have not.
 var waiting atomic.Int32
 
-// Waiting tells whether a server that did not answer in time still does not. It
-// is for those who ask again and again: each time leaves a process waiting.
+// Waiting tells whether a server that did not answer in time still does not. Callers
+// that ask again and again have to look at it: each question leaves a process waiting.
 func Waiting() bool { return waiting.Load() > 0 }
 
 // hang notes that a child did not answer in time.

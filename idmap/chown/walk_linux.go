@@ -34,8 +34,8 @@ var errTooMany = errors.New("it has more directories or hard links than are move
 // walker looks at every name below a directory, moves what needs nothing but a
 // chown, and collects the rest.
 //
-// Nobody runs in the tree meanwhile, but who made it is not to be trusted: each
-// name is looked up in its directory's descriptor, and no link is followed.
+// No process runs in the tree while it is walked. But a container has made the tree,
+// so each name is looked up in its directory's descriptor, and no link is followed.
 type walker struct {
 	*run
 	entries []Entry

@@ -21,9 +21,9 @@ const control = "cgroup.subtree_control"
 // are for the children; it returns whether it moved them, and those controllers
 // that are enabled then. It does nothing if there are none.
 //
-// The leaf belongs to the container's root like a group that it made, but its
-// limits: nobody inside has reason to limit it, and they stay with the host as
-// those of the container do.
+// The leaf belongs to the container's root, as a group that root has made would, but
+// for its limits. They stay with the host, as the container's own limits do: nobody
+// inside has a reason to limit the leaf.
 func (g *group) leaf(processes []int, owner idmap.Owner) (moved bool, enabled []string, _ error) {
 	content, err := g.read("cgroup.controllers")
 	if err != nil || content == "" {

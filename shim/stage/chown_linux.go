@@ -21,14 +21,14 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// snapshot is where the files of a rootfs are that are its own.
+// snapshot is the directory with the files that belong to one rootfs alone.
 type snapshot struct {
 	dir   string   // its directory: an overlay's upper layer, or the rootfs itself
 	lower []string // the layers below it, which others may use too
 }
 
-// snapshotOf finds the directory that may be changed, which is not one if it is
-// shared: chown of a layer would be seen by every container of the image.
+// snapshotOf finds the directory whose files may be changed. A shared directory may
+// not: every container of the image would see the chown of a layer.
 func snapshotOf(mounts []*types.Mount, dir string) (snapshot, error) {
 	fail := func(why string) (snapshot, error) {
 		return snapshot{}, fmt.Errorf("ids of the rootfs cannot be moved on disk: %s: %w", why, spec.ErrRefused)

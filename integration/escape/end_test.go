@@ -36,6 +36,7 @@ var endStates = []struct {
 	{"fuse-overlay", nil},
 	{"fuse-orphan", nil},
 	{"frozen", nil},
+	{"throttled", nil},
 	{"wide-cgroups", nil},
 	{"many-children", nil},
 	{"stopped", nil},

@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/internal/linux/fusectl"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
@@ -126,7 +127,8 @@ func (e *end) take(ctx context.Context, s step) error {
 	return nil
 }
 
-// kill sends SIGKILL, to all processes or to the first one, and thaws.
+// kill sends SIGKILL, to all processes or to the first one, and thaws. Once that was
+// not enough, it lifts what the container has limited in groups of its own.
 func (e *end) kill(ctx context.Context, all bool) error {
 	if e.started.IsZero() {
 		e.started = time.Now()
@@ -144,8 +146,17 @@ func (e *end) kill(ctx context.Context, all bool) error {
 	var errs []error
 	for _, dir := range e.Member.Cgroups {
 		errs = append(errs, cgroupfs.Thaw(ctx, dir))
+		if all {
+			errs = append(errs, cgroupfs.Lift(ctx, dir, e.owns))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// owns tells whether a user of the host is one of the container's.
+func (e *end) owns(uid uint32) bool {
+	_, ok := e.Member.Mapping.UIDToContainer(idmap.HostID(uid))
+	return ok
 }
 
 // each calls fn for the container's processes in one of its cgroups: the first one

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +31,7 @@ var states = map[string]func(){
 	"fuse-overlay":  fuseOverlay,
 	"fuse-orphan":   fuseOrphan,
 	"frozen":        frozen,
+	"throttled":     throttled,
 	"wide-cgroups":  wideCgroups,
 	"many-children": manyChildren,
 	"stopped":       stopped,
@@ -265,6 +267,47 @@ func queued() {
 		must(unix.Sendmsg(pair[0], []byte("x"), unix.UnixRights(ns, root, pair[0], pair[1]), nil, 0))
 		for _, fd := range []int{pair[0], pair[1], ns, root} {
 			must(unix.Close(fd))
+		}
+	}
+}
+
+// throttled reads from a disk at a byte a second, by a limit in a group of its own.
+func throttled() {
+	const file = "/throttled"
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o600)
+	must(err)
+	_, err = f.Write(make([]byte, 1<<20))
+	must(err)
+	must(f.Sync())
+	dir, limit, format := "/sys/fs/cgroup/blkio/throttled", "blkio.throttle.read_bps_device", "%s 1"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.procs"); err == nil { // version 2
+		dir, limit, format = "/sys/fs/cgroup/throttled", "io.max", "%s rbps=1"
+	}
+	must(os.Mkdir(dir, 0o755))
+	disks, err := filepath.Glob("/sys/block/*/dev")
+	must(err)
+	for _, disk := range disks {
+		number, err := os.ReadFile(disk)
+		must(err)
+		_ = os.WriteFile(filepath.Join(dir, limit), fmt.Appendf(nil, format, strings.TrimSpace(string(number))), 0) // of one that can be read
+	}
+	must(os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0))
+	reader := make(chan int)
+	go func() {
+		runtime.LockOSThread()
+		fd, err := unix.Open(file, unix.O_RDONLY|unix.O_DIRECT, 0)
+		must(err)
+		memory, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+		must(err)
+		reader <- unix.Gettid()
+		_, err = unix.Read(fd, memory)
+		panic(fmt.Sprintf("the read is not throttled: %v", err))
+	}()
+	for status := fmt.Sprintf("/proc/self/task/%d/status", <-reader); ; time.Sleep(10 * time.Millisecond) {
+		text, err := os.ReadFile(status)
+		must(err)
+		if strings.Contains(string(text), "State:\tD") {
+			return
 		}
 	}
 }

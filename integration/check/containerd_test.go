@@ -207,22 +207,22 @@ func appendTo(t *testing.T, file, text string) {
 	}
 }
 
-// TestKubelet has a process of the kubelet's name and command line, which is a
-// shell that waits, with a cgroup driver that the handler is not set to.
+// TestKubelet has a process of the kubelet's name, which is a shell that waits, and a
+// containerd that tells it a cgroup driver.
 func TestKubelet(t *testing.T) {
 	rig.Require(t, rig.Root, rig.Command("bash"))
-	// A kubelet does not ask this one for the driver.
 	node := rig.Containerd(t, rig.Config{
-		Containerd: peer.Containerd17, Isolate: true, CRI: true,
-		TOML: "\n[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n" +
-			"[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.isolate]\nruntime_type = 'io.containerd.isolate.v1'\n",
+		Containerd: peer.Containerd22, Isolate: true, CRI: true,
+		TOML: strings.NewReplacer("T", "["+criTable(peer.Containerd22)).Replace(`
+T.runtimes.runc]
+runtime_type = 'io.containerd.runc.v2'
+options = { SystemdCgroup = true }
+T.runtimes.isolate]
+runtime_type = 'io.containerd.isolate.v1'
+`),
 	})
 	other := rig.Containerd(t, rig.Config{Isolate: true, CRI: true})
-	file := filepath.Join(t.TempDir(), "kubelet.yaml")
-	if err := os.WriteFile(file, []byte("kind: KubeletConfiguration\ncgroupDriver: systemd\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	waiter(t, "kubelet", nil, "--config="+file)
+	waiter(t, "kubelet", nil)
 	r := check.Run(t.Context(), config(t, ""))
 	expect(t, r, fmt.Sprintf("CRI runtime isolate, process %d", node.Pid()),
 		check.Line{Result: check.OK, Reason: "cgroup driver systemd"})

@@ -269,7 +269,7 @@ func TestDockerRemap(t *testing.T) {
 			lines = append(lines, l)
 		}
 	}
-	if len(lines) != 2 || lines[0].Result != check.Degraded || !strings.Contains(lines[0].Reason, "userns-remap = daemon: Docker maps ids itself") || lines[1].Result != check.OK {
+	if len(lines) != 2 || lines[0].Result != check.Degraded || !strings.Contains(lines[0].Reason, "userns-remap: Docker maps ids itself") || lines[1].Result != check.OK {
 		t.Errorf("%+v", lines)
 	}
 	i, err := image.Get(t.Context(), image.Demo)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/runtime"
 )
@@ -50,9 +51,9 @@ func clients(ctx context.Context, r *Report, finder runtime.Finder, cfg config.C
 		r.bad(Degraded, "containerd", "start containerd 2.0 or later, or 1.7, and check again", "it is not running, or not in this pid namespace: its defaults are assumed")
 		daemons = []daemon{idleDaemon(ctx, r)}
 	}
-	k := findKubelet(ctx)
+	kubelet := host.HasKubelet()
 	for _, d := range daemons {
-		d.checkCRI(ctx, r, finder, cfg, k)
+		d.checkCRI(ctx, r, finder, cfg, kubelet)
 		roots = append(roots, d.Root)
 	}
 	for _, l := range docker.Lines {

@@ -5,11 +5,9 @@ package check
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
 	"github.com/isolate-shim/isolate/shim/config"
@@ -17,11 +15,17 @@ import (
 	"github.com/isolate-shim/isolate/shim/version"
 )
 
-// shimName is the program that containerd looks for.
-const shimName = "containerd-shim-isolate-v1"
+// shimName is the program that containerd looks for, runtimeName how containerd
+// knows it.
+const (
+	shimName    = "containerd-shim-isolate-v1"
+	runtimeName = "io.containerd.isolate.v1"
+)
 
-// findDaemons returns the running containerds, Docker's own among them, or the
-// defaults of one if none runs.
+// daemon is a containerd.
+type daemon struct{ host.Containerd }
+
+// findDaemons returns the running containerds, Docker's own among them.
 func findDaemons(ctx context.Context, r *Report) []daemon {
 	var found []daemon
 	for _, p := range host.Find("/proc", "containerd") {
@@ -29,63 +33,32 @@ func findDaemons(ctx context.Context, r *Report) []daemon {
 			r.note(fmt.Sprintf("containerd, process %d", p.PID), "", "rootless: it cannot use the shim, which needs root")
 			continue
 		}
-		d, err := inspectDaemon(ctx, p)
+		c, err := host.InspectContainerd(ctx, p)
 		if err != nil {
 			continue // it has ended, or is another program of that name
 		}
+		d := daemon{c}
 		found = append(found, d)
 		d.check(ctx, r)
 	}
 	return found
 }
 
-// idleDaemon is what a containerd would be that does not run, by its
-// configuration at the usual place.
+// idleDaemon is a containerd that does not run.
 func idleDaemon(ctx context.Context, r *Report) daemon {
-	d := daemon{Process: host.Process{Path: os.Getenv("PATH")}, settings: defaults()}
-	if data, err := os.ReadFile(d.Config); err == nil {
-		s, err := d.withDump(data)
-		if err != nil {
-			r.bad(Degraded, "containerd", "correct it", "%s: %v", d.Config, err)
-		} else {
-			d.settings = s.withArgs(nil)
-		}
+	c, err := host.IdleContainerd()
+	if err != nil {
+		r.bad(Degraded, "containerd", "correct it", "%v", err)
 	}
+	d := daemon{c}
 	d.checkShim(ctx, r)
 	return d
-}
-
-func inspectDaemon(ctx context.Context, p host.Process) (daemon, error) {
-	d := daemon{Process: p}
-	printed, err := p.Run(ctx, "--version")
-	if err != nil {
-		return d, err
-	}
-	line, _, _ := strings.Cut(string(printed), "\n")
-	if !strings.HasPrefix(line, "containerd ") {
-		return d, fmt.Errorf("%q is not containerd", d.Exe)
-	}
-	d.Version = line
-	d.Label = p.Label()
-	d.settings = defaults().withArgs(p.Args)
-	// A containerd that cannot print its configuration is taken to run on its
-	// command line and defaults.
-	dumpArgs := []string{"config", "dump"}
-	if _, err := os.Stat(d.Config); err == nil {
-		dumpArgs = append([]string{"--config", d.Config}, dumpArgs...)
-	}
-	if dumped, err := p.Run(ctx, dumpArgs...); err == nil {
-		if s, err := d.withDump(dumped); err == nil {
-			d.settings = s.withArgs(p.Args) // which wins, as in containerd
-		}
-	}
-	return d, nil
 }
 
 // who names the daemon in a report.
 func (d daemon) who() string {
 	if d.PID == 0 {
-		return d.Config
+		return d.File
 	}
 	return fmt.Sprintf("process %d", d.PID)
 }
@@ -93,7 +66,7 @@ func (d daemon) who() string {
 // major is the first number of the version. One that does not run is taken to be
 // of today.
 func (d daemon) major() int {
-	_, major, _, ok := parseVersion(d.Version)
+	major, _, ok := host.Version(d.Version)
 	if !ok {
 		return 2
 	}
@@ -103,65 +76,30 @@ func (d daemon) major() int {
 // check reports on one running containerd.
 func (d daemon) check(ctx context.Context, r *Report) {
 	what := "containerd, " + d.who()
-	v, major, minor, ok := parseVersion(d.Version)
+	major, minor, ok := host.Version(d.Version)
 	switch {
 	case !ok:
 		r.bad(Degraded, what, "use containerd 2.0 or later, or 1.7", "its version is not understood: %s", d.Version)
 	case major < 1 || major == 1 && minor < 7:
-		r.bad(Failed, what, "use containerd 2.0 or later, or 1.7", "version %s cannot start this shim", v)
+		r.bad(Failed, what, "use containerd 2.0 or later, or 1.7", "version %s cannot start this shim", d.Version)
 	default:
-		if err := answers(ctx, d.Address); err != nil {
-			r.bad(Failed, what, "look into its log, and restart it", "version %s: %v", v, err)
+		if err := host.Answers(ctx, d.Address); err != nil {
+			r.bad(Failed, what, "look into its log, and restart it", "version %s: %v", d.Version, err)
 		} else {
-			r.ok(what, "version %s, %s, root %s", v, d.Address, d.Root)
+			r.ok(what, "version %s, %s, root %s", d.Version, d.Address, d.Root)
 		}
 	}
-	confinement(ctx, r, what, d.Label, d.Root)
-	if changed := d.changed(); changed != "" {
+	confinement(ctx, r, what, d.Label(), d.Root)
+	if changed := d.Changed(); changed != "" {
 		r.bad(Degraded, what, "restart it; what runs goes on", "%s was changed after it was started, and is not in effect", changed)
 	}
 	d.checkShim(ctx, r)
 }
 
-// changed is a configuration file that is newer than the process, "" for none.
-func (d daemon) changed() string {
-	files := []string{d.Config}
-	for _, pattern := range d.Imports {
-		if !filepath.IsAbs(pattern) {
-			pattern = filepath.Join(filepath.Dir(d.Config), pattern)
-		}
-		more, err := filepath.Glob(pattern)
-		if err == nil {
-			files = append(files, more...)
-		}
-	}
-	for _, file := range files {
-		if d.Older(file) {
-			return file
-		}
-	}
-	return ""
-}
-
-// findShim returns the program that containerd starts for the shim's name: from
-// its PATH, else from beside its own program.
-func (d daemon) findShim() (string, error) {
-	dirs := filepath.SplitList(d.Path)
-	if d.Exe != "" {
-		dirs = append(dirs, filepath.Dir(d.Exe))
-	}
-	for _, dir := range dirs {
-		if file := filepath.Join(dir, shimName); executable(file) == nil {
-			return file, nil
-		}
-	}
-	return "", fmt.Errorf("%s is not in %s", shimName, strings.Join(dirs, ":"))
-}
-
 // checkShim reports whether containerd finds the shim.
 func (d daemon) checkShim(ctx context.Context, r *Report) {
 	const what = "shim"
-	file, err := d.findShim()
+	file, err := d.Program(shimName)
 	if err != nil {
 		r.bad(Failed, what, "install "+shimName+" into a directory of containerd's PATH, such as /usr/local/bin, or start containerd with that directory in PATH", "%v", err)
 		return
@@ -180,41 +118,41 @@ func (d daemon) checkShim(ctx context.Context, r *Report) {
 
 // checkCRI reports on the handlers of containerd's Kubernetes interface, or how
 // to add one.
-func (d daemon) checkCRI(ctx context.Context, r *Report, finder runtime.Finder, cfg config.Config, k kubelet) {
-	if d.CRI.Off && !k.Found {
+func (d daemon) checkCRI(ctx context.Context, r *Report, finder runtime.Finder, cfg config.Config, kubelet bool) {
+	if d.Effective.NoCRI() && !kubelet {
 		return
 	}
-	systemd := systemdRuns()
-	s := surroundings{
-		Who: d.who(), Config: cfg, Snapshotter: d.CRI.Snapshotter, HostSystemd: systemd,
-		Driver: k.driver(d.major(), d.CRI.driver(systemd)),
+	s := surroundings{Who: d.who(), Config: cfg, HostSystemd: systemdRuns()}
+	if kubelet && d.PID != 0 {
+		s.Driver = host.CgroupDriver(ctx, d.Address)
 	}
 	any := false
-	for _, h := range d.CRI.Handlers {
+	for _, read := range d.Effective.Handlers() {
+		h := handler{read}
 		h.Path = resolved(h.Path)
 		if !h.ours() {
 			continue
 		}
 		any = true
 		if s.Shim, s.ShimErr = h.Path, nil; h.Path != "" {
-			s.ShimErr = executable(h.Path)
+			s.ShimErr = host.Executable(h.Path)
 		} else {
-			s.Shim, s.ShimErr = d.findShim()
+			s.Shim, s.ShimErr = d.Program(shimName)
 		}
-		bin, err := finder.Find(ctx, text(h.Options, "BinaryName"), cfg.Runtime.Binary, d.Path)
+		bin, err := finder.Find(ctx, h.Option("BinaryName"), cfg.Runtime.Binary, d.Path)
 		s.Runtime, s.RuntimeErr = bin.String(), err
 		r.Lines = append(r.Lines, h.judge(s)...)
 	}
 	what := "CRI runtimes, " + d.who()
-	file := readWritten(d.Config)
-	fix := stanza(d.Config, file, d.major())
-	switch {
-	case d.CRI.Off:
-		r.bad(Degraded, what, "remove it from disabled_plugins of "+d.Config+" and restart containerd", "a kubelet runs here, and containerd's Kubernetes interface is disabled")
+	written := readWritten(d.File)
+	fix := stanza(d.File, written, d.major())
+	switch lost := lost(written); {
+	case d.Effective.NoCRI():
+		r.bad(Degraded, what, "remove it from disabled_plugins of "+d.File+" and restart containerd", "a kubelet runs here, and containerd's Kubernetes interface is disabled")
 	case any:
-	case file.lost() != "":
-		r.bad(Degraded, what, fix, "%s has %s in a table that this containerd does not read", d.Config, file.lost())
-	case k.Found:
+	case lost != "":
+		r.bad(Degraded, what, fix, "%s has %s in a table that this containerd does not read", d.File, lost)
+	case kubelet:
 		r.bad(Degraded, what, fix, "none starts the shim, so that pods cannot use it")
 	default:
 		r.note(what, fix, "none starts the shim; only Kubernetes needs one")
@@ -232,70 +170,21 @@ func resolved(path string) string {
 	return path
 }
 
-// readWritten reads a configuration file of containerd. One that is wrong does
-// not let containerd start, and is not looked at any further.
-func readWritten(file string) written {
+// readWritten reads a configuration file of containerd, nil if there is none. One
+// that is wrong does not let containerd start, and is not looked at any further.
+func readWritten(file string) host.Config {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return written{}
+		return nil
 	}
-	w, err := parseWritten(data)
-	if err != nil {
-		return written{Version: 1}
+	if c, err := host.ParseConfig(data); err == nil && c != nil {
+		return c
 	}
-	return w
+	return host.Config{}
 }
 
 // systemdRuns tells whether systemd manages this host (sd_booted(3)).
 func systemdRuns() bool {
 	info, err := os.Lstat("/run/systemd/system")
 	return err == nil && info.IsDir()
-}
-
-// findKubelet looks for a kubelet, also for those inside of k3s and MicroK8s.
-func findKubelet(ctx context.Context) kubelet {
-	found := host.Find("/proc", "kubelet", "k3s-server", "k3s-agent", "kubelite")
-	if len(found) == 0 {
-		return kubelet{}
-	}
-	p, k := found[0], kubelet{Found: true}
-	if filepath.Base(p.Exe) != "kubelet" {
-		return k
-	}
-	if printed, err := p.Run(ctx, "--version"); err == nil {
-		k.Version = strings.TrimSpace(string(printed))
-	}
-	file, driver := kubeletFlags(p.Args)
-	k.Driver = driver
-	if data, err := os.ReadFile(file); err == nil && k.Driver == "" {
-		k.Driver = kubeletDriver(string(data))
-	}
-	if k.Driver == "" {
-		k.Driver = "cgroupfs"
-	}
-	return k
-}
-
-// answers tells whether somebody accepts connections on a socket.
-func answers(ctx context.Context, address string) error {
-	dialer := net.Dialer{Timeout: 2 * time.Second}
-	conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(address, "unix://"))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
-
-// executable tells why a file cannot be executed, nil if it can.
-func executable(file string) error {
-	info, err := os.Stat(file)
-	switch {
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a regular file", file)
-	case info.Mode()&0o111 == 0:
-		return fmt.Errorf("%s is not executable", file)
-	}
-	return nil
 }

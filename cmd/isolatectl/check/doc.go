@@ -13,10 +13,8 @@
 // know; containers run and something is missing (say, lxcfs); containers cannot
 // run.
 //
-// Clients (containerd and its CRI runtimes, Docker) are judged by what they run
-// with: their command line, environment and configuration files, and what
-// containerd itself prints of its configuration. Of a process in a container
-// nothing is believed, and no program is run that a container may have put there.
+// Clients (containerd and its CRI runtimes, Docker) are judged by what package host
+// finds out of them.
 //
 // What does not belong here: changing anything on the host. The probes leave
 // nothing behind.

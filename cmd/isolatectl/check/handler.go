@@ -10,19 +10,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
 	"github.com/isolate-shim/isolate/shim/config"
 )
 
-// handler is a runtime of containerd's Kubernetes interface. RuntimeClasses name
-// it.
-type handler struct {
-	Name        string
-	Type        string   // runtime_type
-	Path        string   // runtime_path
-	Snapshotter string   // "" for the interface's
-	Annotations []string // of pods that the runtime is shown: patterns of path.Match
-	Options     map[string]any
-}
+// handler is a runtime of containerd's Kubernetes interface.
+type handler struct{ host.Handler }
 
 // runcType is the type whose options containerd sends in a form of their own.
 const runcType = "io.containerd.runc.v2"
@@ -30,7 +23,7 @@ const runcType = "io.containerd.runc.v2"
 // ours tells whether the handler is meant to start the shim, in a right form or
 // a wrong one.
 func (h handler) ours() bool {
-	return isShim(h.Type) || isShim(h.Path) || isShim(text(h.Options, "BinaryName")) || misspelt(h.Type)
+	return isShim(h.Type) || isShim(h.Path) || isShim(h.Option("BinaryName")) || misspelt(h.Type)
 }
 
 // isShim tells whether a runtime's name or path means the shim.
@@ -86,9 +79,8 @@ type surroundings struct {
 	// Runtime is the OCI runtime that the shim then uses, or RuntimeErr.
 	Runtime    string
 	RuntimeErr error
-	// Snapshotter is the interface's.
-	Snapshotter string
-	// Driver is the cgroup driver of the kubelet, "" if there is none.
+	// Driver is the cgroup driver that containerd tells a kubelet, "" if that is not
+	// known.
 	Driver string
 	// HostSystemd is set where systemd runs.
 	HostSystemd bool
@@ -104,9 +96,9 @@ func (h handler) judge(s surroundings) []Line {
 	switch {
 	case misspelt(h.Type) && h.Path == "":
 		return []Line{line(Failed, `set runtime_type = "`+runtimeName+`"`, "runtime_type %q makes containerd look for %s", h.Type, program(h.Type))}
-	case isShim(text(h.Options, "BinaryName")):
+	case isShim(h.Option("BinaryName")):
 		return []Line{line(Failed, `remove BinaryName, and set runtime_type = "`+runtimeName+`"`,
-			"BinaryName is for OCI runtimes: runc's shim would call %s as one", text(h.Options, "BinaryName"))}
+			"BinaryName is for OCI runtimes: runc's shim would call %s as one", h.Option("BinaryName"))}
 	case h.Path != "" && !isShim(h.Path):
 		return []Line{line(Degraded, "remove runtime_path, or let it name "+shimName, "runtime_path %s is another program, and pods are not isolated", h.Path)}
 	case s.ShimErr != nil:
@@ -120,12 +112,8 @@ func (h handler) judge(s surroundings) []Line {
 			"it has an options table: containerd then fails to start pods with hostUsers: false"))
 	}
 	lines = append(lines, h.judgeCgroups(s, line)...)
-	snapshotter := h.Snapshotter
-	if snapshotter == "" {
-		snapshotter = s.Snapshotter
-	}
-	if reason := unmappable(snapshotter); reason != "" {
-		lines = append(lines, line(Failed, "give the runtime another one: snapshotter = \"overlayfs\"", "snapshotter %s %s", snapshotter, reason))
+	if reason := unmappable(h.Snapshotter); reason != "" {
+		lines = append(lines, line(Failed, "give the runtime another one: snapshotter = \"overlayfs\"", "snapshotter %s %s", h.Snapshotter, reason))
 	}
 	if hidden := h.hidden(s.Config.Annotations.Allow); len(hidden) > 0 {
 		lines = append(lines, line(Degraded, `add pod_annotations = ["`+config.AnnotationPrefix+`*"]`,
@@ -134,11 +122,13 @@ func (h handler) judge(s surroundings) []Line {
 	if len(lines) > 0 {
 		return lines
 	}
-	driver := "cgroupfs"
-	if h.systemd(s.Config) || s.Driver == "systemd" { // by the names of cgroups
-		driver = "systemd"
+	driver := "the caller's cgroup driver" // by the names of cgroups
+	if h.systemd(s.Config) {
+		driver = "cgroup driver systemd"
+	} else if s.Driver != "" {
+		driver = "cgroup driver " + s.Driver
 	}
-	reason := fmt.Sprintf("starts %s, which uses %s with cgroup driver %s", s.Shim, s.Runtime, driver)
+	reason := fmt.Sprintf("starts %s, which uses %s with %s", s.Shim, s.Runtime, driver)
 	if given := h.given(); given != "" {
 		reason += "; options " + given
 	}
@@ -178,45 +168,24 @@ func (h handler) hidden(allow []string) []string {
 	return out
 }
 
-// driver is the cgroup driver that a containerd 2 tells the kubelet: that of its
-// first handler with options of runc's type, the default one first
-// (internal/cri/server/runtime_config_linux.go).
-func (c cri) driver(hostSystemd bool) string {
-	order := slices.Clone(c.Handlers)
-	slices.SortStableFunc(order, func(a, b handler) int {
-		if (a.Name == c.Default) != (b.Name == c.Default) {
-			if a.Name == c.Default {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	for _, h := range order {
-		if h.Type == runcType && len(h.Options) > 0 {
-			if asked, ok := h.Options["SystemdCgroup"].(bool); ok && asked {
-				return "systemd"
-			}
-			return "cgroupfs"
+// lost is the name of a handler of ours in a file, "" if there is none. If the
+// effective configuration has none, it is in the wrong place.
+func lost(written host.Config) string {
+	for _, h := range written.Written() {
+		if (handler{h}).ours() {
+			return h.Name
 		}
 	}
-	if hostSystemd {
-		return "systemd"
-	}
-	return "cgroupfs"
+	return ""
 }
 
-// stanza is what to add to a configuration file so that there is a handler.
-// major is containerd's version.
-func stanza(file string, w written, major int) string {
-	plugin, head := criRuntime, ""
-	switch {
-	case w.Version == 0 && major < 2:
-		plugin, head = oldCRI, "version = 2\n"
-	case w.Version == 0:
-		head = "version = 3\n"
-	case w.Version < 3:
-		plugin = oldCRI
+// stanza is what to add to a configuration file, nil if there is none, so that there
+// is a handler. major is containerd's version.
+func stanza(file string, written host.Config, major int) string {
+	format, head := written.Version(), ""
+	if written == nil {
+		format = min(major, 2) + 1
+		head = fmt.Sprintf("version = %d\n", format)
 	}
 	if dir := filepath.Dir(file); strings.Contains(dir, "/rancher/") {
 		// k3s and RKE2 write the file anew whenever they start.
@@ -226,12 +195,12 @@ func stanza(file string, w written, major int) string {
 		}
 		file, head = filepath.Join(dir, name), "{{ template \"base\" . }}\n"
 	}
-	table := "[plugins.'" + plugin + "'.containerd.runtimes."
-	if major < 2 && !w.has("runc") {
+	if major < 2 && !slices.ContainsFunc(written.Written(), func(h host.Handler) bool { return h.Name == "runc" }) {
 		// Some builds of 1.7 forget their own default when they read a table.
-		head += table + "runc]\n  runtime_type = '" + runcType + "'\n"
+		head += host.Handler{Name: "runc", Type: runcType}.TOML(format)
 	}
-	return fmt.Sprintf("add this to %s and restart containerd:\n%s%sisolate]\n  runtime_type = '%s'", file, head, table, runtimeName)
+	return fmt.Sprintf("add this to %s and restart containerd:\n%s%s", file, head,
+		strings.TrimSpace(host.Handler{Name: "isolate", Type: runtimeName}.TOML(format)))
 }
 
 // unmappable says why the layers of a snapshotter cannot be idmapped, "" if they

@@ -35,7 +35,7 @@ func served(ctx context.Context, r *Report, cfg config.Config) {
 	for _, f := range s.Files {
 		names = append(names, filepath.Base(f.Name))
 	}
-	missing := missingOptions("/proc")
+	missing := missingOptions()
 	switch {
 	case len(s.Skipped) > 0:
 		r.bad(Degraded, what, "look into the log of lxcfs", "%s serves %s; unusable: %v", s.Root, strings.Join(names, " "), s.Skipped)
@@ -52,8 +52,8 @@ const lxcfsOptions = "-l --enable-cfs --enable-pidfd"
 
 // missingOptions returns the options that the running lxcfs was not started
 // with; none if no lxcfs is seen, as when it runs in another pid namespace.
-func missingOptions(proc string) []string {
-	for _, p := range host.Find(proc, "lxcfs") {
+func missingOptions() []string {
+	for _, p := range host.Find("/proc", "lxcfs") {
 		return optionsNotIn(p.Args)
 	}
 	return nil

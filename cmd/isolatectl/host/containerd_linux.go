@@ -3,34 +3,41 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
 )
 
-// Containerd is a running containerd.
-type Containerd struct {
-	Process
+// DefaultAddress is the socket of a containerd that is told nothing else.
+const DefaultAddress = "/run/containerd/containerd.sock"
 
-	Version string // such as v2.4.2
-	Config  string // its main configuration file, which need not exist
+// Containerd is one of the host.
+type Containerd struct {
+	Process // a zero PID if it does not run
+
+	Version string // such as v2.4.2, "" if it does not run
+	File    string // its main configuration file, which need not exist
+	Root    string // where it keeps images
 	Address string // its socket
+	// Effective is its configuration: the files as they were when it was found,
+	// merged by this containerd; nil if it cannot tell.
+	Effective Config
 }
 
 // ErrNotRunning says that no containerd was found.
 var ErrNotRunning = errors.New("no containerd is running, or none in this pid namespace")
 
-// FindContainerd returns the containerd that serves an address. Docker runs one too, on an
-// address of its own.
+// FindContainerd returns the containerd that serves an address. Docker runs one
+// too, on an address of its own.
 func FindContainerd(ctx context.Context, address string) (Containerd, error) {
 	var others []string
 	for _, p := range Find("/proc", "containerd") {
-		d, err := inspect(ctx, p)
+		d, err := InspectContainerd(ctx, p)
 		if err != nil {
 			continue // it has ended, or is another program of that name
 		}
@@ -45,8 +52,11 @@ func FindContainerd(ctx context.Context, address string) (Containerd, error) {
 	return Containerd{}, fmt.Errorf("%w: start it, and use hostPID: true in a pod", ErrNotRunning)
 }
 
-func inspect(ctx context.Context, p Process) (Containerd, error) {
-	d := Containerd{Process: p, Config: "/etc/containerd/config.toml", Address: "/run/containerd/containerd.sock"}
+// InspectContainerd asks the program of a process for its version and
+// configuration; the error is that it is not containerd. One that cannot print its
+// configuration is taken to run on its command line and defaults.
+func InspectContainerd(ctx context.Context, p Process) (Containerd, error) {
+	d := Containerd{Process: p}.with(nil)
 	printed, err := d.Run(ctx, "--version")
 	if err != nil {
 		return d, err
@@ -57,69 +67,98 @@ func inspect(ctx context.Context, p Process) (Containerd, error) {
 		return d, fmt.Errorf("%q is not containerd", d.Exe)
 	}
 	d.Version = fields[2]
-	d.Config = flagValue(d.Args, d.Config, "-c", "--config")
 	if config, err := d.Dump(ctx); err == nil {
-		if a := configuredAddress(config); a != "" {
-			d.Address = a
-		}
+		d = d.with(config)
 	}
-	d.Address = flagValue(d.Args, d.Address, "-a", "--address") // wins, as in containerd
 	return d, nil
+}
+
+// IdleContainerd is what a containerd would be that does not run, by its
+// configuration at the usual place.
+func IdleContainerd() (Containerd, error) {
+	d := Containerd{Process: Process{Path: os.Getenv("PATH")}}.with(nil)
+	data, err := os.ReadFile(d.File)
+	if err != nil {
+		return d, nil //nolint:nilerr // its defaults
+	}
+	config, err := ParseConfig(data)
+	if err != nil {
+		return d, fmt.Errorf("%s: %w", d.File, err)
+	}
+	return d.with(config), nil
+}
+
+// with sets what the command line says, a configuration, or else the defaults, in
+// this order, as containerd does.
+func (d Containerd) with(config Config) Containerd {
+	d.Effective = config
+	d.File = flagValue(d.Args, "/etc/containerd/config.toml", "-c", "--config")
+	d.Root = filepath.Clean(flagValue(d.Args, cmp.Or(text(config, "root"), "/var/lib/containerd"), "--root"))
+	d.Address = flagValue(d.Args, cmp.Or(config.address(), DefaultAddress), "-a", "--address")
+	return d
 }
 
 // Dump returns the effective configuration: the files as they are now, merged by
 // this containerd.
-func (d Containerd) Dump(ctx context.Context) (map[string]any, error) {
+func (d Containerd) Dump(ctx context.Context) (Config, error) {
 	args := []string{"config", "dump"}
-	if _, err := os.Stat(d.Config); err == nil {
-		args = slices.Insert(args, 0, "--config", d.Config)
+	if _, err := os.Stat(d.File); err == nil {
+		args = slices.Insert(args, 0, "--config", d.File)
 	}
 	printed, err := d.Run(ctx, args...)
 	if err != nil {
 		return nil, fmt.Errorf("%s config dump: %w", d.Exe, err)
 	}
-	var config map[string]any
-	if err := toml.Unmarshal(printed, &config); err != nil {
+	config, err := ParseConfig(printed)
+	if err != nil {
 		return nil, fmt.Errorf("%s config dump: %w", d.Exe, err)
 	}
 	return config, nil
 }
 
-// FormatVersion is the newest version of the configuration format that a
-// containerd reads, by its effective configuration.
-func FormatVersion(config map[string]any) (int, error) {
-	version, ok := config["version"].(int64)
-	if !ok || version < 2 {
-		return 0, fmt.Errorf("containerd config dump: version %v is not understood", config["version"])
-	}
-	return int(version), nil
-}
-
-func configuredAddress(config map[string]any) string {
-	// The first is the name in version 4.
-	for _, t := range []map[string]any{table(table(config, "plugins"), "io.containerd.server.v1.grpc"), table(config, "grpc")} {
-		if a, ok := t["address"].(string); ok && a != "" {
-			return a
+// Changed is a configuration file that is newer than the process, "" for none.
+func (d Containerd) Changed() string {
+	files := []string{d.File}
+	for _, pattern := range d.Effective.Imports() {
+		if !filepath.IsAbs(pattern) {
+			pattern = filepath.Join(filepath.Dir(d.File), pattern)
 		}
+		more, err := filepath.Glob(pattern)
+		if err == nil {
+			files = append(files, more...)
+		}
+	}
+	if i := slices.IndexFunc(files, d.Older); i >= 0 {
+		return files[i]
 	}
 	return ""
 }
 
-// flagValue returns the value of the last of some flags on a command line. Long
-// ones work with one dash as well.
-func flagValue(args []string, value string, names ...string) string {
-	for i, arg := range args {
-		name, inline, has := strings.Cut(arg, "=")
-		if len(name) > 2 && strings.HasPrefix(name, "-") && !strings.HasPrefix(name, "--") {
-			name = "-" + name
-		}
-		switch {
-		case !slices.Contains(names, name):
-		case has:
-			value = inline
-		case i+1 < len(args):
-			value = args[i+1]
+// Program returns the program that containerd starts for a shim's name: from its
+// PATH, else from beside its own program.
+func (d Containerd) Program(shim string) (string, error) {
+	dirs := filepath.SplitList(d.Path)
+	if d.Exe != "" {
+		dirs = append(dirs, filepath.Dir(d.Exe))
+	}
+	for _, dir := range dirs {
+		if file := filepath.Join(dir, shim); Executable(file) == nil {
+			return file, nil
 		}
 	}
-	return value
+	return "", fmt.Errorf("%s is not in %s", shim, strings.Join(dirs, ":"))
+}
+
+// Executable tells why a file cannot be executed, nil if it can.
+func Executable(file string) error {
+	info, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", file)
+	case info.Mode()&0o111 == 0:
+		return fmt.Errorf("%s is not executable", file)
+	}
+	return nil
 }

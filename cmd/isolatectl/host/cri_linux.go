@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -76,6 +77,28 @@ func Pods(ctx context.Context, address string) (map[string]string, error) {
 		return nil
 	})
 	return names, err
+}
+
+// CgroupDriver is the cgroup driver that containerd tells the kubelet, "" if it
+// does not, as before 2.0.
+func CgroupDriver(ctx context.Context, address string) string {
+	driver := ""
+	err := call(ctx, address, func(ctx context.Context, client cri.RuntimeServiceClient) error {
+		answer, err := client.RuntimeConfig(ctx, &cri.RuntimeConfigRequest{})
+		if linux := answer.GetLinux(); linux != nil {
+			driver = strings.ToLower(linux.GetCgroupDriver().String())
+		}
+		return err
+	})
+	if err != nil {
+		return ""
+	}
+	return driver
+}
+
+// HasKubelet tells whether a kubelet runs here, or a program that has one in it.
+func HasKubelet() bool {
+	return len(Find("/proc", "kubelet", "k3s-server", "k3s-agent", "kubelite")) > 0
 }
 
 // AwaitHandler waits until a handler is known, or is not any more.

@@ -28,16 +28,16 @@ type File struct {
 
 // ParseFile reads a configuration file.
 func ParseFile(name, text string) (File, error) {
-	f := File{Name: name, Text: text}
 	var head struct {
 		Version int
 		Imports []string
 	}
-	if err := toml.Unmarshal([]byte(text), &head); err != nil {
+	err := toml.Unmarshal([]byte(text), &head)
+	f := File{Name: name, Text: text, Version: head.Version, Imports: head.Imports}
+	switch {
+	case err != nil:
 		return f, fmt.Errorf("read %s: %w", name, err)
-	}
-	f.Version, f.Imports = head.Version, head.Imports
-	if f.Version < 2 {
+	case f.Version < 2:
 		return f, fmt.Errorf("%s has version %d of the format: convert it (containerd config migrate) to 2 or later", name, f.Version)
 	}
 	return f, nil
@@ -128,11 +128,9 @@ func (e Edit) Undo(text string) (string, bool) {
 
 // sameBut tells whether two documents mean the same except for a key.
 func sameBut(a, b, key string) bool {
-	var x, y map[string]any
-	if toml.Unmarshal([]byte(a), &x) != nil || toml.Unmarshal([]byte(b), &y) != nil {
-		return false
-	}
+	x, err1 := ParseConfig([]byte(a))
+	y, err2 := ParseConfig([]byte(b))
 	delete(x, key)
 	delete(y, key)
-	return reflect.DeepEqual(x, y)
+	return err1 == nil && err2 == nil && reflect.DeepEqual(x, y)
 }

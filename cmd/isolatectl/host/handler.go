@@ -6,31 +6,29 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 )
 
-// The plugins that hold CRI runtimes, by the version of the format.
-const (
-	criV2 = "io.containerd.grpc.v1.cri"
-	criV3 = "io.containerd.cri.v1.runtime"
-)
-
-// Handler is a CRI runtime, which Kubernetes calls a handler. It has no options
-// table: with one, containerd fails to start pods with hostUsers: false (it
-// cannot tell whose options they are).
+// Handler is a runtime of containerd's Kubernetes interface. RuntimeClasses name
+// it.
 type Handler struct {
 	Name string
 	Type string // runtime_type
-	// Path is the shim's, "" if containerd finds it by its type.
-	Path string
+	// Path is the shim's (runtime_path), "" if containerd finds it by its type.
+	Path        string
+	Snapshotter string
+	Annotations []string // of pods that the runtime is shown: patterns of path.Match
+	Options     map[string]any
 }
 
-// TOML returns the handler as lines of a configuration file.
+// Option is an option that is a string, "" if there is none.
+func (h Handler) Option(name string) string { return text(h.Options, name) }
+
+// TOML returns the handler as lines of a configuration file. It has no options
+// table: with one, containerd fails to start pods with hostUsers: false (it cannot
+// tell whose options they are).
 func (h Handler) TOML(version int) string {
-	plugin := criV3
-	if version < 3 {
-		plugin = criV2
-	}
-	text := fmt.Sprintf("[plugins.%q.containerd.runtimes.%s]\nruntime_type = %q\n", plugin, h.Name, h.Type)
+	text := fmt.Sprintf("[plugins.%q.containerd.runtimes.%s]\nruntime_type = %q\n", criPlugin(version), h.Name, h.Type)
 	if h.Path != "" {
 		text += fmt.Sprintf("runtime_path = %q\n", h.Path)
 	}
@@ -42,39 +40,33 @@ func (h Handler) DropIn(version int) string {
 	return fmt.Sprintf("# Written by isolatectl install; isolatectl uninstall removes it.\nversion = %d\n\n%s", version, h.TOML(version))
 }
 
-// Configured is a handler in an effective configuration.
-func Configured(config map[string]any, name string) (Handler, bool) {
-	h := Handler{Name: name}
-	for _, plugin := range []string{criV3, criV2} {
-		rt := table(table(table(table(config, "plugins"), plugin), "containerd"), "runtimes")
-		found := table(rt, name)
-		if found == nil {
-			continue
-		}
-		h.Type, _ = found["runtime_type"].(string)
-		h.Path, _ = found["runtime_path"].(string)
-		return h, true
+// Handler is the handler of a name.
+func (c Config) Handler(name string) (Handler, bool) {
+	all := c.Handlers()
+	if i := slices.IndexFunc(all, func(h Handler) bool { return h.Name == name }); i >= 0 {
+		return all[i], true
 	}
-	return h, false
+	return Handler{Name: name}, false
 }
 
-// Others tells whether two effective configurations agree in all but one handler
+// SameBut tells whether two effective configurations agree in all but one handler
 // and the list of imports.
-func Others(before, after map[string]any, name string) bool {
-	return reflect.DeepEqual(without(before, name), without(after, name))
+func (c Config) SameBut(after Config, name string) bool {
+	return reflect.DeepEqual(c.without(name), after.without(name))
 }
 
 // without returns a configuration without its imports and a handler. What it
 // shares with the original is not changed.
-func without(config map[string]any, name string) map[string]any {
-	out := maps.Clone(config)
+func (c Config) without(name string) Config {
+	out := maps.Clone(c)
 	delete(out, "imports")
 	for _, plugin := range []string{criV3, criV2} {
-		if table(table(table(table(out, "plugins"), plugin), "containerd"), "runtimes") == nil {
+		path := []string{"plugins", plugin, "containerd", "runtimes"}
+		if table(out, path...) == nil {
 			continue
 		}
-		at := out
-		for _, key := range []string{"plugins", plugin, "containerd", "runtimes"} {
+		at := map[string]any(out)
+		for _, key := range path {
 			inner := maps.Clone(table(at, key))
 			at[key] = inner
 			at = inner
@@ -82,13 +74,4 @@ func without(config map[string]any, name string) map[string]any {
 		delete(at, name)
 	}
 	return out
-}
-
-// table is a table in a table, nil if it is not there or not a table.
-func table(t map[string]any, key string) map[string]any {
-	inner, ok := t[key].(map[string]any)
-	if !ok {
-		return nil
-	}
-	return inner
 }

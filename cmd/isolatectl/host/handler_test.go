@@ -5,14 +5,12 @@ package host
 import (
 	"reflect"
 	"testing"
-
-	"github.com/pelletier/go-toml/v2"
 )
 
-func config(t *testing.T, text string) map[string]any {
+func config(t *testing.T, text string) Config {
 	t.Helper()
-	var c map[string]any
-	if err := toml.Unmarshal([]byte(text), &c); err != nil {
+	c, err := ParseConfig([]byte(text))
+	if err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -20,20 +18,20 @@ func config(t *testing.T, text string) map[string]any {
 
 func TestDropInIsWhatContainerdReads(t *testing.T) {
 	t.Parallel()
-	for _, h := range []Handler{{"isolate", "io.containerd.isolate.v1", ""}, {"isolate", "io.containerd.isolate.v1", "/opt/b/shim"}} {
+	for _, h := range []Handler{{Name: "isolate", Type: "io.containerd.isolate.v1"}, {Name: "isolate", Type: "io.containerd.isolate.v1", Path: "/opt/b/shim"}} {
 		for _, version := range []int{2, 3, 4} {
 			c := config(t, h.DropIn(version))
-			if got, ok := Configured(c, "isolate"); !ok || got != h || c["version"] != int64(version) {
+			if got, ok := c.Handler("isolate"); !ok || !reflect.DeepEqual(got, h) || c.Version() != version {
 				t.Errorf("version %d: got %+v, %t, want %+v", version, got, ok, h)
 			}
 		}
 	}
-	if got, ok := Configured(config(t, "version = 3\n[plugins.x]\n"), "isolate"); ok {
+	if got, ok := config(t, "version = 3\n[plugins.x]\n").Handler("isolate"); ok {
 		t.Errorf("found %+v where there is none", got)
 	}
 }
 
-func TestOthers(t *testing.T) {
+func TestSameBut(t *testing.T) {
 	t.Parallel()
 	const before = "imports = []\nroot = '/r'\n[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]\nruntime_type = 'io.containerd.runc.v2'\n"
 	const handler = "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.isolate]\nruntime_type = 'io.containerd.isolate.v1'\n"
@@ -48,28 +46,11 @@ func TestOthers(t *testing.T) {
 		{"and another root", "root = '/q'\n" + before[len("imports = []\nroot = '/r'\n"):] + handler, false},
 	} {
 		a, b := config(t, before), config(t, test.after)
-		if got := Others(a, b, "isolate"); got != test.want {
+		if got := a.SameBut(b, "isolate"); got != test.want {
 			t.Errorf("%s: got %t, want %t", test.name, got, test.want)
 		}
 		if !reflect.DeepEqual(a, config(t, before)) || !reflect.DeepEqual(b, config(t, test.after)) {
 			t.Errorf("%s: comparing has changed something", test.name)
-		}
-	}
-}
-
-func TestFlagValue(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		args []string
-		want string
-	}{
-		{nil, "/default"},
-		{[]string{"containerd", "-c", "/a"}, "/a"},
-		{[]string{"containerd", "--config", "/a", "-config=/b"}, "/b"},
-		{[]string{"containerd", "--config=/a", "-l", "debug", "-c"}, "/a"},
-	} {
-		if got := flagValue(test.args, "/default", "-c", "--config"); got != test.want {
-			t.Errorf("%q: got %q, want %q", test.args, got, test.want)
 		}
 	}
 }

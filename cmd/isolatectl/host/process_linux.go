@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	linuxproc "github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // Process is a daemon of this host.
@@ -99,42 +101,31 @@ func (p *Process) read(proc string) error {
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	p.Rootless = !p.shares(proc, "user") || ok && owner.Uid != 0
-	stat, err := os.ReadFile(filepath.Join(p.proc, "stat"))
+	content, err := os.ReadFile(filepath.Join(p.proc, "stat"))
 	if err != nil {
 		return nil //nolint:nilerr // without a parent and a time
 	}
-	boot, err := os.ReadFile(filepath.Join(proc, "stat"))
+	stat, err := linuxproc.ParseStat(content)
 	if err != nil {
 		return nil //nolint:nilerr // as above
 	}
-	p.Parent, p.Started = parseStat(string(stat), string(boot))
+	p.Parent = stat.Parent
+	if boot, err := os.ReadFile(filepath.Join(proc, "stat")); err == nil {
+		p.Started = startTime(stat.Start, string(boot))
+	}
 	return nil
 }
 
-// parseStat reads the parent and the start time from /proc/<pid>/stat, which
-// counts in hundredths of a second since the boot time that /proc/stat tells.
-func parseStat(stat, boot string) (parent int, started time.Time) {
-	// The name, which may hold anything, ends with the last parenthesis.
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 20 {
-		return 0, time.Time{}
-	}
-	parent, err := strconv.Atoi(fields[1])
+// startTime is the time of a start that is counted in hundredths of a second since
+// the boot time, which /proc/stat tells; zero if it does not.
+func startTime(ticks uint64, boot string) time.Time {
+	_, after, _ := strings.Cut(boot, "\nbtime ")
+	text, _, _ := strings.Cut(after, "\n")
+	sec, err := strconv.ParseInt(text, 10, 48)
 	if err != nil {
-		return 0, time.Time{}
+		return time.Time{}
 	}
-	ticks, err := strconv.ParseUint(fields[19], 10, 48)
-	if err != nil {
-		return parent, time.Time{}
-	}
-	for line := range strings.Lines(boot) {
-		if text, ok := strings.CutPrefix(line, "btime "); ok {
-			if sec, err := strconv.ParseInt(strings.TrimSpace(text), 10, 48); err == nil {
-				return parent, time.Unix(sec, 0).Add(time.Duration(ticks) * 10 * time.Millisecond) //nolint:gosec // 48 bits
-			}
-		}
-	}
-	return parent, time.Time{}
+	return time.Unix(sec, 0).Add(time.Duration(ticks) * 10 * time.Millisecond) //nolint:gosec // ten million years
 }
 
 // Older tells whether the process is older than a file, by more than the

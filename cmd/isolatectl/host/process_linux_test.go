@@ -132,12 +132,12 @@ func TestProcessesOfContainers(t *testing.T) {
 	}
 }
 
-func FuzzParseStat(f *testing.F) {
-	f.Add("42 (a) b) S 7 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 250 0", "btime 1000\n")
-	f.Add("1 (", "btime x")
-	f.Fuzz(func(t *testing.T, stat, boot string) {
-		if parent, started := parseStat(stat, boot); parent == 0 && !started.IsZero() && len(stat) < 20 {
-			t.Errorf("a time from %q", stat)
+func FuzzStartTime(f *testing.F) {
+	f.Add(uint64(250), "cpu 0\nbtime 1000\n")
+	f.Add(uint64(1), "\nbtime x")
+	f.Fuzz(func(t *testing.T, ticks uint64, boot string) {
+		if started := startTime(ticks, boot); !started.IsZero() && !strings.Contains(boot, "btime ") {
+			t.Errorf("a time from %q", boot)
 		}
 	})
 }

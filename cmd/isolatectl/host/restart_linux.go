@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // Restart says how containerd comes to read its configuration. Containers go on
@@ -33,18 +34,19 @@ var Restarts = []Restart{RestartNever, RestartSystemd, RestartSignal}
 
 // Restart restarts containerd and returns when the new one accepts connections.
 func (d Containerd) Restart(ctx context.Context, how Restart) error {
-	before, err := started(d.PID)
+	old, err := proc.Open(d.PID)
 	if err != nil {
 		return fmt.Errorf("restart containerd: %w", err)
 	}
+	defer old.Close()
 	switch how {
 	case RestartSystemd:
 		if err := restartUnit(ctx, d.PID); err != nil {
 			return fmt.Errorf("restart containerd, process %d, by systemd: %w", d.PID, err)
 		}
 	case RestartSignal:
-		if err := unix.Kill(d.PID, unix.SIGTERM); err != nil {
-			return fmt.Errorf("end containerd, process %d: %w", d.PID, err)
+		if err := old.Signal(unix.SIGTERM); err != nil {
+			return fmt.Errorf("end containerd: %w", err)
 		}
 	case RestartNever:
 		fallthrough
@@ -52,10 +54,8 @@ func (d Containerd) Restart(ctx context.Context, how Restart) error {
 		return fmt.Errorf("restart containerd by %q: %w", how, errors.ErrUnsupported)
 	}
 	for {
-		now, err := started(d.PID)
-		gone := err != nil || now != before
-		if gone && answers(ctx, d.Address) {
-			return nil
+		if gone, err := old.Ended(0); err != nil || gone && Answers(ctx, d.Address) == nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -96,30 +96,12 @@ func restartUnit(ctx context.Context, pid int) error {
 	}
 }
 
-// started is what tells a process from a later one with its pid: the time it was
-// started at. A zombie counts as gone.
-func started(pid int) (string, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return "", err
-	}
-	// Field 22 is the start time; the name before may hold spaces.
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 20 {
-		return "", fmt.Errorf("read /proc/%d/stat: too short", pid)
-	}
-	if fields[0] == "Z" || fields[0] == "X" {
-		return "", unix.ESRCH
-	}
-	return fields[19], nil
-}
-
-func answers(ctx context.Context, address string) bool {
+// Answers tells whether somebody accepts connections on a socket: nil if so.
+func Answers(ctx context.Context, address string) error {
 	dialer := net.Dialer{Timeout: 2 * time.Second}
-	conn, err := dialer.DialContext(ctx, "unix", address)
+	conn, err := dialer.DialContext(ctx, "unix", strings.TrimPrefix(address, "unix://"))
 	if err != nil {
-		return false
+		return err
 	}
-	return conn.Close() == nil
+	return conn.Close()
 }

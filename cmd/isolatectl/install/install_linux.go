@@ -98,9 +98,9 @@ func look(ctx context.Context, programs Programs, r Request) (Facts, error) {
 			return f, err
 		}
 		f.Containerd = &c
-		file := host.NewFile(c.Config, c.Format)
-		if c.File != nil {
-			file = *c.File
+		file := host.NewFile(c.File, c.Format)
+		if c.Main != nil {
+			file = *c.Main
 		}
 		paths = append(paths, dropInPath(file))
 	}
@@ -123,18 +123,18 @@ func lookAtContainerd(ctx context.Context, address string) (ContainerdFacts, err
 	if c.Effective, err = c.Dump(ctx); err != nil {
 		return c, err
 	}
-	if c.Format, err = host.FormatVersion(c.Effective); err != nil {
-		return c, err
+	if c.Format = c.Effective.Version(); c.Format < 2 {
+		return c, fmt.Errorf("containerd config dump: version %v is not understood", c.Effective["version"])
 	}
-	text, err := os.ReadFile(c.Config)
+	text, err := os.ReadFile(c.File)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
 	if err != nil {
 		return c, fmt.Errorf("read containerd's configuration: %w", err)
 	}
-	file, err := host.ParseFile(c.Config, string(text))
-	c.File = &file
+	file, err := host.ParseFile(c.File, string(text))
+	c.Main = &file
 	return c, err
 }
 
@@ -180,21 +180,21 @@ func (p Plan) write(ctx context.Context, programs Programs, f Facts, r Request) 
 	if err != nil {
 		return fmt.Errorf("containerd does not read its configuration any more, so it was restored: %w", err)
 	}
-	if found, ok := host.Configured(after, HandlerName); !ok || found != p.Expected {
+	if found, ok := after.Handler(HandlerName); !ok || found.Type != p.Expected.Type || found.Path != p.Expected.Path {
 		return fmt.Errorf("containerd %s does not take the handler from an imported file, so that was removed: add these lines to %s and run this again:\n\n%s",
-			f.Containerd.Version, f.Containerd.Config, p.Expected.TOML(f.version()))
+			f.Containerd.Version, f.Containerd.File, p.Expected.TOML(f.version()))
 	}
-	if !host.Others(f.Containerd.Effective, after, HandlerName) {
+	if !f.Containerd.Effective.SameBut(after, HandlerName) {
 		return fmt.Errorf("containerd %s drops other settings when it imports a file with a handler, so that was removed: add these lines to %s and run this again:\n\n%s",
-			f.Containerd.Version, f.Containerd.Config, p.Expected.TOML(f.version()))
+			f.Containerd.Version, f.Containerd.File, p.Expected.TOML(f.version()))
 	}
 	return nil
 }
 
 // version is the one of the main configuration file.
 func (f Facts) version() int {
-	if f.Containerd.File != nil {
-		return f.Containerd.File.Version
+	if f.Containerd.Main != nil {
+		return f.Containerd.Main.Version
 	}
 	return f.Containerd.Format
 }

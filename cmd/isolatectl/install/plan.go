@@ -28,10 +28,8 @@ type ContainerdFacts struct {
 
 	// Format is the newest version of the configuration format that it reads.
 	Format int
-	// File is the main configuration file, nil if there is none.
-	File *host.File
-	// Effective is the configuration that a restart would bring about.
-	Effective map[string]any
+	// Main is the main configuration file, nil if there is none.
+	Main *host.File
 }
 
 // Plan is what to do.
@@ -98,20 +96,20 @@ func (p *Plan) handler(f Facts, c ContainerdFacts, r Request) error {
 	if !slices.Contains(filepath.SplitList(c.Path), r.BinDir) && filepath.Dir(c.Exe) != r.BinDir {
 		p.Expected.Path = filepath.Join(r.BinDir, ShimName) // containerd would not find it
 	}
-	file := host.NewFile(c.Config, c.Format)
-	if c.File != nil {
-		file = *c.File
+	file := host.NewFile(c.File, c.Format)
+	if c.Main != nil {
+		file = *c.Main
 	}
 	// A handler that the administrator configured is left alone.
-	if found, ok := host.Configured(c.Effective, HandlerName); ok && f.Sums[dropInPath(file)] == "" {
+	if found, ok := c.Effective.Handler(HandlerName); ok && f.Sums[dropInPath(file)] == "" {
 		if found.Type != RuntimeType && filepath.Base(found.Path) != ShimName {
-			return fmt.Errorf("containerd has a handler %q of type %q, which is another runtime: remove it from %s, or rename it", HandlerName, found.Type, c.Config)
+			return fmt.Errorf("containerd has a handler %q of type %q, which is another runtime: remove it from %s, or rename it", HandlerName, found.Type, c.File)
 		}
 		p.Expected = found
 		return nil
 	}
 	switch {
-	case c.File == nil:
+	case c.Main == nil:
 		p.Changes = append(p.Changes, Change{Path: file.Name, Kind: KindMain, Text: file.Text, Sum: sumOf([]byte(file.Text))})
 	case file.DropInDir() == "":
 		edited, edit, err := file.WithImport()

@@ -13,16 +13,16 @@ import (
 func facts(path, main string) Facts {
 	c := ContainerdFacts{
 		Containerd: host.Containerd{
-			Process: host.Process{Exe: "/usr/bin/containerd", Path: path}, Config: "/etc/containerd/config.toml", Address: Address,
+			Process: host.Process{Exe: "/usr/bin/containerd", Path: path}, File: "/etc/containerd/config.toml", Effective: host.Config{}, Address: Address,
 		},
-		Format: 3, Effective: map[string]any{},
+		Format: 3,
 	}
 	if main != "" {
-		file, err := host.ParseFile(c.Config, main)
+		file, err := host.ParseFile(c.File, main)
 		if err != nil {
 			panic(err)
 		}
-		c.File = &file
+		c.Main = &file
 	}
 	return Facts{Programs: map[string]string{ShimName: "s1", CtlName: "c1"}, Sums: map[string]string{}, Containerd: &c}
 }
@@ -78,8 +78,8 @@ func TestDecide(t *testing.T) {
 
 func TestDecideLeavesHandlersOfOthersAlone(t *testing.T) {
 	t.Parallel()
-	handler := func(runtime, path string) map[string]any {
-		return map[string]any{"plugins": map[string]any{"io.containerd.cri.v1.runtime": map[string]any{
+	handler := func(runtime, path string) host.Config {
+		return host.Config{"version": int64(3), "plugins": map[string]any{"io.containerd.cri.v1.runtime": map[string]any{
 			"containerd": map[string]any{"runtimes": map[string]any{"isolate": map[string]any{"runtime_type": runtime, "runtime_path": path}}},
 		}}}
 	}

@@ -177,8 +177,8 @@ func (r Receipt) deactivate(ctx context.Context, q Request) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := host.Configured(config, HandlerName); ok {
-		return fmt.Errorf("%s or a file that it imports still has the handler %s, which isolatectl install did not write: remove it", daemon.Config, HandlerName)
+	if _, ok := config.Handler(HandlerName); ok {
+		return fmt.Errorf("%s or a file that it imports still has the handler %s, which isolatectl install did not write: remove it", daemon.File, HandlerName)
 	}
 	state, err := host.AskHandler(ctx, r.Address, HandlerName)
 	if err != nil || !state.Known {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
 // ContainerUserns is a user namespace for a container, until the container's own
@@ -14,7 +16,7 @@ type ContainerUserns struct {
 	// File is the namespace.
 	File *os.File
 
-	child   *idleChild
+	child   *fork.Process
 	release chan struct{}
 	ended   chan error
 }
@@ -46,7 +48,7 @@ func NewContainerUserns(m Mapping) (*ContainerUserns, error) {
 			}
 			close(ready)
 			<-u.release // the child dies with this thread
-			return u.child.kill()
+			return u.child.End()
 		})
 	}()
 	select {
@@ -60,7 +62,7 @@ func NewContainerUserns(m Mapping) (*ContainerUserns, error) {
 // Path is the name of the namespace for a runtime, valid until Close. It is that
 // of a process, since runc 1.2 to 1.5 take the mapping of a namespace at
 // /proc/PID/fd/N for the one of that process (libcontainer/internal/userns).
-func (u *ContainerUserns) Path() string { return u.child.path("ns/user") }
+func (u *ContainerUserns) Path() string { return u.child.Path("ns/user") }
 
 // Close lets go of the namespace.
 func (u *ContainerUserns) Close() error {

@@ -67,6 +67,6 @@ func exhausted(flag uint64) bool {
 		return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EUSERS)
 	}
 	// It is gone with this thread at the latest.
-	_ = child.kill()
+	_ = child.End()
 	return false
 }

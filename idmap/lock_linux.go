@@ -30,11 +30,11 @@ func LockedClones(paths []string) ([]*os.File, error) {
 		if err != nil {
 			return explainClone(err)
 		}
-		defer func() { err = errors.Join(err, child.kill()) }()
+		defer func() { err = errors.Join(err, child.End()) }()
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return os.NewSyscallError("unshare", err)
 		}
-		if err := unix.Setns(child.pidfd, unix.CLONE_NEWNS); err != nil {
+		if err := unix.Setns(child.PIDFD(), unix.CLONE_NEWNS); err != nil {
 			return os.NewSyscallError("setns", err)
 		}
 		for _, path := range paths {

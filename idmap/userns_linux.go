@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
 // NewUserns returns a new user namespace with the given mapping, held by
@@ -34,7 +36,7 @@ func NewUserns(m Mapping) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := child.kill(); err != nil {
+	if err := child.End(); err != nil {
 		return nil, errors.Join(err, ns.Close())
 	}
 	return ns, nil
@@ -42,24 +44,24 @@ func NewUserns(m Mapping) (*os.File, error) {
 
 // startMapped starts a child in a new user namespace, and opens that. It must be
 // called on a locked thread and with a valid mapping.
-func startMapped(m Mapping) (_ *idleChild, _ *os.File, retErr error) {
+func startMapped(m Mapping) (_ *fork.Process, _ *os.File, retErr error) {
 	child, err := startIdleChild(unix.CLONE_NEWUSER)
 	if err != nil {
 		return nil, nil, fmt.Errorf("create user namespace: %w", explainClone(err))
 	}
 	defer func() {
 		if retErr != nil {
-			retErr = errors.Join(retErr, child.kill())
+			retErr = errors.Join(retErr, child.End())
 		}
 	}()
-	err = writeMap(child.path("uid_map"), m.UIDs)
+	err = writeMap(child.Path("uid_map"), m.UIDs)
 	if err == nil {
-		err = writeMap(child.path("gid_map"), m.GIDs)
+		err = writeMap(child.Path("gid_map"), m.GIDs)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("create user namespace: %w", explainClone(err))
 	}
-	path := child.path("ns/user")
+	path := child.Path("ns/user")
 	fd, err := retryOnEINTR(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, nil, &os.PathError{Op: "open", Path: path, Err: err}

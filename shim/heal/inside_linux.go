@@ -80,7 +80,7 @@ func (m *watched) inside(ctx context.Context, q request, files []*os.File, done 
 	}
 	defer c.Close() //nolint:errcheck // nothing was written
 	for {
-		data, files, err := disposable.Receive(c.Conn, maxAnswer)
+		data, files, err := disposable.Receive(c.Conn, maxAnswer, "file of a container")
 		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			m.delay.add(c)
 			return fail(fmt.Errorf("%w within %v; the container is left alone until it does", errHeldUp, limit))

@@ -230,7 +230,7 @@ func hang(c *disposable.Child) {
 
 // receive reads one message and the mount that comes with it.
 func receive(conn *net.UnixConn) (_ message, _ *os.File, retErr error) {
-	data, mounts, err := disposable.Receive(conn, maxMessage)
+	data, mounts, err := disposable.Receive(conn, maxMessage, "file of lxcfs")
 	if err != nil {
 		return message{}, nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
 // maxViews bounds the views of one graft; lxcfs 6 serves 12 files.
@@ -29,13 +31,10 @@ const maxViews = 64
 // It closes all descriptors but those it needs first, so that when it hangs in
 // a file system of the container, it keeps no lock and no mount of the shim.
 type child struct {
-	args   cloneArgs
-	raw    int32 // written by clone3
-	pidfd  *os.File
-	used   time.Duration // processor time, once it has ended
-	parent uintptr
-	report *report // shared memory
-	page   []byte
+	process *fork.Process
+	used    time.Duration // processor time, once it has ended
+	report  *report       // shared memory
+	page    []byte
 
 	// What run reads.
 	server  uintptr // a view, to ask whether its server lives
@@ -106,11 +105,6 @@ type report struct {
 	attached int32
 }
 
-// cloneArgs is struct clone_args of clone3(2), first version.
-type cloneArgs struct {
-	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls uint64
-}
-
 // newChild prepares everything: run allocates nothing and calls no function of
 // the Go runtime.
 func newChild(t *thread, views []View, address uint64) (*child, error) {
@@ -179,64 +173,23 @@ func (c *child) top(name string, magic int64) int {
 	return c.topN - 1
 }
 
-// start starts the child. The thread stays the caller's until wait returns: the
-// child dies with it.
-//
-//   - Exit signal 0: no SIGCHLD, and a reaper that waits for every child (each
-//     shim has one) does not see it.
-//   - All signals are blocked: their handlers are Go's.
-func (c *child) start() error {
+// start starts the child. The thread stays the caller's until wait returns.
+func (c *child) start() (err error) {
 	runtime.LockOSThread()
-	c.parent = uintptr(unix.Getpid())
-	forked, err := withoutSignals(c.fork)
-	if !forked {
+	if c.process, err = fork.Start(0, c.fork); err != nil {
 		runtime.UnlockOSThread()
-		return err
 	}
-	pidfd := int(c.raw)
-	err = errors.Join(err, os.NewSyscallError("fcntl", unix.SetNonblock(pidfd, true)))
-	if err == nil {
-		c.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
-		return nil
-	}
-	runtime.UnlockOSThread()
-	go func() { // it may be waiting for a server already
-		unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)                  //nolint:errcheck // ESRCH: it has ended
-		unix.Waitid(unix.P_PIDFD, pidfd, nil, unix.WEXITED|unix.WALL, nil) //nolint:errcheck // nothing else can be done
-		unix.Close(pidfd)                                                  //nolint:errcheck // nothing is written to it
-	}()
 	return err
-}
-
-// withoutSignals calls a function that forks, with all signals blocked in the
-// thread, which must be locked.
-func withoutSignals(fork func() (uintptr, syscall.Errno)) (forked bool, _ error) {
-	var all, old unix.Sigset_t
-	for i := range all.Val {
-		all.Val[i] = ^all.Val[i]
-	}
-	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
-		return false, fmt.Errorf("block signals: %w", err)
-	}
-	_, errno := fork()
-	err := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
-	if err != nil {
-		err = fmt.Errorf("unblock signals: %w", err)
-	}
-	if errno != 0 {
-		return false, errors.Join(os.NewSyscallError("clone3", errno), err)
-	}
-	return true, err
 }
 
 // wait waits for the end of the child, at most until the deadline; then it kills
 // it and tells that it has not ended.
 func (c *child) wait(deadline time.Time) (ended bool) {
 	defer runtime.UnlockOSThread()
-	if c.pidfd.SetReadDeadline(deadline) == nil && c.waitid() == nil {
+	if c.waitUntil(deadline) == nil {
 		return true
 	}
-	unix.PidfdSendSignal(int(c.pidfd.Fd()), unix.SIGKILL, nil, 0) //nolint:errcheck // ESRCH: it has ended
+	c.process.Kill() //nolint:errcheck // nothing else can be done
 	return false
 }
 
@@ -244,28 +197,15 @@ func (c *child) wait(deadline time.Time) (ended bool) {
 // taken its request ends only when that answers or dies, with the container at
 // the latest.
 func (c *child) reap() {
-	if c.pidfd.SetReadDeadline(time.Time{}) == nil {
-		c.waitid() //nolint:errcheck // nothing else can be done
-	}
+	c.waitUntil(time.Time{}) //nolint:errcheck // nothing else can be done
 	c.release()
 }
 
-func (c *child) waitid() error {
-	raw, err := c.pidfd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var waitErr error
-	var usage unix.Rusage
-	err = raw.Read(func(fd uintptr) bool {
-		// The pidfd is not blocking: EAGAIN while the child runs.
-		waitErr = unix.Waitid(unix.P_PIDFD, int(fd), nil, unix.WEXITED|unix.WALL, &usage)
-		return !errors.Is(waitErr, unix.EAGAIN) && !errors.Is(waitErr, unix.EINTR)
-	})
-	c.used = consumed(&usage)
-	// ECHILD: somebody waits for really every child.
-	if err == nil && waitErr != nil && !errors.Is(waitErr, unix.ECHILD) {
-		return waitErr
+func (c *child) waitUntil(deadline time.Time) error {
+	exit, err := c.process.Wait(deadline)
+	c.used = exit.Used
+	if errors.Is(err, unix.ECHILD) {
+		return nil
 	}
 	return err
 }
@@ -275,8 +215,8 @@ func (c *child) outcome() (stage, syscall.Errno, int32) {
 }
 
 func (c *child) release() {
-	if c.pidfd != nil {
-		c.pidfd.Close() //nolint:errcheck // nothing is written to it
+	if c.process != nil {
+		c.process.Close() //nolint:errcheck // nothing is written to it
 	}
 	unix.Munmap(c.page) //nolint:errcheck // it is mapped
 }

@@ -81,10 +81,5 @@ func metered(fn func()) time.Duration {
 	return time.Duration(after.Nano() - before.Nano())
 }
 
-// consumed is the processor time in a resource usage.
-func consumed(r *unix.Rusage) time.Duration {
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-}
-
 // AllProcessors is for containers without a limit.
 func AllProcessors() float64 { return float64(runtime.NumCPU()) }

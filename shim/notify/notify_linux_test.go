@@ -324,6 +324,7 @@ func TestStorm(t *testing.T) {
 		t.Fatal(err)
 	}
 	took := time.Since(began)
+	consumed := func(r *unix.Rusage) time.Duration { return time.Duration(r.Utime.Nano() + r.Stime.Nano()) }
 	if used := consumed(&after) - consumed(&before); used > took/10 {
 		t.Errorf("spent %v in %v", used, took)
 	}

@@ -7,22 +7,18 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
-// fork returns in the parent only.
+// fork forks the child, which does the work.
 //
 //go:nosplit
 //go:norace
-func (c *child) fork() (uintptr, syscall.Errno) {
-	// The address is taken here, where the stack cannot move.
-	c.args = cloneArgs{flags: unix.CLONE_PIDFD, pidFD: uint64(uintptr(unsafe.Pointer(&c.raw)))}
-	pid, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.args)), unsafe.Sizeof(c.args), 0)
-	if errno != 0 || pid != 0 {
-		return pid, errno
-	}
-	c.run()
-	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+func (c *child) fork(call *fork.Call) {
+	if call.InChild() {
+		c.run()
+		fork.Exit(0)
 	}
 }
 
@@ -32,11 +28,6 @@ func (c *child) fork() (uintptr, syscall.Errno) {
 //go:nosplit
 //go:norace
 func (c *child) run() {
-	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0)
-	// The parent may have died before the line above.
-	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); ppid != c.parent {
-		return
-	}
 	for i := 0; i < c.gapN; i++ {
 		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, c.gaps[i][0], c.gaps[i][1], 0)
 	}

@@ -32,14 +32,14 @@ func SocketPair() (*net.UnixConn, *os.File, error) {
 }
 
 // Receive takes one message of at most that size, and the files that come with it,
-// at most four.
-func Receive(conn *net.UnixConn, size int) ([]byte, []*os.File, error) {
+// at most four, which get that name.
+func Receive(conn *net.UnixConn, size int, name string) ([]byte, []*os.File, error) {
 	data, oob := make([]byte, size), make([]byte, unix.CmsgSpace(4*4))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(data, oob)
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := descriptors(oob[:oobn])
+	files, err := descriptors(oob[:oobn], name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -69,7 +69,7 @@ func Send(socket int, data []byte, fd int) error {
 
 // descriptors takes the files out of a control message. Go reads with
 // MSG_CMSG_CLOEXEC.
-func descriptors(oob []byte) ([]*os.File, error) {
+func descriptors(oob []byte, name string) ([]*os.File, error) {
 	if len(oob) == 0 {
 		return nil, nil
 	}
@@ -84,7 +84,7 @@ func descriptors(oob []byte) ([]*os.File, error) {
 			continue // not descriptors
 		}
 		for _, fd := range fds {
-			files = append(files, os.NewFile(uintptr(fd), "received"))
+			files = append(files, os.NewFile(uintptr(fd), name))
 		}
 	}
 	return files, nil

@@ -7,21 +7,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
 // answer is what the child says, with a descriptor if it has opened the path.
 type answer struct{ errno int32 }
 
-// cloneArgs is struct clone_args of clone3(2), first version.
-type cloneArgs struct {
-	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls uint64
-}
-
 // asker holds what the child needs; it cannot allocate.
 type asker struct {
-	args    cloneArgs
-	pidfd   int32
-	parent  uintptr
 	socket  uintptr
 	path    [unix.PathMax]byte
 	empty   [1]byte
@@ -33,7 +27,7 @@ type asker struct {
 }
 
 func newAsker(path string, socket int) *asker {
-	a := &asker{parent: uintptr(unix.Getpid()), socket: uintptr(socket)} //nolint:gosec // a descriptor
+	a := &asker{socket: uintptr(socket)} //nolint:gosec // a descriptor
 	copy(a.path[:], path)
 	header := (*unix.Cmsghdr)(unsafe.Pointer(&a.control[0]))
 	header.Level, header.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
@@ -46,39 +40,24 @@ func newAsker(path string, socket int) *asker {
 	return a
 }
 
-// fork returns in the parent only.
-//
-//   - Exit signal 0: no SIGCHLD, and a reaper that waits for every child (each
-//     shim has one) does not see it.
-//   - The descriptors are copies, which the child closes: held up for ever, it
-//     must not keep a lock or a socket of the parent's.
+// fork forks the child, which looks the path up.
 //
 //go:nosplit
 //go:norace
-func (a *asker) fork() (uintptr, syscall.Errno) {
-	// The address is taken here, where the stack cannot move.
-	a.args = cloneArgs{flags: unix.CLONE_PIDFD, pidFD: uint64(uintptr(unsafe.Pointer(&a.pidfd)))}
-	pid, _, errno := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&a.args)), unsafe.Sizeof(a.args), 0)
-	if errno != 0 || pid != 0 {
-		return pid, errno
-	}
-	a.run()
-	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+func (a *asker) fork(c *fork.Call) {
+	if c.InChild() {
+		a.run()
+		fork.Exit(0)
 	}
 }
 
 // run does the work of the child. Behind it is no Go runtime: it must not grow the
-// stack, allocate, or panic.
+// stack, allocate, or panic. The descriptors are copies, which it closes: held up for
+// ever, it must not keep a lock or a socket of the parent's.
 //
 //go:nosplit
 //go:norace
 func (a *asker) run() {
-	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0)
-	// The parent may have died before the line above.
-	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); ppid != a.parent {
-		return
-	}
 	if a.socket > 0 {
 		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, a.socket-1, 0)
 	}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fork
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a child.
+type Process struct {
+	// PID is its own until it has been waited for.
+	PID int
+
+	pidfd int
+	file  *os.File // the same, which a goroutine can wait for without a thread
+}
+
+// Result is how a child has ended.
+type Result struct {
+	// Status is its exit status, or the signal that has ended it.
+	Status int32
+	// Used is the processor time that it took.
+	Used time.Duration
+}
+
+// PIDFD is valid until Close, End or Leave.
+func (p *Process) PIDFD() int { return p.pidfd }
+
+// Path names a file below the child's /proc/PID.
+func (p *Process) Path(name string) string { return fmt.Sprintf("/proc/%d/%s", p.PID, name) }
+
+// Kill kills the child; that it has ended is no error.
+func (p *Process) Kill() error {
+	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return os.NewSyscallError("pidfd_send_signal", err)
+	}
+	return nil
+}
+
+// Wait waits for the end of the child, at most until the deadline unless that is
+// zero: then the error is os.ErrDeadlineExceeded. It is ECHILD if something in this
+// process waits for really every child (__WALL); the child has ended then.
+func (p *Process) Wait(deadline time.Time) (Result, error) {
+	if err := p.file.SetReadDeadline(deadline); err != nil && !deadline.IsZero() {
+		return Result{}, err
+	}
+	conn, err := p.file.SyscallConn()
+	if err != nil {
+		return Result{}, err
+	}
+	var waitErr error
+	var info unix.Siginfo
+	var used unix.Rusage
+	err = conn.Read(func(fd uintptr) bool {
+		// The pidfd does not block: EAGAIN while the child runs (Linux 5.10).
+		waitErr = unix.Waitid(unix.P_PIDFD, int(fd), &info, unix.WEXITED|unix.WALL, &used)
+		return !errors.Is(waitErr, unix.EAGAIN) && !errors.Is(waitErr, unix.EINTR)
+	})
+	if err := errors.Join(err, os.NewSyscallError("waitid", waitErr)); err != nil {
+		return Result{}, err
+	}
+	// si_status follows si_signo, si_errno, si_code (a word of the machine with its
+	// padding), si_pid and si_uid (sigaction(2)).
+	const status = 8 + unsafe.Sizeof(uintptr(0)) + 8
+	return Result{
+		Status: *(*int32)(unsafe.Add(unsafe.Pointer(&info), status)),
+		Used:   time.Duration(used.Utime.Nano() + used.Stime.Nano()),
+	}, nil
+}
+
+// Close lets go of a child that has been waited for.
+func (p *Process) Close() error { return p.file.Close() }
+
+// End kills the child and waits until it is gone.
+func (p *Process) End() error {
+	killErr := p.Kill()
+	_, err := p.Wait(time.Time{})
+	if errors.Is(err, unix.ECHILD) {
+		err = nil
+	}
+	if err := errors.Join(killErr, err, p.Close()); err != nil {
+		return fmt.Errorf("end child %d: %w", p.PID, err)
+	}
+	return nil
+}
+
+// Leave kills the child and does not wait: one that a server holds up goes when that
+// ends. A goroutine is there to take its exit status, and no thread.
+func (p *Process) Leave() {
+	go func() { _ = p.End() }() // nothing else can be done
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fork
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// cloneArgs is struct clone_args of clone3(2), first version.
+type cloneArgs struct {
+	flags, pidFD, childTID, parentTID, exitSignal, stack, stackSize, tls uint64
+}
+
+// Call is a fork that is about to happen.
+type Call struct {
+	args   cloneArgs
+	pidfd  int32 // written by clone3
+	parent uintptr
+	pid    uintptr
+	errno  syscall.Errno
+}
+
+// Start has a function call [Call.InChild], once. flags are those of clone3(2). The
+// calling goroutine must be locked to its thread until the child has ended, since the
+// child dies with that thread.
+//
+//   - Exit signal 0: the parent gets no SIGCHLD, and wait4(-1) without __WALL does not
+//     see the child, so a reaper in this process (each shim has one) cannot take it
+//     away.
+//   - Without CLONE_FILES the child has copies of this process's descriptors, and has
+//     to close them if it can be held up: it would keep locks, sockets and mounts.
+//   - All signals are blocked in the child: their handlers are Go's.
+func Start(flags uint64, fork func(*Call)) (*Process, error) {
+	c := &Call{args: cloneArgs{flags: flags | unix.CLONE_PIDFD}, parent: uintptr(unix.Getpid())}
+	var all, old unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i] = ^all.Val[i]
+	}
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
+		return nil, fmt.Errorf("block signals: %w", err)
+	}
+	fork(c)
+	err := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+	if err != nil {
+		err = fmt.Errorf("unblock signals: %w", err)
+	}
+	if c.errno != 0 {
+		return nil, errors.Join(os.NewSyscallError("clone3", c.errno), err)
+	}
+	// Then a goroutine can wait for it that has no thread.
+	err = errors.Join(err, os.NewSyscallError("fcntl", unix.SetNonblock(int(c.pidfd), true)))
+	p := &Process{PID: int(c.pid), pidfd: int(c.pidfd), file: os.NewFile(uintptr(c.pidfd), "pidfd")}
+	if err != nil {
+		p.Leave()
+		return nil, err
+	}
+	return p, nil
+}
+
+// InChild forks, and tells whether this is the child. There, the caller must not
+// return: it calls [Exit].
+//
+//go:nosplit
+//go:norace
+func (c *Call) InChild() bool {
+	// The addresses are taken here, where the stack cannot move.
+	c.args.pidFD = uint64(uintptr(unsafe.Pointer(&c.pidfd)))
+	c.pid, _, c.errno = syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.args)), unsafe.Sizeof(c.args), 0)
+	if c.errno != 0 || c.pid != 0 {
+		return false
+	}
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0) //nolint:errcheck // cannot fail with a valid signal
+	// The parent may have died before the line above.
+	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); ppid != c.parent {
+		Exit(1)
+	}
+	return true
+}
+
+// Exit ends a child.
+//
+//go:nosplit
+//go:norace
+func Exit(status uintptr) {
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0) //nolint:errcheck // does not return
+	}
+}

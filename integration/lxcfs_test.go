@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/integration/peer"
@@ -175,20 +176,59 @@ echo == end`
 	})
 }
 
-// TestProcessTimes: what ps makes of start times and uptime is right, where the
-// runtime can make time namespaces.
+// TestProcessTimes: what ps makes of start times and uptime is right, in the
+// container and in what is executed there.
 func TestProcessTimes(t *testing.T) {
-	const script = `timeout 3 sh -c 'while :; do :; done' & sleep 2; cut -d. -f1 /proc/uptime; ps -eo etimes=,pcpu=,args= | awk '/while/ && !/timeout|awk/{print $1, int($2); exit}'`
+	const loop = `timeout 60 sh -c 'while :; do :; done' & exec sleep 60`
+	const script = `sleep 2; cut -d. -f1 /proc/uptime; ps -eo etimes=,pcpu=,args= | awk '/while/ && !/timeout|awk|sleep/{print $1, int($2); exit}'; readlink /proc/self/ns/time`
 	rig.Require(t, rig.Root, rig.FUSE)
 	rig.LxcfsFor(t, peer.Lxcfs6, "")
-	m := demoMachine(t, peer.Runc15, "[lxcfs]", `mode = "require"`)
-	var up, elapsed, cpu int
-	out := m.run(t, nil, "sh", "-c", script).Must(t)
-	if _, err := fmt.Sscan(out, &up, &elapsed, &cpu); err != nil {
-		t.Fatalf("%q: %v", out, err)
+	host, err := os.Readlink("/proc/self/ns/time")
+	if err != nil {
+		t.Fatal(err)
 	}
-	if up < 1 || up > 60 || elapsed < 1 || elapsed > up+1 || cpu < 1 {
-		t.Errorf("up %d s; a loop has run for %d s and used %d %% of a processor", up, elapsed, cpu)
+	for _, runtime := range []peer.Name{peer.Runc15, peer.Crun121, peer.Crun18} {
+		t.Run(string(runtime), func(t *testing.T) {
+			m := demoMachine(t, runtime, "[lxcfs]", `mode = "require"`, "timeout_ms = 10000")
+			check := func(way, out string) {
+				var up, elapsed, cpu int
+				var clocks string
+				if _, err := fmt.Sscan(out, &up, &elapsed, &cpu, &clocks); err != nil {
+					t.Errorf("%s: %q: %v", way, out, err)
+				}
+				if up < 1 || up > 60 || elapsed < 1 || elapsed > up+1 || cpu < 1 || clocks == host {
+					t.Errorf("%s: up %d s; a loop has run for %d s and used %d %% of a processor; clocks %s", way, up, elapsed, cpu, clocks)
+				}
+			}
+			check("run", m.run(t, nil, "sh", "-c", "("+loop+") & "+script).Must(t))
+			m.start(t, "clocks", nil, "sh", "-c", loop)
+			check("exec", m.exec(t, "clocks", nil, "sh", "-c", script).Must(t))
+		})
+	}
+}
+
+// TestAskedClocks: a caller's own offsets are the container's, with any runtime that
+// knows time namespaces.
+func TestAskedClocks(t *testing.T) {
+	for _, runtime := range []peer.Name{peer.Runc15, peer.Crun121, peer.Crun18} {
+		t.Run(string(runtime), func(t *testing.T) {
+			rig.Require(t, rig.Root)
+			m := demoMachine(t, runtime)
+			seen := filepath.Join(t.TempDir(), "offsets")
+			config := m.bundle(t, tinyRootfs(t, 0), func(s *specs.Spec) {
+				s.Process.Args = []string{"/inside", "report"}
+				s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+				s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1000000, Nanosecs: 5}}
+				script := `exec cat "/proc/$(sed 's/.*"pid": *\([0-9]*\).*/\1/')/timens_offsets" >` + seen
+				s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}}}}
+			})
+			t.Cleanup(func() { m.remove(t, "a") })
+			m.output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a").Must(t)
+			data, err := os.ReadFile(seen)
+			if got := strings.Join(strings.Fields(string(data)), " "); err != nil || got != "monotonic 0 0 boottime 1000000 5" {
+				t.Errorf("offsets %q, %v", got, err)
+			}
+		})
 	}
 }
 

@@ -21,7 +21,8 @@ type step struct {
 //   - annotations, version and root: no precondition.
 //   - namespaces: adds or joins the user namespace and those that a container
 //     of its own needs.
-//   - clocks, time namespace: after namespaces, whose pid namespace decides.
+//   - clocks, time namespace: after namespaces, whose pid namespace decides; the
+//     second for what the first has not replaced.
 //   - volumes: precondition: indexes of Plan.Staged are those of the caller's
 //     mounts, so it runs before anything adds or removes mounts.
 //   - kernel and mounts: after volumes; they replace entries in place.

@@ -52,8 +52,9 @@ type Plan struct {
 	// caller's (crun 1.8.1 and containerd 2.4: "unknown version specified");
 	// empty leaves it.
 	OCIVersion string
-	// Clocks are set in the container's own time namespace; nil for the host's clocks.
-	Clocks *Clocks
+	// Timens is the path of the time namespace that the shim has made for the
+	// container, "" for none.
+	Timens string
 	// MisreportsPIDs tells that the runtime reports a wrong pid when it joins a pid
 	// namespace and makes a time namespace (crun).
 	MisreportsPIDs bool

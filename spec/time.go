@@ -6,13 +6,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Clocks are what the container's time namespace adds to the clocks that count
-// from the machine's boot, in whole seconds: then its uptime, and the start times
-// of its processes, begin near zero.
-type Clocks struct {
-	Boottime, Monotonic int64
-}
-
 // OwnClocks tells whether the container may have clocks of its own. A caller's
 // offsets stay, and so does a namespace that it joins. In a pid namespace that is
 // shared, the processes of the others have started by other clocks.
@@ -25,14 +18,20 @@ func OwnClocks(s *specs.Spec) bool {
 	return n == nil || n.Path == ""
 }
 
-func clocks(s *specs.Spec, p *Plan) ([]string, error) {
-	if p.Clocks == nil || !OwnClocks(s) {
-		return nil, nil
+// AskedClocks are the offsets with which the caller asks for a time namespace; nil if
+// it does not.
+func AskedClocks(s *specs.Spec) map[string]specs.LinuxTimeOffset {
+	if n := Namespace(s, specs.TimeNamespace); n == nil || n.Path != "" {
+		return nil
 	}
-	setNamespace(s, specs.LinuxNamespace{Type: specs.TimeNamespace})
-	s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{
-		"boottime":  {Secs: p.Clocks.Boottime},
-		"monotonic": {Secs: p.Clocks.Monotonic},
+	return s.Linux.TimeOffsets
+}
+
+// clocks joins the time namespace that the shim has made.
+func clocks(s *specs.Spec, p *Plan) ([]string, error) {
+	if p.Timens != "" {
+		setNamespace(s, specs.LinuxNamespace{Type: specs.TimeNamespace, Path: p.Timens})
+		s.Linux.TimeOffsets = nil
 	}
 	return nil, nil
 }

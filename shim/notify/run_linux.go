@@ -17,7 +17,7 @@ import (
 //go:norace
 func (c *child) fork(call *fork.Call) {
 	if call.InChild() {
-		c.run()
+		c.run(call)
 		fork.Exit(0)
 	}
 }
@@ -27,7 +27,7 @@ func (c *child) fork(call *fork.Call) {
 //
 //go:nosplit
 //go:norace
-func (c *child) run() {
+func (c *child) run(call *fork.Call) {
 	for i := 0; i < c.gapN; i++ {
 		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, c.gaps[i][0], c.gaps[i][1], 0)
 	}
@@ -42,7 +42,7 @@ func (c *child) run() {
 	c.report.stage = stageArgument
 	c.argument()
 	c.report.stage = stageNamespace
-	if !c.enter() {
+	if !c.enter(call) {
 		return
 	}
 	c.report.stage = stageRoot
@@ -89,13 +89,14 @@ func (c *child) argument() {
 //
 //go:nosplit
 //go:norace
-func (c *child) enter() bool {
+func (c *child) enter(call *fork.Call) bool {
 	if !c.ok(syscall.RawSyscall(unix.SYS_SETNS, c.userns, unix.CLONE_NEWUSER, 0)) {
 		return false
 	}
 	// Fails where root is not mapped; the capabilities do not depend on it.
 	syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0)
 	syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0)
+	call.DieWithParent()
 	return c.ok(syscall.RawSyscall(unix.SYS_SETNS, c.mntns, unix.CLONE_NEWNS, 0)) &&
 		c.ok(syscall.RawSyscall(unix.SYS_FCHDIR, c.root, 0, 0)) &&
 		c.ok(syscall.RawSyscall(unix.SYS_CHROOT, uintptr(unsafe.Pointer(&c.dot)), 0, 0)) &&

@@ -49,12 +49,11 @@ func (b Binary) String() string {
 	return name + " (" + b.Path + ")"
 }
 
-// TimeOffsets tells whether the runtime makes time namespaces with offsets
-// (linux.timeOffsets) for containers with a user namespace. runc says so in its
-// features from 1.2 on. crun, which does not say it, opens timens_offsets as the
-// container's root, and the kernel denies that (1.8.4 to 1.21).
-func (b Binary) TimeOffsets() bool {
-	return b.Name != Crun && b.Features != nil && b.Features.Linux != nil && slices.Contains(b.Features.Linux.Namespaces, string(specs.TimeNamespace))
+// TimeNamespaces tells whether the runtime joins time namespaces. runc says so in its
+// features from 1.2 on. crun does not say it; it can since 0.17, unless it is from
+// before 1.22 and was built with a libc from before 2020 (glibc 2.32).
+func (b Binary) TimeNamespaces() bool {
+	return b.Name == Crun || b.Features != nil && b.Features.Linux != nil && slices.Contains(b.Features.Linux.Namespaces, string(specs.TimeNamespace))
 }
 
 // OneUserns tells whether the runtime fails to exec into a container whose

@@ -8,20 +8,20 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
-func TestTimeOffsets(t *testing.T) {
+func TestTimeNamespaces(t *testing.T) {
 	t.Parallel()
 	says := &features.Features{Linux: &features.Linux{Namespaces: []string{"pid", "time"}}}
 	for _, c := range []struct {
 		b    Binary
 		want bool
 	}{
-		{Binary{Name: Crun, Version: "1.21", Features: says}, false},
-		{Binary{Name: Crun}, false},
+		{Binary{Name: Crun, Version: "1.21", Features: &features.Features{Linux: &features.Linux{}}}, true},
+		{Binary{Name: Crun, Version: "1.8.1"}, true},
 		{Binary{Name: Runc, Version: "1.5.2", Features: says}, true},
 		{Binary{Name: Runc, Version: "1.1.5", Features: &features.Features{Linux: &features.Linux{}}}, false},
 		{Binary{Name: Other, Features: says}, true},
 	} {
-		if got := c.b.TimeOffsets(); got != c.want {
+		if got := c.b.TimeNamespaces(); got != c.want {
 			t.Errorf("%+v: %v", c.b, got)
 		}
 	}

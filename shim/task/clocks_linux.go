@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -22,24 +24,74 @@ import (
 // the namespace's zero or the host's, from an uptime that is the container's age.
 const uptimeFile = "proc/uptime"
 
-// ownClocks plans clocks that begin with the container, where kernel and runtime
-// can and the administrator wants the container to see its own.
-func (c *container) ownClocks(ctx context.Context, s *specs.Spec, cfg config.Config, bin runtime.Binary) {
-	if cfg.LXCFS.Mode == config.LXCFSOff || !bin.TimeOffsets() || !spec.OwnClocks(s) {
-		return
+// making waits for a time namespace that is being made; nil for none.
+type making func() (*timens.Namespace, error)
+
+// startClocks begins to make the container's time namespace, beside the mounts: with
+// the offsets that the caller asks for, or with clocks that begin with the container,
+// where kernel and runtime can and the administrator wants the container to see its
+// own. A restored process has its clocks from before.
+func (c *container) startClocks(s *specs.Spec, cfg config.Config, bin runtime.Binary, restored bool) making {
+	asked := spec.AskedClocks(s)
+	own := cfg.LXCFS.Mode != config.LXCFSOff && spec.OwnClocks(s)
+	userns := c.plan.Userns
+	if n := spec.Namespace(s, specs.UserNamespace); userns == "" && n != nil {
+		userns = n.Path
+	}
+	if restored || !bin.TimeNamespaces() || asked == nil && !own || userns == "" { // then the runtime makes both
+		return func() (*timens.Namespace, error) { return nil, nil }
+	}
+	made := sync.OnceValues(func() (*timens.Namespace, error) { return newClocks(userns, asked) })
+	go made() //nolint:errcheck // for who waits
+	return made
+}
+
+// joinClocks plans to join what startClocks has made.
+func (c *container) joinClocks(ctx context.Context, s *specs.Spec, clocks making) error {
+	made, err := clocks()
+	switch {
+	case err != nil && spec.AskedClocks(s) != nil:
+		return fmt.Errorf("linux.timeOffsets: %w", err)
+	case err != nil && !errors.Is(err, timens.ErrUnsupported):
+		c.warn(ctx, fmt.Sprintf("start times of processes count from the host's boot, and do not fit lxcfs' uptime: %v", err))
+	case made != nil:
+		c.plan.Timens = made.Path()
+	}
+	return nil
+}
+
+// release lets go of the namespace, which the runtime has joined or will not.
+func (m making) release() {
+	if made, _ := m(); made != nil { // the error is joinClocks'
+		go made.Close() //nolint:errcheck // its process is killed
+	}
+}
+
+// newClocks makes a time namespace that belongs to the user namespace at a path.
+func newClocks(userns string, asked map[string]specs.LinuxTimeOffset) (*timens.Namespace, error) {
+	for clock := range asked {
+		if clock != "boottime" && clock != "monotonic" {
+			return nil, fmt.Errorf("there is no clock %q: %w", clock, spec.ErrRefused)
+		}
 	}
 	o, err := timens.FromNow()
-	switch {
-	case err == nil:
-		c.plan.Clocks = &spec.Clocks{Boottime: o.Boottime, Monotonic: o.Monotonic}
-	case !errors.Is(err, timens.ErrUnsupported):
-		c.warn(ctx, fmt.Sprintf("the uptime is the host's: %v", err))
+	if err != nil {
+		return nil, err
 	}
+	if asked != nil {
+		o = timens.Offsets{Boottime: timens.Offset(asked["boottime"]), Monotonic: timens.Offset(asked["monotonic"])}
+	}
+	f, err := os.Open(userns)
+	if err != nil {
+		return nil, err
+	}
+	made, err := timens.New(f, o)
+	return made, errors.Join(err, f.Close())
 }
 
 // forContainer are the files that the container gets of those that lxcfs serves.
 func (c *container) forContainer(files []lxcfs.File) []lxcfs.File {
-	if c.plan.Clocks == nil {
+	if c.plan.Timens == "" {
 		return files
 	}
 	return slices.DeleteFunc(slices.Clone(files), func(f lxcfs.File) bool { return f.Name == uptimeFile })

@@ -126,6 +126,8 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if userns != nil {
 		defer userns.Close() //nolint:errcheck // only held
 	}
+	clocks := c.startClocks(doc.Spec, cfg, bin, r.Checkpoint != "")
+	defer clocks.release()
 	// stage
 	if err := c.mount(ctx, r, doc.Spec, cfg, bin); err != nil {
 		return nil, err
@@ -137,8 +139,8 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	if err := c.netSysctls(doc.Spec); err != nil {
 		return nil, err
 	}
-	if r.Checkpoint == "" { // a restored process has its clocks from before
-		c.ownClocks(ctx, doc.Spec, cfg, bin)
+	if err := c.joinClocks(ctx, doc.Spec, clocks); err != nil {
+		return nil, err
 	}
 	if err := c.edit(ctx, r.Bundle, doc, cfg, bin, look); err != nil {
 		return nil, err

@@ -121,7 +121,7 @@ func (s *Service) watch(ctx context.Context, c *container, cfg config.Config) {
 		return
 	}
 	h := heal.Container{ID: c.id, Init: c.init, Cgroups: c.cgroups, LXCFS: cfg.LXCFS, Root: c.lxcfs.root, Seen: c.lxcfs.seen, Files: c.shown}
-	if c.plan.Clocks != nil {
+	if c.plan.Timens != "" {
 		h.Withheld = []string{uptimeFile}
 	}
 	if c.notifier != nil {

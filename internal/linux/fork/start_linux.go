@@ -75,12 +75,22 @@ func (c *Call) InChild() bool {
 	if c.errno != 0 || c.pid != 0 {
 		return false
 	}
+	c.DieWithParent()
+	return true
+}
+
+// DieWithParent binds the child to the thread that has made it. A child is; one that
+// has changed its user, or entered a user namespace that is not its user's, no longer
+// is, and has to call this again (commit_creds in kernel/cred.c).
+//
+//go:nosplit
+//go:norace
+func (c *Call) DieWithParent() {
 	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0) //nolint:errcheck // cannot fail with a valid signal
 	// The parent may have died before the line above.
 	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); ppid != c.parent {
 		Exit(1)
 	}
-	return true
 }
 
 // Exit ends a child.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package timens computes what a time namespace (time_namespaces(7), Linux 5.6)
-// adds to the clocks that count from the machine's boot.
+// Package timens makes time namespaces (time_namespaces(7), Linux 5.6), and computes
+// what they add to the clocks that count from the machine's boot.
 package timens
 
 import (
@@ -14,9 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Offsets are seconds that a namespace adds to its clocks.
+// Offset is what a namespace adds to a clock.
+type Offset struct {
+	Secs     int64
+	Nanosecs uint32
+}
+
+// Offsets are those of both clocks.
 type Offsets struct {
-	Boottime, Monotonic int64
+	Boottime, Monotonic Offset
+}
+
+// String is as /proc/PID/timens_offsets takes it.
+func (o Offsets) String() string {
+	return fmt.Sprintf("boottime %d %d\nmonotonic %d %d\n",
+		o.Boottime.Secs, o.Boottime.Nanosecs, o.Monotonic.Secs, o.Monotonic.Nanosecs)
 }
 
 // ErrUnsupported says that the kernel has no time namespaces.
@@ -42,7 +54,10 @@ func FromNow() (Offsets, error) {
 		return Offsets{}, fmt.Errorf("clock_gettime: %w", err)
 	}
 	// Whole seconds, rounded so that no clock is negative, which the kernel refuses.
-	return Offsets{Boottime: own.Boottime - int64(boottime.Sec), Monotonic: own.Monotonic - int64(monotonic.Sec)}, nil //nolint:unconvert // narrower on some platforms
+	return Offsets{
+		Boottime:  Offset{Secs: own.Boottime.Secs - int64(boottime.Sec)},   //nolint:unconvert // narrower on some platforms
+		Monotonic: Offset{Secs: own.Monotonic.Secs - int64(monotonic.Sec)}, //nolint:unconvert // as above
+	}, nil
 }
 
 // parse reads /proc/PID/timens_offsets: lines of a clock's name, seconds and
@@ -60,10 +75,10 @@ func parse(content string) (o Offsets, _ error) {
 		}
 		switch fields[0] {
 		case "boottime", strconv.Itoa(unix.CLOCK_BOOTTIME):
-			o.Boottime = seconds
+			o.Boottime.Secs = seconds
 			seen++
 		case "monotonic", strconv.Itoa(unix.CLOCK_MONOTONIC):
-			o.Monotonic = seconds
+			o.Monotonic.Secs = seconds
 			seen++
 		}
 	}

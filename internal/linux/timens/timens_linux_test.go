@@ -7,7 +7,7 @@ import "testing"
 func TestParse(t *testing.T) {
 	t.Parallel()
 	got, err := parse("monotonic          -7         0\nboottime         -9   500\n")
-	if err != nil || got != (Offsets{Boottime: -9, Monotonic: -7}) {
+	if err != nil || got != (Offsets{Boottime: Offset{Secs: -9}, Monotonic: Offset{Secs: -7}}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, bad := range []string{"", "monotonic 0 0\n", "monotonic x 0\nboottime 0 0\n", "monotonic 0\nboottime 0 0\n"} {
@@ -32,7 +32,7 @@ func TestFromNow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Boottime >= 0 || o.Monotonic >= 0 || o.Boottime > o.Monotonic {
+	if o.Boottime.Secs >= 0 || o.Monotonic.Secs >= 0 || o.Boottime.Secs > o.Monotonic.Secs {
 		t.Errorf("%+v", o)
 	}
 }

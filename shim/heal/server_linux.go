@@ -11,14 +11,13 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
 // server is a process that may be an lxcfs.
 type server struct {
-	pidfd int
+	*proc.Process
+
 	start time.Duration // since boot
 }
 
@@ -42,7 +41,7 @@ func findServers(roots []string) []server {
 		if s, serves, ok := openServer(pid, roots); ok && serves {
 			return []server{s}
 		} else if ok {
-			s.close()
+			s.Close()
 		}
 	}
 	dir, err := os.Open("/proc")
@@ -70,7 +69,7 @@ func findServers(roots []string) []server {
 		return others
 	}
 	for _, s := range others {
-		s.close()
+		s.Close()
 	}
 	return certain
 }
@@ -90,18 +89,14 @@ func openServer(pid int, roots []string) (s server, serves, ok bool) {
 	if theirs, err := os.Readlink(filepath.Join(dir, "ns/user")); err != nil || theirs != ours {
 		return server{}, false, false
 	}
-	if s.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+	if s.Process, err = proc.Open(pid); err != nil {
 		return server{}, false, false
 	}
-	p, err := proc.Open(pid)
-	if err == nil {
-		s.start = time.Duration(p.ID().Start) * tick //nolint:gosec // not for ages
-		err = p.Close()
-	}
-	line, lineErr := os.ReadFile(filepath.Join(dir, "cmdline"))
+	s.start = time.Duration(s.ID().Start) * proc.Tick //nolint:gosec // not for ages
+	line, err := s.Read("cmdline")
 	// What was read belongs to the process if it lives until now.
-	if err != nil || lineErr != nil || unix.PidfdSendSignal(s.pidfd, 0, nil, 0) != nil {
-		s.close()
+	if err != nil {
+		s.Close()
 		return server{}, false, false
 	}
 	args := strings.Split(string(line), "\x00")
@@ -109,11 +104,4 @@ func openServer(pid int, roots []string) (s server, serves, ok bool) {
 		return slices.ContainsFunc(args, func(arg string) bool { return filepath.Clean(arg) == root })
 	})
 	return s, serves, true
-}
-
-// tick is the unit of start times, the same on all platforms (USER_HZ).
-const tick = 10 * time.Millisecond
-
-func (s server) close() {
-	unix.Close(s.pidfd) //nolint:errcheck // nothing is written to it
 }

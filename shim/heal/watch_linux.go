@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
@@ -147,7 +148,7 @@ func (w *watch) late(members []*watched) bool {
 	}
 	for _, s := range w.servers {
 		for _, m := range members {
-			if m.Root != "" && s.start+tick > m.Seen {
+			if m.Root != "" && s.start+proc.Tick > m.Seen {
 				return true
 			}
 		}
@@ -158,7 +159,7 @@ func (w *watch) late(members []*watched) bool {
 // forget stops watching processes.
 func (w *watch) forget() {
 	for _, s := range w.servers {
-		s.close()
+		s.Close()
 	}
 	w.servers, w.asked = nil, false
 }
@@ -210,7 +211,7 @@ func (w *watch) wait(timeout time.Duration) event {
 		fds = append(fds, unix.PollFd{Fd: int32(w.mountinfo), Events: unix.POLLPRI}) //nolint:gosec // as above
 	}
 	for _, s := range w.servers {
-		fds = append(fds, unix.PollFd{Fd: int32(s.pidfd), Events: unix.POLLIN}) //nolint:gosec // as above
+		fds = append(fds, unix.PollFd{Fd: int32(s.FD()), Events: unix.POLLIN}) //nolint:gosec // as above
 	}
 	if !poll(fds, timeout) {
 		return timedOut

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/member"
@@ -82,7 +83,7 @@ func TestFindServers(t *testing.T) {
 			t.Fatalf("found %v", found)
 		}
 	}
-	if found[0].start < before-tick {
+	if found[0].start < before-proc.Tick {
 		t.Errorf("started %v after boot, before the test at %v", found[0].start, before)
 	}
 	w := &watch{wake: -1, servers: found, mountinfo: -1}

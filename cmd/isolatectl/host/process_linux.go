@@ -116,7 +116,7 @@ func (p *Process) read(proc string) error {
 	return nil
 }
 
-// startTime is the time of a start that is counted in hundredths of a second since
+// startTime is the time of a start that is counted in ticks since
 // the boot time, which /proc/stat tells; zero if it does not.
 func startTime(ticks uint64, boot string) time.Time {
 	_, after, _ := strings.Cut(boot, "\nbtime ")
@@ -125,7 +125,7 @@ func startTime(ticks uint64, boot string) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	return time.Unix(sec, 0).Add(time.Duration(ticks) * 10 * time.Millisecond) //nolint:gosec // ten million years
+	return time.Unix(sec, 0).Add(time.Duration(ticks) * linuxproc.Tick) //nolint:gosec // ten million years
 }
 
 // Older tells whether the process is older than a file, by more than the

@@ -6,7 +6,11 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"time"
 )
+
+// Tick is the unit of start times, the same on all platforms (USER_HZ).
+const Tick = 10 * time.Millisecond
 
 // Stat is what isolate reads of /proc/PID/stat (proc_pid_stat(5)).
 type Stat struct {

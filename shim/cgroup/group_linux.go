@@ -10,11 +10,11 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
@@ -172,15 +172,7 @@ func (g *group) processes() ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []int
-	for line := range strings.FieldsSeq(content) {
-		pid, err := strconv.Atoi(line)
-		if err != nil {
-			return nil, fmt.Errorf("parse cgroup.procs: %w", err)
-		}
-		all = append(all, pid)
-	}
-	return all, nil
+	return cgroupfs.ParseProcesses(content)
 }
 
 func (g *group) read(name string) (string, error) {

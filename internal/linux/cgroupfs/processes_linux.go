@@ -45,6 +45,11 @@ func processes(at int, name string) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ParseProcesses(content)
+}
+
+// ParseProcesses reads the content of cgroup.procs.
+func ParseProcesses(content string) ([]int, error) {
 	var pids []int
 	for field := range strings.FieldsSeq(content) {
 		pid, err := strconv.Atoi(field)

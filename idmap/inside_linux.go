@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/openat"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
@@ -102,19 +103,15 @@ func foreignMounts(p *proc.Process) error {
 		return err
 	}
 	defer theirs.Close()
-	ours, err := os.Open("/proc/thread-self/ns/mnt")
+	its, err := ns.Of(theirs)
 	if err != nil {
 		return err
 	}
-	defer ours.Close()
-	same, err := SameNamespace(theirs, ours)
-	if err != nil {
-		return err
-	}
-	if same {
+	ours, err := ns.Own("mnt")
+	if err == nil && its == ours {
 		return errors.New("it has no mount namespace of its own")
 	}
-	return nil
+	return err
 }
 
 // Target says what the place of a mount inside a container must look like.

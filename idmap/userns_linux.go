@@ -105,36 +105,6 @@ func inUserNamespace() bool {
 	return err == nil && !slices.Equal(strings.Fields(string(data)), []string{"0", "0", "4294967295"})
 }
 
-// UsernsOwner returns the user namespace that owns another namespace, given by
-// an open /proc/PID/ns file (NS_GET_USERNS, ioctl_nsfs(2), Linux 4.9). EPERM
-// means that the owner is outside the caller's own user namespace.
-func UsernsOwner(ns *os.File) (*os.File, error) {
-	fd, err := retryOnEINTR(func() (int, error) {
-		return unix.IoctlRetInt(int(ns.Fd()), unix.NS_GET_USERNS)
-	})
-	runtime.KeepAlive(ns)
-	if err != nil {
-		return nil, fmt.Errorf("get owning user namespace of %q: %w", ns.Name(), err)
-	}
-	// The kernel opens it with O_CLOEXEC (fs/nsfs.c: open_related_ns).
-	return os.NewFile(uintptr(fd), "userns-owner:"+ns.Name()), nil
-}
-
-// SameNamespace reports whether two open /proc/PID/ns files are the same
-// namespace (namespaces(7): equal device and inode).
-func SameNamespace(a, b *os.File) (bool, error) {
-	var sa, sb unix.Stat_t
-	if err := unix.Fstat(int(a.Fd()), &sa); err != nil {
-		return false, fmt.Errorf("stat namespace %q: %w", a.Name(), err)
-	}
-	if err := unix.Fstat(int(b.Fd()), &sb); err != nil {
-		return false, fmt.Errorf("stat namespace %q: %w", b.Name(), err)
-	}
-	runtime.KeepAlive(a)
-	runtime.KeepAlive(b)
-	return sa.Dev == sb.Dev && sa.Ino == sb.Ino, nil
-}
-
 // retryOnEINTR repeats a system call that a signal interrupted: Go's runtime
 // sends itself SIGURG all the time, and not every call restarts.
 func retryOnEINTR[T any](fn func() (T, error)) (T, error) {

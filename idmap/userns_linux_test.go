@@ -238,54 +238,6 @@ func TestExplainClone(t *testing.T) {
 	}
 }
 
-func TestUsernsOwner(t *testing.T) {
-	t.Parallel()
-	requireRoot(t)
-	cmd := helper(t, Contiguous(300000, 65536), "sit")
-	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
-	pid := start(t, cmd)
-	open := func(pid any, name string) *os.File {
-		f, err := os.Open(fmt.Sprintf("/proc/%v/ns/%s", pid, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { shut(t, f) })
-		return f
-	}
-	theirs, ours := open(pid, "user"), open("self", "user")
-	for _, tc := range []struct {
-		net  *os.File
-		want *os.File
-		not  *os.File
-	}{
-		{net: open(pid, "net"), want: theirs, not: ours},
-		{net: open("self", "net"), want: ours, not: theirs},
-	} {
-		got, err := UsernsOwner(tc.net)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer shut(t, got)
-		if same, err := SameNamespace(got, tc.want); err != nil || !same {
-			t.Errorf("owner of %s is not %s: %v", tc.net.Name(), tc.want.Name(), err)
-		}
-		if same, err := SameNamespace(got, tc.not); err != nil || same {
-			t.Errorf("owner of %s is %s, too: %v", tc.net.Name(), tc.not.Name(), err)
-		}
-		if flags, err := unix.FcntlInt(got.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
-			t.Errorf("flags %#x, %v: not closed on exec", flags, err)
-		}
-	}
-	notNS, err := os.Open("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer shut(t, notNS)
-	if _, err := UsernsOwner(notNS); err == nil {
-		t.Error("a file that is no namespace has an owner")
-	}
-}
-
 // sit says that it runs and waits to be killed.
 func sit([]string) error {
 	fmt.Println("running")

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
@@ -52,7 +53,7 @@ func delegate(p *member.Process, owner idmap.Owner, o Options) (Report, error) {
 		return r, err
 	}
 	pid := p.PID()
-	users, err := namespace(p.Path("ns/user"))
+	users, err := ns.At(p.Path("ns/user"))
 	if err != nil {
 		return r, err
 	}
@@ -85,7 +86,7 @@ func delegate(p *member.Process, owner idmap.Owner, o Options) (Report, error) {
 }
 
 // one delegates the group in one hierarchy, or returns why it may not.
-func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Membership, where place, devices bool) (string, error) {
+func (r *Report) one(pid int, users ns.ID, owner idmap.Owner, o Options, m Membership, where place, devices bool) (string, error) {
 	g, err := open(where, m.Unified())
 	if err != nil {
 		return "", err
@@ -128,11 +129,11 @@ func (r *Report) one(pid int, users string, owner idmap.Owner, o Options, m Memb
 }
 
 func whyNoLeaf(pid int, m Membership) (string, error) {
-	theirs, err := namespace(fmt.Sprintf("/proc/%d/ns/cgroup", pid))
+	theirs, err := ns.At(fmt.Sprintf("/proc/%d/ns/cgroup", pid))
 	if err != nil {
 		return "", err
 	}
-	ours, err := namespace("/proc/self/ns/cgroup")
+	ours, err := ns.Own("cgroup")
 	if err != nil {
 		return "", err
 	}
@@ -149,6 +150,3 @@ func whyNoLeaf(pid int, m Membership) (string, error) {
 	}
 	return noLeaf(m, theirs == ours, mounts), nil
 }
-
-// namespace returns the identity of a namespace, as namespaces(7) writes it.
-func namespace(path string) (string, error) { return os.Readlink(path) }

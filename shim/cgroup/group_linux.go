@@ -15,6 +15,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
@@ -60,7 +61,7 @@ func openBelow(dir *os.File, rel string, flags int) (*os.File, error) {
 // exclusive returns the processes of the group, or why the group is not the
 // container's alone: runtimes leave a process where it is in hierarchies they
 // do not manage, which is the shim's or the whole system's group.
-func (g *group) exclusive(pid int, users string, owner idmap.Owner) ([]int, string, error) {
+func (g *group) exclusive(pid int, users ns.ID, owner idmap.Owner) ([]int, string, error) {
 	processes, err := g.processes()
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return nil, "the group is threaded", nil
@@ -76,7 +77,7 @@ func (g *group) exclusive(pid int, users string, owner idmap.Owner) ([]int, stri
 		if p == 0 { // outside of our pid namespace
 			return nil, "somebody else is in the same group", nil
 		}
-		theirs, err := namespace(fmt.Sprintf("/proc/%d/ns/user", p))
+		theirs, err := ns.At(fmt.Sprintf("/proc/%d/ns/user", p))
 		switch {
 		case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ESRCH): // ended
 		case err != nil:

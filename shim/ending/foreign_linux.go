@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/member"
 )
@@ -32,7 +33,7 @@ func (c connections) host() error {
 
 // peer notes what shows in the mounts of a container that lives.
 func (c connections) peer(ctx context.Context, peer member.Container) error {
-	seen := map[uint64]bool{}
+	seen := map[ns.ID]bool{}
 	for _, dir := range peer.Cgroups {
 		pids, err := cgroupfs.Processes(ctx, dir)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -59,7 +60,7 @@ func (c connections) peer(ctx context.Context, peer member.Container) error {
 
 // process notes what shows in the mounts of a process, unless that was killed: two
 // containers that wait for each other's servers must not protect each other.
-func (c connections) process(p *member.Process, seen map[uint64]bool) error {
+func (c connections) process(p *member.Process, seen map[ns.ID]bool) error {
 	status, err := p.Read("status")
 	if errors.Is(err, proc.ErrEnded) {
 		return nil
@@ -70,11 +71,11 @@ func (c connections) process(p *member.Process, seen map[uint64]bool) error {
 	if killed(string(status)) {
 		return nil
 	}
-	var st unix.Stat_t
-	if unix.Stat(p.Path("ns/mnt"), &st) != nil || seen[st.Ino] {
+	id, err := ns.At(p.Path("ns/mnt"))
+	if err != nil || seen[id] {
 		return nil // without mounts: it is ending
 	}
-	seen[st.Ino] = true
+	seen[id] = true
 	f, err := os.Open(p.Path("mountinfo"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
@@ -56,7 +57,7 @@ type Healer struct {
 // watched is a container and what is known of its files.
 type watched struct {
 	Container
-	states map[uint64]*state // by inode of the mount namespace
+	states map[ns.ID]*state // by mount namespace
 	delay  delay
 }
 
@@ -123,17 +124,17 @@ func (h *Healer) list() ([]*watched, bool) {
 }
 
 func newWatched(c Container) (*watched, error) {
-	m := &watched{Container: c, states: map[uint64]*state{}}
+	m := &watched{Container: c, states: map[ns.ID]*state{}}
 	var err error
 	if m.Init, err = c.Init.Dup(); err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	if err := unix.Stat(m.Init.Path("ns/mnt"), &st); err != nil {
+	own, err := ns.At(m.Init.Path("ns/mnt"))
+	if err != nil {
 		m.close()
-		return nil, &os.PathError{Op: "stat", Path: m.Init.Path("ns/mnt"), Err: err}
+		return nil, err
 	}
-	m.states[st.Ino] = newState(c.Files, true)
+	m.states[own] = newState(c.Files, true)
 	return m, nil
 }
 
@@ -142,12 +143,12 @@ func (m *watched) close() {
 }
 
 // state returns what is known of a namespace.
-func (m *watched) state(ns namespace) *state {
-	s := m.states[ns.ino]
+func (m *watched) state(n namespace) *state {
+	s := m.states[n.id]
 	if s == nil {
 		// Of an inner one only what was lost comes back.
 		s = newState(nil, false)
-		m.states[ns.ino] = s
+		m.states[n.id] = s
 	}
 	return s
 }

@@ -10,9 +10,9 @@ import (
 	"slices"
 
 	"github.com/containerd/log"
-	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/member"
 )
@@ -20,27 +20,25 @@ import (
 // namespace is a mount namespace of a container, by one of its processes.
 type namespace struct {
 	process *member.Process
-	ino     uint64
+	id      ns.ID
 	bound   []lxcfs.Bound
 }
 
 // openNamespace looks at the mounts of a process, which is the caller's to close.
-func openNamespace(p *member.Process) (namespace, error) {
-	ns := namespace{process: p}
-	var st unix.Stat_t
-	if err := unix.Stat(p.Path("ns/mnt"), &st); err != nil {
-		return ns, &os.PathError{Op: "stat", Path: p.Path("ns/mnt"), Err: err}
+func openNamespace(p *member.Process) (n namespace, err error) {
+	n.process = p
+	if n.id, err = ns.At(p.Path("ns/mnt")); err != nil {
+		return n, err
 	}
-	ns.ino = st.Ino
 	table, err := os.Open(p.Path("mountinfo"))
 	if err != nil {
-		return ns, err
+		return n, err
 	}
-	defer table.Close() //nolint:errcheck // read-only
-	if ns.bound, err = lxcfs.BoundIn(table); err != nil {
-		return ns, err
+	defer table.Close()
+	if n.bound, err = lxcfs.BoundIn(table); err != nil {
+		return n, err
 	}
-	return ns, p.Signal(0) // still the one that was looked at
+	return n, p.Signal(0) // still the one that was looked at
 }
 
 // open opens one file of each server, for it to be asked; the caller closes them.

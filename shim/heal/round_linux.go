@@ -5,14 +5,15 @@ package heal
 import (
 	"context"
 	"errors"
-	"path/filepath"
+	"fmt"
+	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
@@ -56,20 +57,20 @@ func (r *round) heal(ctx context.Context, m *watched) error {
 	if !m.delay.over() {
 		return errors.Join(errs...)
 	}
-	seen := map[uint64]bool{first.ino: true}
+	seen := map[ns.ID]bool{first.id: true}
 	for _, pid := range processesIn(ctx, m.Cgroups) {
-		var st unix.Stat_t
-		if err := unix.Stat(filepath.Join("/proc", strconv.Itoa(pid), "ns/mnt"), &st); err != nil || seen[st.Ino] {
+		id, err := ns.At(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+		if err != nil || seen[id] {
 			continue
 		}
-		seen[st.Ino] = true
+		seen[id] = true
 		p, err := member.Verify(pid, m.Init.Container())
 		if err != nil {
 			continue // it has ended, or somebody else is in the cgroup
 		}
-		ns, err := openNamespace(p)
+		inner, err := openNamespace(p)
 		if err == nil {
-			err = r.mend(ctx, m, ns)
+			err = r.mend(ctx, m, inner)
 		}
 		if err != nil && !errors.Is(err, proc.ErrEnded) {
 			// Of inner containers some cannot be helped: their root may be closed
@@ -81,11 +82,7 @@ func (r *round) heal(ctx context.Context, m *watched) error {
 			return errors.Join(append(errs, err)...)
 		}
 	}
-	for ino := range m.states {
-		if !seen[ino] {
-			delete(m.states, ino)
-		}
-	}
+	maps.DeleteFunc(m.states, func(id ns.ID, _ *state) bool { return !seen[id] })
 	m.delay = delay{}
 	return errors.Join(errs...)
 }

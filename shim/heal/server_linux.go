@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
@@ -82,11 +83,11 @@ func openServer(pid int, roots []string) (s server, serves, ok bool) {
 	if err != nil || string(bytes.TrimSpace(comm)) != "lxcfs" {
 		return server{}, false, false
 	}
-	ours, err := os.Readlink("/proc/self/ns/user")
+	ours, err := ns.Own("user")
 	if err != nil {
 		return server{}, false, false
 	}
-	if theirs, err := os.Readlink(filepath.Join(dir, "ns/user")); err != nil || theirs != ours {
+	if theirs, err := ns.At(filepath.Join(dir, "ns/user")); err != nil || theirs != ours {
 		return server{}, false, false
 	}
 	if s.Process, err = proc.Open(pid); err != nil {

@@ -101,10 +101,10 @@ func (p *Process) Inside(fn func(*idmap.Inside) error) error {
 // look reads the traits of a process. They are its own if it has not ended
 // afterwards.
 func look(p *proc.Process, cgroups []string) (t traits, err error) {
-	if t.users, err = lineage(p, "user", unix.NS_GET_USERNS); err != nil {
+	if t.users, err = lineage(p, "user", ns.Userns); err != nil {
 		return t, err
 	}
-	if t.pids, err = lineage(p, "pid", unix.NS_GET_PARENT); err != nil {
+	if t.pids, err = lineage(p, "pid", ns.Parent); err != nil {
 		return t, err
 	}
 	if t.mapping.UIDs, err = readMap(p, "uid_map"); err != nil {
@@ -125,14 +125,9 @@ func look(p *proc.Process, cgroups []string) (t traits, err error) {
 }
 
 // lineage returns a namespace of the process and those above it, up to the one
-// below ours; none for our own. up is the ioctl that leads there (ioctl_nsfs(2)).
-func lineage(p *proc.Process, kind string, up uint) ([]ns.ID, error) {
-	self, err := os.Open("/proc/thread-self/ns/" + kind)
-	if err != nil {
-		return nil, err
-	}
-	defer self.Close()
-	ours, err := ns.Of(self)
+// below ours; none for our own. above opens the next one.
+func lineage(p *proc.Process, kind string, above func(*os.File) (*os.File, error)) ([]ns.ID, error) {
+	ours, err := ns.Own(kind)
 	if err != nil {
 		return nil, err
 	}
@@ -147,11 +142,11 @@ func lineage(p *proc.Process, kind string, up uint) ([]ns.ID, error) {
 			return all, errors.Join(err, f.Close())
 		}
 		all = append(all, id)
-		fd, err := unix.IoctlRetInt(int(f.Fd()), up)
-		if err := errors.Join(os.NewSyscallError("ioctl", err), f.Close()); err != nil { // EPERM: not below ours
-			return nil, fmt.Errorf("namespace above %s namespace: %w", kind, err)
+		next, err := above(f)
+		if err := errors.Join(err, f.Close()); err != nil { // EPERM: not below ours
+			return nil, err
 		}
-		f = os.NewFile(uintptr(fd), kind)
+		f = next
 	}
 }
 

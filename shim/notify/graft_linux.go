@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 )
 
 // result says what became of one notification, for the log.
@@ -116,7 +116,7 @@ func open(tid uint32) (_ *thread, retErr error) {
 	if t.mntns, err = openFile(proc+"ns/mnt", unix.O_RDONLY); err != nil {
 		return nil, err
 	}
-	if t.userns, err = idmap.UsernsOwner(t.mntns); err != nil {
+	if t.userns, err = ns.Userns(t.mntns); err != nil {
 		return nil, err
 	}
 	// kernel.yama.ptrace_scope=3 forbids it. Then the working directory has to
@@ -146,15 +146,15 @@ func openFile(name string, flags int) (*os.File, error) {
 // namespace other than the shim's.
 func (t *thread) foreign() error {
 	for name, theirs := range map[string]*os.File{"mnt": t.mntns, "user": t.userns} {
-		ours, err := os.Open("/proc/self/ns/" + name)
+		ours, err := ns.Own(name)
 		if err != nil {
 			return err
 		}
-		same, err := idmap.SameNamespace(ours, theirs)
-		if err := errors.Join(err, ours.Close()); err != nil {
+		its, err := ns.Of(theirs)
+		if err != nil {
 			return err
 		}
-		if same {
+		if its == ours {
 			return fmt.Errorf("the process has no %s namespace of its own", name)
 		}
 	}

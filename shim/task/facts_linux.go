@@ -11,8 +11,8 @@ import (
 	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/spec"
@@ -22,21 +22,20 @@ import (
 // spec joins, and whether the container belongs to one of ours.
 func (s *Service) facts(ctx context.Context, sp *specs.Spec, pod spec.Pod, rootfsMapped bool) (spec.Facts, error) {
 	f := spec.Facts{Joined: map[specs.LinuxNamespaceType]spec.Owner{}, RootfsMapped: rootfsMapped}
-	host, err := os.Open("/proc/self/ns/user")
+	host, err := ns.Own("user")
 	if err != nil {
 		return f, fmt.Errorf("own user namespace: %w", err)
 	}
-	defer host.Close()
 	for _, n := range sp.Linux.Namespaces {
 		if n.Path == "" || n.Type == specs.UserNamespace {
 			continue
 		}
-		owner, err := namespaceOwner(n.Path)
+		err := withUserns(n.Path, func(owner ns.ID) {
+			f.Joined[n.Type] = s.classify(ctx, owner, host, pod, &f.Sandbox)
+		})
 		if err != nil {
 			return f, fmt.Errorf("%s namespace: %w", n.Type, err)
 		}
-		f.Joined[n.Type] = s.classify(ctx, owner, host, pod, &f.Sandbox)
-		owner.Close()
 	}
 	if f.Sandbox == nil {
 		return f, nil
@@ -57,51 +56,62 @@ func (s *Service) facts(ctx context.Context, sp *specs.Spec, pod spec.Pod, rootf
 
 // peer finds the container of a sandbox to whose user namespace a pid namespace
 // belongs.
-func (s *Service) peer(path string, sandbox *spec.Sandbox) (*spec.Sandbox, error) {
-	owner, err := namespaceOwner(path)
+func (s *Service) peer(path string, sandbox *spec.Sandbox) (found *spec.Sandbox, _ error) {
+	err := withUserns(path, func(owner ns.ID) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, c := range s.containers {
+			if c.sandbox == nil || c.sandbox.ID != sandbox.ID {
+				continue
+			}
+			if out := c.asSandbox(); out != nil && isNamespace(out.Userns, owner) {
+				found = out
+				return
+			}
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("pid namespace: %w", err)
 	}
-	defer owner.Close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.containers {
-		if c.sandbox == nil || c.sandbox.ID != sandbox.ID {
-			continue
-		}
-		if out := c.asSandbox(); out != nil && isNamespace(out.Userns, owner) {
-			return out, nil
-		}
-	}
-	return nil, nil
+	return found, nil
 }
 
 // sandboxes says whether a user namespace that the spec joins is the sandbox's.
 func sandboxes(path string, sandbox *spec.Sandbox) (spec.Owner, error) {
-	ns, err := os.Open(path)
+	id, err := ns.At(path)
 	if err != nil {
 		return "", fmt.Errorf("user namespace: %w", err)
 	}
-	defer ns.Close()
-	if isNamespace(sandbox.Userns, ns) {
+	if isNamespace(sandbox.Userns, id) {
 		return spec.OwnerSandbox, nil
 	}
 	return spec.OwnerOther, nil
 }
 
-func namespaceOwner(path string) (*os.File, error) {
-	ns, err := os.Open(path)
+// withUserns names the user namespace that a namespace belongs to, which lives until
+// fn returns.
+func withUserns(path string, fn func(owner ns.ID)) error {
+	joined, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer ns.Close()
-	return idmap.UsernsOwner(ns)
+	defer joined.Close()
+	owner, err := ns.Userns(joined)
+	if err != nil {
+		return err
+	}
+	defer owner.Close()
+	id, err := ns.Of(owner)
+	if err == nil {
+		fn(id)
+	}
+	return err
 }
 
 // classify says whose a user namespace is. One of a container of ours becomes
 // the sandbox to join, if there is none yet.
-func (s *Service) classify(ctx context.Context, owner, host *os.File, pod spec.Pod, joined **spec.Sandbox) spec.Owner {
-	if same(owner, host) {
+func (s *Service) classify(ctx context.Context, owner, host ns.ID, pod spec.Pod, joined **spec.Sandbox) spec.Owner {
+	if owner == host {
 		return spec.OwnerHost
 	}
 	if *joined == nil {
@@ -115,7 +125,7 @@ func (s *Service) classify(ctx context.Context, owner, host *os.File, pod spec.P
 
 // sandboxOf finds the container whose user namespace it is, in this shim or any
 // other, if the pod admits it.
-func (s *Service) sandboxOf(ctx context.Context, userns *os.File, pod spec.Pod) *spec.Sandbox {
+func (s *Service) sandboxOf(ctx context.Context, userns ns.ID, pod spec.Pod) *spec.Sandbox {
 	if c := s.container(pod.Sandbox); c != nil && pod.Admits(c.record.Namespace, c.id) {
 		if out := c.asSandbox(); out != nil && isNamespace(out.Userns, userns) {
 			return out
@@ -138,20 +148,11 @@ func (s *Service) sandboxOf(ctx context.Context, userns *os.File, pod spec.Pod) 
 	return nil
 }
 
-func isNamespace(path string, ns *os.File) bool {
-	f, err := os.Open(path)
-	if err != nil {
-		return false // its process is gone
-	}
-	defer f.Close()
-	return same(f, ns)
-}
-
-// same is false as well for a namespace that cannot be looked at: then nothing
-// is known of it.
-func same(a, b *os.File) bool {
-	ok, err := idmap.SameNamespace(a, b)
-	return err == nil && ok
+// isNamespace is false as well for a namespace that cannot be looked at: its process
+// is gone.
+func isNamespace(path string, id ns.ID) bool {
+	there, err := ns.At(path)
+	return err == nil && there == id
 }
 
 func openPool(cfg config.Config) (*pool.Pool, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -28,20 +29,19 @@ func (c *container) netSysctls(s *specs.Spec) error {
 	if len(want) == 0 || n == nil {
 		return nil
 	}
-	ns, err := os.Open(n.Path)
+	theirs, err := os.Open(n.Path)
 	if err != nil {
 		return fmt.Errorf("network namespace: %w", err)
 	}
-	defer ns.Close()
-	own, err := os.Open("/proc/self/ns/net")
+	defer theirs.Close()
+	id, err := ns.Of(theirs)
 	if err != nil {
-		return fmt.Errorf("own network namespace: %w", err)
-	}
-	defer own.Close()
-	if host, err := idmap.SameNamespace(ns, own); err != nil || host {
 		return err
 	}
-	err = idmap.InNetworkNamespace(ns, func() error {
+	if own, err := ns.Own("net"); err != nil || id == own {
+		return err
+	}
+	err = idmap.InNetworkNamespace(theirs, func() error {
 		for _, key := range slices.Sorted(maps.Keys(want)) {
 			if err := writeSysctl(key, want[key]); err != nil {
 				return err

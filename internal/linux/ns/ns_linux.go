@@ -3,6 +3,7 @@
 package ns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -24,9 +25,48 @@ func Of(f *os.File) (ID, error) {
 	err := unix.Fstat(int(f.Fd()), &st)
 	runtime.KeepAlive(f)
 	if err != nil {
-		return ID{}, fmt.Errorf("namespace %q: %w", f.Name(), os.NewSyscallError("fstat", err))
+		return ID{}, &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
 	}
-	return ID{Dev: uint64(st.Dev), Ino: st.Ino}, nil //nolint:unconvert // the type differs between architectures
+	return id(st), nil
+}
+
+// At returns the name of the namespace at a path, such as /proc/PID/ns/user.
+func At(path string) (ID, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return ID{}, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return id(st), nil
+}
+
+// Own returns the name of the calling thread's namespace of a kind, as /proc/PID/ns
+// calls it.
+func Own(kind string) (ID, error) { return At("/proc/thread-self/ns/" + kind) }
+
+func id(st unix.Stat_t) ID {
+	return ID{Dev: uint64(st.Dev), Ino: st.Ino} //nolint:unconvert // the type differs between architectures
+}
+
+// Userns opens the user namespace that a namespace belongs to: of a user namespace,
+// the one above (NS_GET_USERNS, ioctl_nsfs(2), Linux 4.9). EPERM means that it is not
+// in the caller's own.
+func Userns(f *os.File) (*os.File, error) { return related(f, unix.NS_GET_USERNS) }
+
+// Parent opens the pid namespace above one (NS_GET_PARENT).
+func Parent(f *os.File) (*os.File, error) { return related(f, unix.NS_GET_PARENT) }
+
+func related(f *os.File, request uint) (*os.File, error) {
+	for {
+		fd, err := unix.IoctlRetInt(int(f.Fd()), request)
+		runtime.KeepAlive(f)
+		switch {
+		case err == nil:
+			// The kernel opens it with O_CLOEXEC (fs/nsfs.c: open_related_ns).
+			return os.NewFile(uintptr(fd), "above:"+f.Name()), nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, fmt.Errorf("namespace above %q: %w", f.Name(), os.NewSyscallError("ioctl", err))
+		}
+	}
 }
 
 // Owner returns the user, as the caller sees it, to whom an open user namespace

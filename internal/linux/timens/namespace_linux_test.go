@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 )
 
 const insideEnv = "ISOLATE_TEST_TIMENS"
@@ -69,11 +70,13 @@ func TestNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	owner, err := idmap.UsernsOwner(f)
+	owner, err := ns.Userns(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if same, err := idmap.SameNamespace(owner, userns); err != nil || !same {
+	got, err := ns.Of(owner)
+	want, wantErr := ns.Of(userns)
+	if err := errors.Join(err, wantErr); err != nil || got != want {
 		t.Errorf("it belongs to another user namespace, %v", err)
 	}
 	if err := errors.Join(f.Close(), owner.Close()); err != nil {

@@ -39,6 +39,9 @@ func (r Range) String() string {
 	return fmt.Sprintf("%d:%d:%d", r.Container, r.Host, r.Size)
 }
 
+// Span returns the host ids.
+func (r Range) Span() Span { return Span{First: r.Host, Size: r.Size} }
+
 // Mapping is the id mapping of one user namespace.
 type Mapping struct {
 	UIDs []Range `json:"uids"`

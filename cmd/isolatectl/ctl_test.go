@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
+	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
@@ -143,7 +144,7 @@ func TestCheckExitsWithItsResult(t *testing.T) {
 func TestIDs(t *testing.T) {
 	t.Parallel()
 	// Ids that no other test uses: processes of this machine count.
-	span := pool.Span{First: 2097152000, Count: 4 * 65536}
+	span := idmap.Span{First: 2097152000, Size: 4 * 65536}
 	dir, state := configDir(t, fmt.Sprintf("ids.pool = [%q]\n", span)), filepath.Join(t.TempDir(), "ids")
 	report, err := idsIn(t.Context(), dir, state, true)
 	if err != nil || len(report.Ranges) != 0 || len(report.Pool) != 1 || report.Size != 65536 {
@@ -153,7 +154,7 @@ func TestIDs(t *testing.T) {
 		t.Error("looking made the directory")
 	}
 
-	p, err := pool.Open(state, []pool.Span{span})
+	p, err := pool.Open(state, []idmap.Span{span})
 	if err != nil {
 		t.Fatal(err)
 	}

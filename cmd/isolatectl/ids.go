@@ -104,7 +104,7 @@ func idsIn(ctx context.Context, configDir, stateDir string, all bool) (idReport,
 
 func holder(e pool.Entry) idHolder {
 	h := idHolder{
-		First: e.First, Last: e.First + idmap.HostID(e.Size) - 1,
+		First: e.First, Last: idmap.HostID(e.End() - 1),
 		Namespace: e.Owner.Namespace, ID: e.Owner.ID, State: free, Reason: e.InUse,
 	}
 	switch {

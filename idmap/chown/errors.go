@@ -5,6 +5,8 @@ package chown
 import (
 	"errors"
 	"fmt"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // ErrBusy means that a snapshot cannot be shifted now: a container runs with the
@@ -15,7 +17,7 @@ var ErrBusy = errors.New("rootfs is in use with other ids")
 type BusyError struct {
 	Path  string
 	Owner string // "namespace/id"
-	Span  Span
+	Span  idmap.Span
 }
 
 // Error names both, and what to do.

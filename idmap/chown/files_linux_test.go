@@ -19,7 +19,7 @@ import (
 	"github.com/isolate-shim/isolate/idmap"
 )
 
-func spanAt(first uint32) Span { return Span{First: idmap.HostID(first), Size: 65536} }
+func spanAt(first uint32) idmap.Span { return idmap.Span{First: idmap.HostID(first), Size: 65536} }
 
 const (
 	rangeA = 0x70000000
@@ -167,9 +167,9 @@ func describe(t testing.TB, dir string, first uint32) map[string]string {
 
 func describeValue(t testing.TB, attr string, value []byte, first uint32) string {
 	t.Helper()
-	s := newShift([]Span{spanAt(first)}, Span{Size: 65536})
+	s := newShift([]idmap.Span{spanAt(first)}, idmap.Span{Size: 65536})
 	if first == 0 {
-		s = Shift{To: Span{Size: 65536}}
+		s = Shift{To: idmap.Span{Size: 65536}}
 	}
 	move := s.acl
 	if attr == xattrCapability {

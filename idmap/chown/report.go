@@ -5,6 +5,8 @@ package chown
 import (
 	"fmt"
 	"time"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // Report is what a run has done so far.
@@ -37,7 +39,7 @@ func (r Report) String() string {
 }
 
 // Warnings says what a user will miss, in one line for each reason.
-func (r Report) Warnings(to Span) []string {
+func (r Report) Warnings(to idmap.Span) []string {
 	var out []string
 	say := func(c Count, format string, args ...any) {
 		if c.N > 0 {

@@ -31,7 +31,7 @@ type run struct {
 
 	ctx    context.Context //nolint:containedctx // for one call of do
 	report Report
-	left   map[Span]bool // those in which ids stay
+	left   map[idmap.Span]bool // those in which ids stay
 	said   time.Time
 }
 
@@ -42,7 +42,7 @@ type run struct {
 // attributes are read by a name in that, since they have no call that takes a
 // directory's descriptor (before Linux 6.13).
 func (r *run) do(ctx context.Context, tree *os.File) error {
-	r.ctx, r.left, r.said = ctx, map[Span]bool{}, r.started
+	r.ctx, r.left, r.said = ctx, map[idmap.Span]bool{}, r.started
 	defer func() { r.report.Took = time.Since(r.started) }()
 	// The host's root, as which this runs anyway.
 	return idmap.As(idmap.Owner{}, func() error {
@@ -122,8 +122,8 @@ func (r *run) alive() error {
 func (r *run) note(path string, a attributes, v verdict) {
 	if v.left {
 		r.report.Left.add(path)
-		for _, s := range append([]Span{r.shift.To}, r.shift.From...) {
-			if s.First != 0 && (s.contains(a.UID) || s.contains(a.GID)) {
+		for _, s := range append([]idmap.Span{r.shift.To}, r.shift.From...) {
+			if s.First != 0 && (s.Contains(idmap.HostID(a.UID)) || s.Contains(idmap.HostID(a.GID))) {
 				r.left[s] = true
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
@@ -41,7 +42,7 @@ const (
 // moves them; if a container runs on it with other ids it answers an error that
 // matches ErrBusy. alive tells whether a container still runs whose shim, and with
 // it the lock, is gone.
-func (s Store) Acquire(ctx context.Context, dir, owner string, to Span, alive func(owner string) bool) (_ *Snapshot, retErr error) {
+func (s Store) Acquire(ctx context.Context, dir, owner string, to idmap.Span, alive func(owner string) bool) (_ *Snapshot, retErr error) {
 	id, err := identify(dir)
 	if err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func (n *Snapshot) use() (err error) {
 type Options struct {
 	// Also are spans that the layers below, which are not touched, may have ids
 	// in: those of snapshots that were shifted and then made a layer.
-	Also []Span
+	Also []idmap.Span
 	// Progress is called every two seconds. It may be nil.
 	Progress func(Report)
 }
@@ -122,7 +123,7 @@ type Options struct {
 // Shift moves the ids of all files below tree, the snapshot's mounted root, to a
 // span, and takes the snapshot into use. It does nothing if they are there. After
 // an error, or if it is killed, another call goes on from where it was.
-func (n *Snapshot) Shift(ctx context.Context, tree *os.File, to Span, o Options) (Report, error) {
+func (n *Snapshot) Shift(ctx context.Context, tree *os.File, to idmap.Span, o Options) (Report, error) {
 	boot, err := bootID()
 	if err != nil {
 		return Report{}, err
@@ -131,7 +132,7 @@ func (n *Snapshot) Shift(ctx context.Context, tree *os.File, to Span, o Options)
 		return Report{}, n.use()
 	}
 	started := time.Now()
-	from := slices.Concat([]Span{{Size: to.Size}}, n.state.Spans, o.Also)
+	from := slices.Concat([]idmap.Span{{Size: to.Size}}, n.state.Spans, o.Also)
 	if span, bad := newShift(from, to).ambiguous(); bad {
 		if span.First == 0 {
 			return Report{}, fmt.Errorf("rootfs %q: the container's ids %s overlap those that images have, %s; choose a higher \"ids.pool\"", n.id.path, to, span)
@@ -141,7 +142,7 @@ func (n *Snapshot) Shift(ctx context.Context, tree *os.File, to Span, o Options)
 		if _, err := n.back(ctx, tree, o); err != nil {
 			return Report{}, err
 		}
-		from = slices.Concat([]Span{{Size: to.Size}}, o.Also)
+		from = slices.Concat([]idmap.Span{{Size: to.Size}}, o.Also)
 		if span, bad := newShift(from, to).ambiguous(); bad {
 			return Report{}, fmt.Errorf("rootfs %q: the container's ids %s overlap those of a layer, %s; start it again to get others", n.id.path, to, span)
 		}
@@ -150,7 +151,7 @@ func (n *Snapshot) Shift(ctx context.Context, tree *os.File, to Span, o Options)
 	if len(st.Spans) == 0 {
 		st = State{Version: stateVersion, Path: n.id.path, Inode: n.id.inode, Birth: n.id.birth}
 	}
-	for _, span := range slices.Concat(o.Also, []Span{to}) {
+	for _, span := range slices.Concat(o.Also, []idmap.Span{to}) {
 		st = st.towards(span)
 	}
 	st.Owner = n.owner
@@ -187,7 +188,7 @@ func (n *Snapshot) back(ctx context.Context, tree *os.File, o Options) (Report, 
 	if err := n.save(st); err != nil {
 		return Report{}, err
 	}
-	var to Span
+	var to idmap.Span
 	for _, s := range st.Spans {
 		to.Size = max(to.Size, s.Size)
 	}

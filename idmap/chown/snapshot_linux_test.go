@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // TestConcurrentStarts: starts of one snapshot wait for each other; those with the
@@ -139,16 +141,16 @@ func TestOverlappingRange(t *testing.T) {
 	tree, err := os.Open(s.root)
 	must(t, err)
 	defer tree.Close()
-	for _, to := range []Span{{First: rangeA, Size: 131072}, {First: rangeB, Size: 65536}, {First: rangeA, Size: 65536}} {
+	for _, to := range []idmap.Span{{First: rangeA, Size: 131072}, {First: rangeB, Size: 65536}, {First: rangeA, Size: 65536}} {
 		n, err := s.store.Acquire(t.Context(), s.dir, "default/a", to, func(string) bool { return false })
 		must(t, err)
 		_, err = n.Shift(t.Context(), tree, to, Options{})
 		must(t, errors.Join(err, n.Close()))
 		compare(t, to.String(), describe(t, s.root, uint32(to.First)), want)
 	}
-	n, err := s.store.Acquire(t.Context(), s.dir, "default/a", Span{First: 65536, Size: 131072}, func(string) bool { return false })
+	n, err := s.store.Acquire(t.Context(), s.dir, "default/a", idmap.Span{First: 65536, Size: 131072}, func(string) bool { return false })
 	must(t, err)
-	_, err = n.Shift(t.Context(), tree, Span{First: 65536, Size: 131072}, Options{})
+	_, err = n.Shift(t.Context(), tree, idmap.Span{First: 65536, Size: 131072}, Options{})
 	must(t, n.Close())
 	if err == nil || !strings.Contains(err.Error(), "choose a higher \"ids.pool\"") {
 		t.Errorf("range within the ids of images: %v", err)

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // stateVersion is the version of the state's format.
@@ -24,7 +26,7 @@ type State struct {
 	Birth int64  `json:"birth,omitempty"`
 	// Spans are where ids on disk may be, besides those that no container has
 	// shifted. The last one is the target of the last run.
-	Spans []Span `json:"spans"`
+	Spans []idmap.Span `json:"spans"`
 	// Complete is the boot (random/boot_id of proc(5)) in which that run came to
 	// its end; "" if it did not.
 	Complete string `json:"complete,omitempty"`
@@ -52,7 +54,7 @@ func (s State) valid() error {
 		return errors.New("state: no span")
 	}
 	for _, span := range s.Spans {
-		if span.First == 0 || span.Size == 0 || span.end() >= 1<<32 {
+		if span.First == 0 || span.Size == 0 || span.End() >= 1<<32 {
 			return fmt.Errorf("state: ids from %d on, %d of them, are no span", span.First, span.Size)
 		}
 	}
@@ -60,26 +62,26 @@ func (s State) valid() error {
 }
 
 // Target is where the last run was to move all ids.
-func (s State) Target() Span { return s.Spans[len(s.Spans)-1] }
+func (s State) Target() idmap.Span { return s.Spans[len(s.Spans)-1] }
 
 // towards adds a target, as the last span.
-func (s State) towards(to Span) State {
-	s.Spans = slices.DeleteFunc(slices.Clone(s.Spans), func(o Span) bool { return o == to })
+func (s State) towards(to idmap.Span) State {
+	s.Spans = slices.DeleteFunc(slices.Clone(s.Spans), func(o idmap.Span) bool { return o == to })
 	s.Spans = append(s.Spans, to)
 	s.Complete = ""
 	return s
 }
 
 // settled keeps, besides the target, the spans in which ids were left.
-func (s State) settled(left map[Span]bool, boot string) State {
+func (s State) settled(left map[idmap.Span]bool, boot string) State {
 	to := s.Target()
-	s.Spans = slices.DeleteFunc(slices.Clone(s.Spans), func(o Span) bool { return o != to && !left[o] })
+	s.Spans = slices.DeleteFunc(slices.Clone(s.Spans), func(o idmap.Span) bool { return o != to && !left[o] })
 	s.Complete = boot
 	return s
 }
 
 // reached tells whether nothing has to be done: all ids were moved there since
 // the machine was started.
-func (s State) reached(to Span, boot string) bool {
+func (s State) reached(to idmap.Span, boot string) bool {
 	return len(s.Spans) > 0 && s.Target() == to && s.Complete != "" && s.Complete == boot
 }

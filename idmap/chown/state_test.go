@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"testing"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 func TestParseState(t *testing.T) {
@@ -39,7 +41,7 @@ func TestParseState(t *testing.T) {
 // emptied it.
 func TestStateTargets(t *testing.T) {
 	t.Parallel()
-	a, b, c := Span{First: 65536, Size: 65536}, Span{First: 131072, Size: 65536}, Span{First: 196608, Size: 65536}
+	a, b, c := idmap.Span{First: 65536, Size: 65536}, idmap.Span{First: 131072, Size: 65536}, idmap.Span{First: 196608, Size: 65536}
 	var s State
 	s = s.towards(a)
 	if s.reached(a, "boot") {
@@ -50,11 +52,11 @@ func TestStateTargets(t *testing.T) {
 		t.Errorf("after the first run: %+v", s)
 	}
 	s = s.towards(b).towards(c).towards(b) // killed twice
-	if want := []Span{a, c, b}; !reflect.DeepEqual(s.Spans, want) || s.Complete != "" {
+	if want := []idmap.Span{a, c, b}; !reflect.DeepEqual(s.Spans, want) || s.Complete != "" {
 		t.Errorf("after three unfinished runs: %+v, want %v", s, want)
 	}
-	s = s.settled(map[Span]bool{c: true}, "boot")
-	if want := []Span{c, b}; !reflect.DeepEqual(s.Spans, want) || !s.reached(b, "boot") {
+	s = s.settled(map[idmap.Span]bool{c: true}, "boot")
+	if want := []idmap.Span{c, b}; !reflect.DeepEqual(s.Spans, want) || !s.reached(b, "boot") {
 		t.Errorf("at the end: %+v, want %v", s, want)
 	}
 }

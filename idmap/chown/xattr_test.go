@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"reflect"
 	"testing"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // The values are those that setcap and setfacl wrote on ext4.
@@ -28,9 +30,9 @@ func unhex(t testing.TB, s string) []byte {
 }
 
 var (
-	toA   = newShift([]Span{{Size: 65536}}, Span{First: 0x70000000, Size: 65536})
-	fromA = newShift([]Span{{First: 0x70000000, Size: 65536}}, Span{Size: 65536})
-	aToB  = newShift([]Span{{Size: 65536}, {First: 0x70000000, Size: 65536}}, Span{First: 0x70010000, Size: 65536})
+	toA   = newShift([]idmap.Span{{Size: 65536}}, idmap.Span{First: 0x70000000, Size: 65536})
+	fromA = newShift([]idmap.Span{{First: 0x70000000, Size: 65536}}, idmap.Span{Size: 65536})
+	aToB  = newShift([]idmap.Span{{Size: 65536}, {First: 0x70000000, Size: 65536}}, idmap.Span{First: 0x70010000, Size: 65536})
 )
 
 func TestShiftCapability(t *testing.T) {

@@ -23,7 +23,7 @@ var ErrOverlap = errors.New("host ids overlap")
 
 // OverlapError says with what a mapping overlaps. It matches [ErrOverlap].
 type OverlapError struct {
-	IDs Span // a range that has some of the ids
+	IDs idmap.Span // a range that has some of the ids
 	// Holder is the container that has the ids; nil for the pool itself.
 	Holder *Owner
 }
@@ -52,7 +52,7 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 	spans := hostSpans(m)
 	for _, s := range spans {
 		for _, own := range p.spans {
-			if s.overlaps(own) {
+			if s.Overlaps(own) {
 				return nil, &OverlapError{IDs: s}
 			}
 		}
@@ -107,13 +107,13 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 
 // unprove notes that slots are no more free for pools that have these ids, which
 // other callers may be configured with.
-func (p *Pool) unprove(spans []Span) error {
+func (p *Pool) unprove(spans []idmap.Span) error {
 	free, err := p.readFree()
 	if err != nil {
 		return err
 	}
 	for _, s := range spans {
-		first, end := s.touched()
+		first, end := touched(s)
 		if err := free.set(first, end, false); err != nil {
 			return errors.Join(err, free.file.Close())
 		}
@@ -123,14 +123,14 @@ func (p *Pool) unprove(spans []Span) error {
 
 // leased returns an [OverlapError] if a container has a range outside of the present
 // pool that overlaps.
-func (p *Pool) leased(ctx context.Context, spans []Span) error {
+func (p *Pool) leased(ctx context.Context, spans []idmap.Span) error {
 	files, err := p.slotFiles()
 	if err != nil {
 		return err
 	}
 	for number := range files {
-		slot := Span{First: idmap.HostID(number * SlotSize), Count: SlotSize}
-		if !overlap([]Span{slot}, spans) {
+		slot := slotSpan(number)
+		if !overlap([]idmap.Span{slot}, spans) {
 			continue
 		}
 		r, had, err := p.look(ctx, slotName(number))
@@ -149,16 +149,16 @@ const adoptedDir = "adopted"
 
 // adopted is a mapping that somebody has adopted and has.
 type adopted struct {
-	spans  []Span
+	spans  []idmap.Span
 	record record
 }
 
 // adoptedName names a mapping: the lowest and the highest of its host ids, by which
 // most others need not be opened, and a hash.
-func adoptedName(m idmap.Mapping, spans []Span) string {
-	first, last := spans[0].First, spans[0].end()-1
+func adoptedName(m idmap.Mapping, spans []idmap.Span) string {
+	first, last := spans[0].First, spans[0].End()-1
 	for _, s := range spans {
-		first, last = min(first, s.First), max(last, s.end()-1)
+		first, last = min(first, s.First), max(last, s.End()-1)
 	}
 	h := fnv.New64a()
 	h.Write([]byte(m.String())) //nolint:errcheck // never fails
@@ -166,7 +166,7 @@ func adoptedName(m idmap.Mapping, spans []Span) string {
 }
 
 // adopted returns who has adopted ids of spans.
-func (p *Pool) adopted(ctx context.Context, spans []Span) ([]adopted, error) {
+func (p *Pool) adopted(ctx context.Context, spans []idmap.Span) ([]adopted, error) {
 	path := filepath.Join(p.dir, adoptedDir)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("open id pool: %w", err)
@@ -181,15 +181,15 @@ func (p *Pool) adopted(ctx context.Context, spans []Span) ([]adopted, error) {
 		if _, err := fmt.Sscanf(entry.Name(), "%d-%d.", &first, &last); err != nil || last < first {
 			continue
 		}
-		bounds := Span{First: idmap.HostID(first), Count: uint32(last - first + 1)}
-		if !overlap([]Span{bounds}, spans) {
+		bounds := idmap.Span{First: idmap.HostID(first), Size: uint32(last - first + 1)}
+		if !overlap([]idmap.Span{bounds}, spans) {
 			continue
 		}
 		r, had, err := p.look(ctx, filepath.Join(adoptedDir, entry.Name()))
 		if err != nil {
 			return nil, err
 		}
-		a := adopted{spans: []Span{bounds}, record: r}
+		a := adopted{spans: []idmap.Span{bounds}, record: r}
 		if r.mapping != nil {
 			a.spans = hostSpans(*r.mapping)
 		}
@@ -217,10 +217,10 @@ func (p *Pool) look(ctx context.Context, name string) (_ record, had bool, retEr
 	return r, lockErr != nil || err != nil || r.inUse(ctx) != "", nil
 }
 
-func overlap(a, b []Span) bool {
+func overlap(a, b []idmap.Span) bool {
 	for _, x := range a {
 		for _, y := range b {
-			if x.overlaps(y) {
+			if x.Overlaps(y) {
 				return true
 			}
 		}
@@ -229,11 +229,11 @@ func overlap(a, b []Span) bool {
 }
 
 // hostSpans returns the host ids of a mapping, those of users and groups alike.
-func hostSpans(m idmap.Mapping) []Span {
-	var spans []Span
+func hostSpans(m idmap.Mapping) []idmap.Span {
+	var spans []idmap.Span
 	for _, ranges := range [][]idmap.Range{m.UIDs, m.GIDs} {
 		for _, r := range ranges {
-			spans = append(spans, Span{First: r.Host, Count: r.Size})
+			spans = append(spans, r.Span())
 		}
 	}
 	return spans

@@ -35,7 +35,7 @@ func kill(cmd *exec.Cmd) {
 // container's, be it of the pool or of another caller.
 func TestAdoptedIDsAreExclusive(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), Span{First: 1 << 24, Count: SlotSize})
+	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: SlotSize})
 	own := acquire(t, p, Owner{ID: "own"}, SlotSize)
 	adopt := func(id string, m idmap.Mapping, shared bool) (*Lease, error) {
 		return p.Adopt(t.Context(), m, Owner{Namespace: "test", ID: id}, "", shared)
@@ -85,7 +85,7 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 // lives.
 func TestAdoptedIDsOutliveShim(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), Span{First: 1 << 24, Count: SlotSize})
+	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: SlotSize})
 	m := idmap.Contiguous(100000, 65536)
 	a, err := p.Adopt(t.Context(), m, Owner{ID: "a"}, "", false)
 	if err != nil {
@@ -111,7 +111,7 @@ func TestAdoptedIDsOutliveShim(t *testing.T) {
 // keep them until the last one is gone.
 func TestPodSharesAdoptedIDs(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), Span{First: 1 << 24, Count: SlotSize})
+	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: SlotSize})
 	m := idmap.Contiguous(100000, 65536)
 	sandbox, err := p.Adopt(t.Context(), m, Owner{ID: "sandbox"}, "", false)
 	if err != nil {
@@ -148,7 +148,7 @@ func TestPodSharesAdoptedIDs(t *testing.T) {
 func TestAdoptedIDsAndAnotherPool(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	near, far := Span{First: 1 << 24, Count: SlotSize}, Span{First: 1 << 25, Count: SlotSize}
+	near, far := idmap.Span{First: 1 << 24, Size: SlotSize}, idmap.Span{First: 1 << 25, Size: SlotSize}
 	one, other := open(t, dir, near), open(t, dir, far)
 	l := acquire(t, other, Owner{ID: "x"}, SlotSize)
 	if _, err := one.Adopt(t.Context(), l.Mapping(), Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `"x"`) {

@@ -34,7 +34,7 @@ func (p *Pool) readFree() (*freeSlots, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open id pool: %w", err)
 	}
-	slots := make([]byte, maxID/SlotSize)
+	slots := make([]byte, (idmap.MaxHostID+1)/SlotSize)
 	if _, err := f.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(fmt.Errorf("read %q: %w", f.Name(), err), f.Close())
 	}
@@ -119,20 +119,20 @@ func (p *Pool) busy(ctx context.Context) (map[uint32]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := Span{First: idmap.HostID(p.slots[0] * SlotSize), Count: (p.slots[len(p.slots)-1] - p.slots[0] + 1) * SlotSize}
-	adopted, err := p.adopted(ctx, []Span{all})
+	all := idmap.Span{First: idmap.HostID(p.slots[0] * SlotSize), Size: (p.slots[len(p.slots)-1] - p.slots[0] + 1) * SlotSize}
+	adopted, err := p.adopted(ctx, []idmap.Span{all})
 	if err != nil {
 		return nil, err
 	}
 	busy := map[uint32]string{}
-	note := func(s Span, who string) {
-		first, end := s.touched()
+	note := func(s idmap.Span, who string) {
+		first, end := touched(s)
 		for n := max(first, p.slots[0]); n < end && n <= p.slots[len(p.slots)-1]; n++ {
 			busy[n] = who
 		}
 	}
 	for span, who := range ids {
-		if span.overlaps(all) {
+		if span.Overlaps(all) {
 			note(span, who.String())
 		}
 	}

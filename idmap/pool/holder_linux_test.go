@@ -46,11 +46,11 @@ func TestMain(m *testing.M) {
 func hold(args string) error {
 	var dir, cgroup string
 	var count, init int
-	var span Span
-	if _, err := fmt.Sscan(args, &dir, &count, &span.First, &span.Count, &init, &cgroup); err != nil {
+	var span idmap.Span
+	if _, err := fmt.Sscan(args, &dir, &count, &span.First, &span.Size, &init, &cgroup); err != nil {
 		return err
 	}
-	p, err := Open(dir, []Span{span})
+	p, err := Open(dir, []idmap.Span{span})
 	if err != nil {
 		return err
 	}
@@ -83,10 +83,10 @@ type holder struct {
 	stop func() // kill -9, and wait
 }
 
-func startHolder(t *testing.T, dir string, count int, span Span, init int, cgroup string) (*holder, error) {
+func startHolder(t *testing.T, dir string, count int, span idmap.Span, init int, cgroup string) (*holder, error) {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), holderEnv+"="+fmt.Sprint(dir, " ", count, " ", uint32(span.First), " ", span.Count, " ", init, " ", cgroup))
+	cmd.Env = append(os.Environ(), holderEnv+"="+fmt.Sprint(dir, " ", count, " ", uint32(span.First), " ", span.Size, " ", init, " ", cgroup))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	stdin, err := cmd.StdinPipe()

@@ -24,7 +24,7 @@ func CheckHost(m idmap.Mapping, files Files) error {
 	}
 	users, groups := hostRanges(m.UIDs), hostRanges(m.GIDs)
 	switch {
-	case slices.ContainsFunc(slices.Concat(users, groups), func(s Span) bool { return s.First == 0 }):
+	case slices.ContainsFunc(slices.Concat(users, groups), func(s idmap.Span) bool { return s.First == 0 }):
 		err = errors.New("id 0 is its root")
 	default:
 		err = errors.Join(contains(users, somebody(db.users), files.Passwd), contains(groups, somebody(db.groups), files.Group))
@@ -44,10 +44,10 @@ func somebody(accounts []Account) []Account {
 	return slices.DeleteFunc(slices.Clone(accounts), func(a Account) bool { return a.ID == overflowID })
 }
 
-func hostRanges(ranges []idmap.Range) []Span {
-	spans := make([]Span, len(ranges))
+func hostRanges(ranges []idmap.Range) []idmap.Span {
+	spans := make([]idmap.Span, len(ranges))
 	for i, r := range ranges {
-		spans[i] = Span{First: r.Host, Count: r.Size}
+		spans[i] = r.Span()
 	}
 	return spans
 }

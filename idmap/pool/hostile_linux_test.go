@@ -207,7 +207,7 @@ func newHostileRange(t *testing.T) hostileRange {
 		t.Skip("needs root to map ids")
 	}
 	// Any, since processes of other runs of this test count.
-	span := Span{First: idmap.HostID(0x5000+rand.N(0x1000)) * SlotSize, Count: SlotSize}
+	span := idmap.Span{First: idmap.HostID(0x5000+rand.N(0x1000)) * SlotSize, Size: SlotSize}
 	p := open(t, t.TempDir(), span)
 	// A cgroup that is empty, since they have left it.
 	cgroup := t.TempDir()
@@ -342,7 +342,7 @@ func TestLostFiles(t *testing.T) {
 func TestLostFilesOfAContainerInTheMaking(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "ids")
-	p := open(t, dir, Span{First: 1 << 24, Count: SlotSize})
+	p := open(t, dir, idmap.Span{First: 1 << 24, Size: SlotSize})
 	l := acquire(t, p, Owner{}, SlotSize)
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)

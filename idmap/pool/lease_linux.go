@@ -18,8 +18,7 @@ import (
 // Lease is a range of host ids that belongs to the holder until it calls Release
 // or dies.
 type Lease struct {
-	First idmap.HostID
-	Size  uint32 // 0 for an adopted mapping, and First too
+	idmap.Span // the zero value for an adopted mapping
 
 	// One slot file for each SlotSize ids, or that of an adopted mapping, locked as
 	// long as it is open.

@@ -18,8 +18,8 @@ import (
 
 // Entry is a range that is or was leased.
 type Entry struct {
-	First idmap.HostID
-	Size  uint32
+	idmap.Span
+
 	Owner Owner
 	// Held tells that the lease's holder is alive.
 	Held bool
@@ -55,7 +55,7 @@ func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
 		if !ok {
 			continue
 		}
-		first, end := Span{First: e.First, Count: e.Size}.touched()
+		first, end := touched(e.Span)
 		for n := first; n < end; n++ {
 			if who, ok := busy[n]; ok && e.InUse == "" {
 				e.InUse = who
@@ -65,7 +65,7 @@ func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
 		entries = append(entries, e)
 	}
 	for number, who := range busy {
-		entries = append(entries, Entry{First: idmap.HostID(number * SlotSize), Size: SlotSize, InUse: who})
+		entries = append(entries, Entry{Span: slotSpan(number), InUse: who})
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.First, b.First) })
 	return entries, nil
@@ -74,7 +74,7 @@ func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
 // entry describes a slot; ok is false for one without owner, and for all but the
 // first slot of a larger range.
 func (p *Pool) entry(ctx context.Context, number uint32) (e Entry, ok bool) {
-	e = Entry{First: idmap.HostID(number * SlotSize), Size: SlotSize}
+	e = Entry{Span: slotSpan(number)}
 	file, err := os.OpenFile(filepath.Join(p.dir, slotName(number)), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		e.Err = err
@@ -86,10 +86,10 @@ func (p *Pool) entry(ctx context.Context, number uint32) (e Entry, ok bool) {
 		e.Err = err
 		return e, true
 	}
-	if !ok || r.first != e.First {
+	if !ok || r.span.First != e.First {
 		return Entry{}, false
 	}
-	e.Size, e.Owner, e.InUse = r.size, r.owner, r.inUse(ctx)
+	e.Span, e.Owner, e.InUse = r.span, r.owner, r.inUse(ctx)
 	switch err := flock.Exclusive(file); {
 	case errors.Is(err, flock.ErrLocked):
 		e.Held = true

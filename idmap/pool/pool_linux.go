@@ -30,7 +30,7 @@ var (
 
 // ExhaustedError says how full the pool is. It matches [ErrExhausted].
 type ExhaustedError struct {
-	Spans []Span
+	Spans []idmap.Span
 	Want  int // slots in a row
 	InUse int
 	Total int
@@ -55,14 +55,14 @@ func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
 // same directory at the same time.
 type Pool struct {
 	dir   string
-	spans []Span
+	spans []idmap.Span
 	slots []uint32 // in ascending order
 }
 
 // Open opens the pool whose state is in dir, which is made if it does not exist,
 // usually /run/isolate/.ids. The spans may differ from those of earlier calls:
 // what was allocated stays so.
-func Open(dir string, spans []Span) (*Pool, error) {
+func Open(dir string, spans []idmap.Span) (*Pool, error) {
 	if err := check(spans); err != nil {
 		return nil, fmt.Errorf("open id pool %q: %w", dir, err)
 	}
@@ -75,7 +75,7 @@ func Open(dir string, spans []Span) (*Pool, error) {
 	}
 	p := &Pool{dir: dir, spans: slices.Clone(spans)}
 	for _, s := range spans {
-		for n, end := s.slots(); n < end; n++ {
+		for n, end := slots(s); n < end; n++ {
 			p.slots = append(p.slots, n)
 		}
 	}
@@ -117,11 +117,11 @@ func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, f
 	if err := free.set(number, number+uint32(want), false); err != nil {
 		return nil, errors.Join(err, closeAll(run))
 	}
-	lease := &Lease{First: idmap.HostID(number * SlotSize), Size: size}
+	lease := &Lease{Span: idmap.Span{First: idmap.HostID(number * SlotSize), Size: size}}
 	for _, s := range run {
 		lease.files = append(lease.files, s.file)
 	}
-	if err := lease.claim(claim{Owner: owner, First: lease.First, Size: lease.Size}); err != nil {
+	if err := lease.claim(claim{Owner: owner, Span: lease.Span}); err != nil {
 		return nil, errors.Join(err, lease.close())
 	}
 	for _, f := range lease.files {

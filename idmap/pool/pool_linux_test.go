@@ -29,7 +29,7 @@ func TestThousandConcurrent(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ids")
 	// Exactly as many as are wanted, twice: the second round gets all only if
 	// the first lost none.
-	span := Span{First: 1 << 24, Count: processes * each * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: processes * each * SlotSize}
 	for round := range 2 {
 		holders := make([]*holder, processes)
 		errs := make([]error, processes)
@@ -47,7 +47,7 @@ func TestThousandConcurrent(t *testing.T) {
 				if other, dup := seen[id]; dup {
 					t.Errorf("round %d: %d given to processes %d and %d", round, id, other, i)
 				}
-				if id%SlotSize != 0 || id < span.First || uint64(id)+SlotSize > span.end() {
+				if id%SlotSize != 0 || id < span.First || uint64(id)+SlotSize > span.End() {
 					t.Errorf("round %d: %d is not a slot of %v", round, id, span)
 				}
 				seen[id] = i
@@ -76,7 +76,7 @@ func TestThousandConcurrent(t *testing.T) {
 	}
 }
 
-func open(t *testing.T, dir string, spans ...Span) *Pool {
+func open(t *testing.T, dir string, spans ...idmap.Span) *Pool {
 	t.Helper()
 	p, err := Open(dir, spans)
 	if err != nil {
@@ -98,7 +98,7 @@ func acquire(t *testing.T, p *Pool, owner Owner, size uint32) *Lease {
 // container's init lives, also as seen by List.
 func TestInitOutlivesShim(t *testing.T) {
 	t.Parallel()
-	span := Span{First: 1 << 24, Count: SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: SlotSize}
 	dir := t.TempDir()
 	sleep := exec.Command("sleep", "1000")
 	sleep.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -151,7 +151,7 @@ func TestFilesOfTheVersionBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := open(t, dir, Span{First: 1 << 24, Count: 3 * SlotSize})
+	p := open(t, dir, idmap.Span{First: 1 << 24, Size: 3 * SlotSize})
 	for _, want := range []idmap.HostID{258, 257} {
 		if l := acquire(t, p, Owner{}, SlotSize); l.First != want*SlotSize {
 			t.Errorf("got slot %d, want %d", l.First/SlotSize, want)
@@ -218,7 +218,7 @@ func TestCgroupOutlivesShim(t *testing.T) {
 			if err := os.WriteFile(cgroup+"/inner/cgroup.procs", []byte(pid), 0); err != nil {
 				t.Fatal(err)
 			}
-			span := Span{First: 1 << 24, Count: SlotSize}
+			span := idmap.Span{First: 1 << 24, Size: SlotSize}
 			dir := t.TempDir()
 			h, err := startHolder(t, dir, 1, span, 0, cgroup)
 			if err != nil {
@@ -240,7 +240,7 @@ func TestCgroupOutlivesShim(t *testing.T) {
 
 func TestLargeLeases(t *testing.T) {
 	t.Parallel()
-	span := Span{First: 1 << 24, Count: 8 * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: 8 * SlotSize}
 	dir := t.TempDir()
 	p := open(t, dir, span)
 	one := acquire(t, p, Owner{ID: "one"}, SlotSize)
@@ -284,7 +284,7 @@ func TestLargeLeases(t *testing.T) {
 // TestNextFit: a range that was given back is not the next one to be given out.
 func TestNextFit(t *testing.T) {
 	t.Parallel()
-	span := Span{First: 1 << 24, Count: 3 * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: 3 * SlotSize}
 	p := open(t, t.TempDir(), span)
 	var got []idmap.HostID
 	for range 4 {
@@ -322,7 +322,7 @@ func TestLockWaitIsBounded(t *testing.T) {
 // TestForeignSlotFile: what cannot be read is not given away, and is shown.
 func TestForeignSlotFile(t *testing.T) {
 	t.Parallel()
-	span := Span{First: 1 << 24, Count: 2 * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: 2 * SlotSize}
 	dir := t.TempDir()
 	p := open(t, dir, span)
 	if err := os.WriteFile(filepath.Join(dir, slotName(1<<24/SlotSize)), []byte("junk\n"), 0o600); err != nil {
@@ -339,7 +339,7 @@ func TestForeignSlotFile(t *testing.T) {
 
 func TestReleaseWhileInUse(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), Span{First: 1 << 24, Count: SlotSize})
+	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: SlotSize})
 	l := acquire(t, p, Owner{ID: "x"}, SlotSize)
 	if err := l.Bound(os.Getpid()); err != nil {
 		t.Fatal(err)
@@ -356,7 +356,7 @@ func TestReleaseWhileInUse(t *testing.T) {
 }
 
 func BenchmarkAcquire(b *testing.B) {
-	p, err := Open(b.TempDir(), []Span{Default})
+	p, err := Open(b.TempDir(), []idmap.Span{Default})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -374,7 +374,7 @@ func BenchmarkAcquire(b *testing.B) {
 // A range is reserved until the last of those that share it is gone.
 func TestShare(t *testing.T) {
 	t.Parallel()
-	p, err := Open(t.TempDir(), []Span{{First: 1 << 20, Count: SlotSize}})
+	p, err := Open(t.TempDir(), []idmap.Span{{First: 1 << 20, Size: SlotSize}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +413,7 @@ func TestShare(t *testing.T) {
 func TestOpenKeepsTheWayOpen(t *testing.T) {
 	t.Parallel()
 	parent := filepath.Join(t.TempDir(), "isolate")
-	if _, err := Open(filepath.Join(parent, ".ids"), []Span{{First: 1879048192, Count: SlotSize}}); err != nil {
+	if _, err := Open(filepath.Join(parent, ".ids"), []idmap.Span{{First: 1879048192, Size: SlotSize}}); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]os.FileMode{parent: 0o711, filepath.Join(parent, ".ids"): 0o700} {
@@ -431,7 +431,7 @@ func TestOpenKeepsTheWayOpen(t *testing.T) {
 // as with none, since those are not looked at.
 func TestHeldRangesAreNotWalkedOver(t *testing.T) {
 	t.Parallel()
-	span := Span{First: 1 << 24, Count: 8 * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: 8 * SlotSize}
 	dir := t.TempDir()
 	p := open(t, dir, span)
 	for range 5 {
@@ -455,7 +455,7 @@ func TestHeldRangesAreNotWalkedOver(t *testing.T) {
 // begins before all of them.
 func BenchmarkAcquireBeside(b *testing.B) {
 	dir := b.TempDir()
-	p, err := Open(dir, []Span{Default})
+	p, err := Open(dir, []idmap.Span{Default})
 	if err != nil {
 		b.Fatal(err)
 	}

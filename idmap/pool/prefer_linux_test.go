@@ -15,7 +15,7 @@ func TestPreferred(t *testing.T) {
 	t.Parallel()
 	const base = 1 << 24
 	dir := filepath.Join(t.TempDir(), "ids")
-	p := open(t, dir, Span{First: base, Count: 8 * SlotSize})
+	p := open(t, dir, idmap.Span{First: base, Size: 8 * SlotSize})
 	prefer := func(id string, size uint32, first idmap.HostID) *Lease {
 		t.Helper()
 		l, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: id}, size, first)

@@ -26,8 +26,7 @@ type Owner struct {
 // record is the content of a slot file.
 type record struct {
 	owner   Owner
-	first   idmap.HostID
-	size    uint32
+	span    idmap.Span
 	mapping *idmap.Mapping // if it was adopted
 	inits   []proc.ID
 	cgroups []string
@@ -43,10 +42,9 @@ type (
 		Joined *Owner `json:"joined,omitempty"`
 	}
 	claim struct {
-		Owner Owner        `json:"owner"`
-		First idmap.HostID `json:"first"`
-		Size  uint32       `json:"size"`
-		// Mapping is what was adopted, instead of First and Size.
+		Owner Owner `json:"owner"`
+		idmap.Span
+		// Mapping is what was adopted, instead of a span.
 		Mapping *idmap.Mapping `json:"mapping,omitempty"`
 	}
 	bound struct {
@@ -79,8 +77,7 @@ func parseRecord(content string) (r record, ok bool, err error) {
 			ok = true
 			r = record{
 				owner:   l.Claim.Owner,
-				first:   l.Claim.First,
-				size:    l.Claim.Size,
+				span:    l.Claim.Span,
 				mapping: l.Claim.Mapping,
 				cgroups: slices.Clone(l.Claim.Owner.Cgroups),
 			}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // User is the name whose lines in /etc/subuid and /etc/subgid give this pool its
@@ -47,7 +49,7 @@ func FilesIn(etc string) Files {
 //
 // It sees the files only; ranges and accounts that exist in a directory service
 // alone are not checked.
-func Resolve(configured []Span, files Files) (Resolved, error) {
+func Resolve(configured []idmap.Span, files Files) (Resolved, error) {
 	r := Resolved{Spans: configured, Origin: FromConfig}
 	db, err := files.read()
 	if err != nil {
@@ -61,7 +63,7 @@ func Resolve(configured []Span, files Files) (Resolved, error) {
 		}
 	}
 	if len(r.Spans) == 0 {
-		r.Spans, r.Origin = []Span{Default}, FromDefault
+		r.Spans, r.Origin = []idmap.Span{Default}, FromDefault
 	}
 	if err := check(r.Spans); err != nil {
 		return r, fmt.Errorf("id pool from %s: %w", r.Origin, err)
@@ -75,7 +77,7 @@ func Resolve(configured []Span, files Files) (Resolved, error) {
 
 // Resolved is the answer of Resolve.
 type Resolved struct {
-	Spans  []Span
+	Spans  []idmap.Span
 	Origin Origin
 	// Warnings name the malformed lines of others.
 	Warnings []string
@@ -101,15 +103,15 @@ func (f Files) read() (d databases, err error) {
 
 // ownSpans returns the lines of User, which must agree: a slot is both a uid and
 // a gid range.
-func ownSpans(uids, gids []SubID, files Files) ([]Span, error) {
-	own := func(ids []SubID) []Span {
-		var spans []Span
+func ownSpans(uids, gids []SubID, files Files) ([]idmap.Span, error) {
+	own := func(ids []SubID) []idmap.Span {
+		var spans []idmap.Span
 		for _, id := range ids {
 			if id.Owner == User {
 				spans = append(spans, id.Span)
 			}
 		}
-		slices.SortFunc(spans, func(a, b Span) int { return cmp.Compare(a.First, b.First) })
+		slices.SortFunc(spans, func(a, b idmap.Span) int { return cmp.Compare(a.First, b.First) })
 		return slices.Compact(spans)
 	}
 	u, g := own(uids), own(gids)
@@ -120,21 +122,21 @@ func ownSpans(uids, gids []SubID, files Files) ([]Span, error) {
 	return u, nil
 }
 
-func orNone(spans []Span) string {
+func orNone(spans []idmap.Span) string {
 	if len(spans) == 0 {
 		return "no ids"
 	}
 	return format(spans)
 }
 
-func (d databases) collide(spans []Span, files Files) error {
+func (d databases) collide(spans []idmap.Span, files Files) error {
 	for _, db := range []struct {
 		path string
 		ids  []SubID
 	}{{files.SubUID, d.subUIDs}, {files.SubGID, d.subGIDs}} {
 		for _, id := range db.ids {
 			for _, s := range spans {
-				if id.Owner != User && id.Span.overlaps(s) {
+				if id.Owner != User && id.Span.Overlaps(s) {
 					return fmt.Errorf("%s overlaps ids %s of %q (%s line %d)", s, id.Span, id.Owner, db.path, id.Line)
 				}
 			}
@@ -144,11 +146,11 @@ func (d databases) collide(spans []Span, files Files) error {
 }
 
 // contains names the first account whose id is in the spans.
-func contains(spans []Span, accounts []Account, path string) error {
+func contains(spans []idmap.Span, accounts []Account, path string) error {
 	for _, a := range accounts {
-		one := Span{First: a.ID, Count: 1}
+		one := idmap.Span{First: a.ID, Size: 1}
 		for _, s := range spans {
-			if one.overlaps(s) {
+			if one.Overlaps(s) {
 				return fmt.Errorf("%s contains id %d of %q (%s line %d)", s, a.ID, a.Name, path, a.Line)
 			}
 		}

@@ -8,33 +8,35 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	const passwd = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n"
-	configured := []Span{{First: 1 << 20, Count: 1 << 20}}
+	configured := []idmap.Span{{First: 1 << 20, Size: 1 << 20}}
 	for _, tc := range []struct {
 		name                          string
-		configured                    []Span
+		configured                    []idmap.Span
 		subuid, subgid, passwd, group string
-		want                          []Span
+		want                          []idmap.Span
 		origin                        Origin
 		err                           string   // part of the error
 		warn                          []string // parts of the warnings
 	}{
 		{
-			name: "nothing there", want: []Span{Default}, origin: FromDefault,
+			name: "nothing there", want: []idmap.Span{Default}, origin: FromDefault,
 		},
 		{
 			name: "others out of the way", passwd: passwd,
 			subuid: "alice:100000:65536\nlxd:1000000:1000000000\n", subgid: "alice:100000:65536\n",
-			want: []Span{Default}, origin: FromDefault,
+			want: []idmap.Span{Default}, origin: FromDefault,
 		},
 		{
 			name:   "lines of the user",
 			subuid: "# comment\n\nisolate:655360:65536\nisolate:131072:131072\n", subgid: "isolate:131072:131072\nisolate:655360:65536\n",
-			want: []Span{{131072, 131072}, {655360, 65536}}, origin: FromSubIDs,
+			want: []idmap.Span{{First: 131072, Size: 131072}, {First: 655360, Size: 65536}}, origin: FromSubIDs,
 		},
 		{
 			name: "configuration wins over lines", configured: configured,
@@ -42,9 +44,9 @@ func TestResolve(t *testing.T) {
 			want: configured, origin: FromConfig,
 		},
 		{
-			name: "configuration may equal lines", configured: []Span{{655360, 65536}},
+			name: "configuration may equal lines", configured: []idmap.Span{{First: 655360, Size: 65536}},
 			subuid: "isolate:655360:65536\n", subgid: "isolate:655360:65536\n",
-			want: []Span{{655360, 65536}}, origin: FromConfig,
+			want: []idmap.Span{{First: 655360, Size: 65536}}, origin: FromConfig,
 		},
 		{
 			name: "subuid without subgid", subuid: "isolate:655360:65536\n",
@@ -70,7 +72,7 @@ func TestResolve(t *testing.T) {
 		{
 			name: "somebody else's broken lines", subuid: "alice:100000\nalice:banana:1\nisolate:655360:65536\n", subgid: "isolate:655360:65536\n:1:1\n",
 			passwd: passwd + "half:x\n", group: "g:x:many:\n",
-			want: []Span{{655360, 65536}}, origin: FromSubIDs,
+			want: []idmap.Span{{First: 655360, Size: 65536}}, origin: FromSubIDs,
 			warn: []string{"subuid line 1", "subuid line 2", "subgid line 2", "passwd line 3", "group line 1"},
 		},
 		{
@@ -82,7 +84,7 @@ func TestResolve(t *testing.T) {
 			err: "line 1",
 		},
 		{
-			name: "unusable configuration", configured: []Span{{1, 10}},
+			name: "unusable configuration", configured: []idmap.Span{{First: 1, Size: 10}},
 			err: "holds no whole range",
 		},
 	} {
@@ -140,7 +142,7 @@ func FuzzParseSubIDs(f *testing.F) {
 			return
 		}
 		for _, id := range ids {
-			if id.Span.Count == 0 || id.Span.end() > 1<<32 || id.Owner == "" || id.Line < 1 || id.Line > strings.Count(in, "\n")+1 {
+			if id.Span.Size == 0 || id.Span.End() > 1<<32 || id.Owner == "" || id.Line < 1 || id.Line > strings.Count(in, "\n")+1 {
 				t.Errorf("%q gave impossible line %+v", in, id)
 			}
 		}

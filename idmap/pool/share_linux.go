@@ -28,7 +28,7 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 	}
 	defer func() { retErr = errors.Join(retErr, flock.Close(lock)) }()
 
-	l := &Lease{First: root, Size: m.UIDs[0].Size}
+	l := &Lease{Span: m.UIDs[0].Span()}
 	defer func() {
 		if retErr != nil {
 			retErr = errors.Join(fmt.Errorf("share ids from %d on: %w", root, retErr), l.close())
@@ -49,7 +49,7 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 		if err != nil {
 			return nil, err
 		}
-		if ok && (r.first != l.First || r.size != l.Size) {
+		if ok && (r.span != l.Span) {
 			return nil, errors.New("somebody else has them")
 		}
 		known = known && ok
@@ -68,8 +68,8 @@ func (p *Pool) reclaim(l *Lease, owner Owner) error {
 		return err
 	}
 	for span := range ids {
-		if span.overlaps(Span{First: l.First, Count: l.Size}) {
-			return l.claim(claim{Owner: owner, First: l.First, Size: l.Size})
+		if span.Overlaps(l.Span) {
+			return l.claim(claim{Owner: owner, Span: l.Span})
 		}
 	}
 	return errors.New("nobody has them any more")

@@ -16,7 +16,7 @@ import (
 // SubID is one line of /etc/subuid or /etc/subgid (subuid(5)).
 type SubID struct {
 	Owner string // a login name or a numeric uid
-	Span  Span
+	Span  idmap.Span
 	Line  int // 1-based
 }
 
@@ -40,7 +40,7 @@ func ParseSubIDs(content string) ([]SubID, []Malformed, error) {
 			return nil, nil, fmt.Errorf("line %d: %w", n, err)
 		case err != nil:
 			bad = append(bad, Malformed{n, err.Error()})
-		case id.Span.Count > 0:
+		case id.Span.Size > 0:
 			id.Line = n
 			ids = append(ids, id)
 		}
@@ -66,7 +66,7 @@ func parseSubID(line string) (SubID, error) {
 	if first+count > 1<<32 {
 		return id, fmt.Errorf("%q runs past the last id", line)
 	}
-	id.Span = Span{First: idmap.HostID(first), Count: uint32(count)}
+	id.Span = idmap.Span{First: idmap.HostID(first), Size: uint32(count)}
 	return id, nil
 }
 

@@ -32,18 +32,18 @@ func (u user) String() string { return fmt.Sprintf("process %d (%q) has ids of i
 type users struct {
 	own  []byte // this process's uid_map
 	maps map[string]bool
-	ids  map[Span]user
+	ids  map[idmap.Span]user
 	buf  []byte
 }
 
 // findUsers returns which host ids processes have. Whatever cannot be read of a
 // process that lives is an error.
-func findUsers() (map[Span]user, error) {
+func findUsers() (map[idmap.Span]user, error) {
 	own, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
 		return nil, fmt.Errorf("who has ids: %w", err)
 	}
-	u := &users{own: own, maps: map[string]bool{}, ids: map[Span]user{}, buf: make([]byte, 4096)}
+	u := &users{own: own, maps: map[string]bool{}, ids: map[idmap.Span]user{}, buf: make([]byte, 4096)}
 	if err := proc.Each(scanPatience, u.look); err != nil {
 		return nil, fmt.Errorf("who has ids: %w", err)
 	}
@@ -111,7 +111,7 @@ func (u *users) noteMaps(who user, dir, uids string) error {
 			continue
 		}
 		for _, r := range ranges {
-			u.ids[Span{First: r.Host, Count: r.Size}] = who
+			u.ids[r.Span()] = who
 		}
 	}
 	return nil
@@ -135,7 +135,7 @@ func (u *users) threads(who user, dir string) error {
 func (u *users) note(who user, s proc.Status) {
 	for _, ids := range [][]uint32{s.UIDs, s.GIDs} {
 		for _, id := range ids {
-			u.ids[Span{First: idmap.HostID(id), Count: 1}] = who
+			u.ids[idmap.Span{First: idmap.HostID(id), Size: 1}] = who
 		}
 	}
 }

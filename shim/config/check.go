@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -52,22 +53,20 @@ func (i IDs) problems() []*Error {
 	bad := func(key, format string, args ...any) {
 		out = append(out, &Error{Key: key, Reason: fmt.Sprintf(format, args...)})
 	}
-	sizeOK := i.Size > 0 && i.Size%SizeUnit == 0
+	sizeOK := i.Size > 0 && i.Size%idmap.SlotSize == 0
 	if !sizeOK {
-		bad("ids.size", "%d is not a multiple of %d", i.Size, SizeUnit)
+		bad("ids.size", "%d is not a multiple of %d", i.Size, idmap.SlotSize)
 	}
 	fits := false
 	for n, r := range i.Pool {
 		switch {
-		case r.First > r.Last:
-			bad("ids.pool", "%q: the first id is larger than the last one", r)
-		case r.First < SizeUnit:
-			bad("ids.pool", "%q holds ids below %d, which belong to the host's own users", r, SizeUnit)
-		case r.Slots(SizeUnit) == 0:
-			bad("ids.pool", "%q holds no range of %d ids that starts at a multiple of %d", r, SizeUnit, SizeUnit)
+		case r.First < idmap.SlotSize:
+			bad("ids.pool", "%q holds ids below %d, which belong to the host's own users", r, idmap.SlotSize)
+		case r.Slots(idmap.SlotSize) == 0:
+			bad("ids.pool", "%q holds no range of %d ids that starts at a multiple of %d", r, idmap.SlotSize, idmap.SlotSize)
 		}
 		for _, earlier := range i.Pool[:n] {
-			if r.First <= earlier.Last && earlier.First <= r.Last {
+			if r.Overlaps(earlier.Span) {
 				bad("ids.pool", "%q overlaps %q", r, earlier)
 			}
 		}

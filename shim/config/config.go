@@ -5,6 +5,8 @@ package config
 import (
 	"slices"
 	"time"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // Config is the effective configuration of one container. Field comments are
@@ -53,7 +55,7 @@ type Runtime struct {
 type IDs struct {
 	// Pool holds the ranges of host ids; empty means "find out".
 	Pool []IDRange `toml:"pool"`
-	// Size is the number of ids of one container, a multiple of [SizeUnit].
+	// Size is the number of ids of one container, a multiple of [idmap.SlotSize].
 	Size uint32 `toml:"size"`
 	// Adopt tells whether callers that map ids themselves may give the same to
 	// several containers.
@@ -102,10 +104,6 @@ type Annotations struct {
 	Allow []string `toml:"allow"`
 }
 
-// SizeUnit is the granularity of [IDs.Size] and of the pool: 16 bits of ids,
-// what an image may use and what the kubelet, subuid(5) and nspawn hand out.
-const SizeUnit = 65536
-
 // Default returns the configuration of a host without any file.
 func Default() Config {
 	return Config{
@@ -116,7 +114,7 @@ func Default() Config {
 		AppArmor:     AppArmorAuto,
 		ForeignNetns: ForeignNetnsDegrade,
 		Pods:         PodsApart,
-		IDs:          IDs{Size: SizeUnit, Adopt: AdoptExclusive},
+		IDs:          IDs{Size: idmap.SlotSize, Adopt: AdoptExclusive},
 		Rootfs:       Rootfs{Method: RootfsAuto, Fallback: FallbackRefuse},
 		Cgroup:       Cgroup{MaxDescendants: 2000, MaxDepth: 50},
 		LXCFS:        LXCFS{Mode: LXCFSAuto, TimeoutMS: 500, Nested: true},

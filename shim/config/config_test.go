@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/isolate-shim/isolate/idmap"
 )
 
 // write makes a configuration directory from name-content pairs.
@@ -45,7 +47,7 @@ var changed = map[string]struct {
 	"runtime.binary":         {"[runtime]\nbinary = \"crun\"", "crun"},
 	"runtime.root":           {"[runtime]\nroot = \"/run/x\"", "/run/x"},
 	"runtime.systemd_cgroup": {"[runtime]\nsystemd_cgroup = true", true},
-	"ids.pool":               {"[ids]\npool = [\"131072-262143\"]", []IDRange{{131072, 262143}}},
+	"ids.pool":               {"[ids]\npool = [\"131072-262143\"]", []IDRange{{idmap.Span{First: 131072, Size: 131072}}}},
 	"ids.size":               {"[ids]\nsize = 131072", uint32(131072)},
 	"ids.adopt":              {"[ids]\nadopt = \"shared\"", AdoptShared},
 	"rootfs.method":          {"[rootfs]\nmethod = \"private\"", RootfsPrivate},
@@ -261,7 +263,7 @@ func TestUnreadableFilesAreErrors(t *testing.T) {
 func TestOverlay(t *testing.T) {
 	t.Parallel()
 	base := Default()
-	base.IDs.Pool = []IDRange{{131072, 1<<20 - 1}}
+	base.IDs.Pool = []IDRange{{idmap.Span{First: 131072, Size: 1<<20 - 131072}}}
 	base.Annotations.Allow = []string{"size"}
 	before := fmt.Sprintf("%+v", base)
 
@@ -273,7 +275,7 @@ func TestOverlay(t *testing.T) {
 	}
 	want := Default()
 	want.Runtime = Runtime{Binary: "/usr/bin/crun", Root: "/run/r", SystemdCgroup: true}
-	want.IDs.Pool = []IDRange{{1048576, 2097151}}
+	want.IDs.Pool = []IDRange{{idmap.Span{First: 1048576, Size: 1048576}}}
 	want.LXCFS.Mode = LXCFSOff
 	want.Annotations.Allow = []string{"size"}
 	if !reflect.DeepEqual(c, want) {
@@ -341,34 +343,6 @@ func TestWithAnnotations(t *testing.T) {
 		_, err := some.WithAnnotations(map[string]string{AnnotationPrefix + bad.annotation: bad.value})
 		if err == nil || !strings.Contains(err.Error(), bad.want) || !strings.Contains(err.Error(), AnnotationPrefix+bad.annotation) {
 			t.Errorf("%s=%s: %v", bad.annotation, bad.value, err)
-		}
-	}
-}
-
-func TestSlots(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		text string
-		size uint32
-		want int
-	}{
-		{"1879048192-2147352575", SizeUnit, 4094},
-		{"65536-131071", SizeUnit, 1},
-		{"65537-131072", SizeUnit, 0},
-		{"100000-231071", SizeUnit, 1},
-		{"65536-262143", 2 * SizeUnit, 1},
-		{"0-2147483647", SizeUnit, 32768},
-		{"65536-131071", 0, 0},
-	} {
-		r, err := ParseIDRange(c.text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := r.Slots(c.size); got != c.want {
-			t.Errorf("%s: %d slots of %d, want %d", c.text, got, c.size, c.want)
-		}
-		if s := r.Span(); s.String() != c.text {
-			t.Errorf("span %s, want %s", s, c.text)
 		}
 	}
 }

@@ -57,18 +57,3 @@ func FuzzWithAnnotations(f *testing.F) {
 		}
 	})
 }
-
-func FuzzParseIDRange(f *testing.F) {
-	f.Add("1879048192-2147352575")
-	f.Add("1-")
-	f.Fuzz(func(t *testing.T, text string) {
-		r, err := ParseIDRange(text)
-		if err != nil {
-			return
-		}
-		again, err := ParseIDRange(r.String())
-		if err != nil || again != r || r.First > r.Last {
-			t.Errorf("%q: %v, then %v %v", text, r, again, err)
-		}
-	})
-}

@@ -35,7 +35,7 @@ func (c connections) abort(f fusectl.Connection) bool {
 		return false
 	}
 	for _, r := range c.ids {
-		if idmap.HostID(f.Owner) >= r.Host && uint64(f.Owner) < uint64(r.Host)+uint64(r.Size) {
+		if r.Span().Contains(idmap.HostID(f.Owner)) {
 			return true
 		}
 	}

@@ -41,7 +41,7 @@ func peers(ctx context.Context, of *record.Record) []member.Container {
 func overlap(a, b []idmap.Range) bool {
 	return slices.ContainsFunc(a, func(x idmap.Range) bool {
 		return slices.ContainsFunc(b, func(y idmap.Range) bool {
-			return uint64(x.Host) < uint64(y.Host)+uint64(y.Size) && uint64(y.Host) < uint64(x.Host)+uint64(x.Size)
+			return x.Span().Overlaps(y.Span())
 		})
 	})
 }

@@ -137,7 +137,7 @@ func empty(m idmap.Mapping) bool { return len(m.UIDs) == 0 && len(m.GIDs) == 0 }
 func covered(ranges, by []idmap.Range) bool {
 	for _, r := range ranges {
 		if !slices.ContainsFunc(by, func(b idmap.Range) bool {
-			return r.Host >= b.Host && uint64(r.Host)+uint64(r.Size) <= uint64(b.Host)+uint64(b.Size)
+			return r.Host >= b.Host && r.Span().End() <= b.Span().End()
 		}) {
 			return false
 		}

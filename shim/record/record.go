@@ -42,7 +42,7 @@ type Record struct {
 	// Mapping is the container's id mapping.
 	Mapping idmap.Mapping `json:"mapping"`
 	// Lease is the range that the container holds; nil in mode adopt.
-	Lease *Lease `json:"lease,omitempty"`
+	Lease *idmap.Span `json:"lease,omitempty"`
 	// Rootfs is set if the shim mounted RootfsDir itself.
 	Rootfs bool `json:"rootfs,omitempty"`
 	// Directory is set if the caller named a directory as rootfs instead of mounts.
@@ -89,12 +89,6 @@ func (r *Record) Verified(init *member.Process) {
 	if c.PIDs != (ns.ID{}) {
 		r.PIDs = &c.PIDs
 	}
-}
-
-// Lease names a range of the id pool.
-type Lease struct {
-	First idmap.HostID `json:"first"`
-	Size  uint32       `json:"size"` // ids
 }
 
 // Runtime names an OCI runtime.

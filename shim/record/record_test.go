@@ -17,7 +17,7 @@ func sample(root string) *Record {
 	return &Record{
 		Version: Version, Namespace: "default", ID: "c1", Bundle: "/run/b/c1", Mode: "own",
 		Mapping: idmap.Contiguous(1879048192, 65536),
-		Lease:   &Lease{First: 1879048192, Size: 65536},
+		Lease:   &idmap.Span{First: 1879048192, Size: 65536},
 		Runtime: Runtime{Path: "/usr/bin/runc", Version: "1.5.0"},
 		Init:    &proc.ID{PID: 7, Start: 99},
 		root:    root,

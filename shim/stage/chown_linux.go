@@ -109,7 +109,7 @@ func (s *Stage) chowned(ctx context.Context, mounts []*types.Mount, dir, target 
 	if !ok || owner.UID != owner.GID || !m.Equal(idmap.Contiguous(owner.UID, m.UIDs[0].Size)) {
 		return nil, fmt.Errorf("ids of the rootfs cannot be moved on disk to the ids %v, which are not one range: %w", m, spec.ErrRefused)
 	}
-	to := chown.Span{First: owner.UID, Size: m.UIDs[0].Size}
+	to := idmap.Span{First: owner.UID, Size: m.UIDs[0].Size}
 	sn, err := snapshotOf(mounts, dir)
 	if err != nil {
 		return nil, err
@@ -155,7 +155,7 @@ func (s *Stage) restore(ctx context.Context, mounts []*types.Mount, dir, target 
 	if err != nil {
 		return err
 	}
-	held, err := o.Store.Acquire(ctx, sn.dir, o.Owner, chown.Span{}, o.Alive)
+	held, err := o.Store.Acquire(ctx, sn.dir, o.Owner, idmap.Span{}, o.Alive)
 	if err != nil {
 		return refuseBusy(err)
 	}

@@ -269,7 +269,7 @@ func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, s *specs.Spec
 		return err
 	}
 	if c.held != nil && c.held.Size > 0 {
-		c.record.Lease = &record.Lease{First: c.held.First, Size: c.held.Size}
+		c.record.Lease = &c.held.Span
 	}
 	if err := c.record.Save(); err != nil {
 		c.record = nil

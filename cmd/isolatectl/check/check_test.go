@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
+	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/testprogram"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
@@ -220,13 +221,13 @@ func TestRunAnswersEverything(t *testing.T) {
 func TestIDs(t *testing.T) {
 	t.Parallel()
 	cfg := config.Default()
-	cfg.IDs.Pool = []config.IDRange{{First: 1 << 30, Last: 1<<30 + 65535}}
+	cfg.IDs.Pool = []config.IDRange{{Span: idmap.Span{First: 1 << 30, Size: 65536}}}
 	var r Report
 	ids(&r, cfg)
 	if r.Result() != Degraded || !strings.Contains(r.Lines[0].Reason, "only 1 container") {
 		t.Errorf("%+v", r.Lines)
 	}
-	cfg.IDs.Pool = []config.IDRange{{First: 0, Last: 65535}}
+	cfg.IDs.Pool = []config.IDRange{{Span: idmap.Span{Size: 65536}}}
 	r = Report{}
 	ids(&r, cfg)
 	if r.Result() != Failed || !strings.Contains(r.Lines[0].Fix, "ids.pool") {

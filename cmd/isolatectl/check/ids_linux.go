@@ -5,7 +5,6 @@ package check
 import (
 	"strings"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/shim/config"
 )
@@ -29,7 +28,7 @@ func ids(r *Report, cfg config.Config) {
 	slots := 0
 	var texts []string
 	for _, s := range spans {
-		slots += (config.IDRange{First: s.First, Last: s.First + idmap.HostID(s.Count) - 1}).Slots(cfg.IDs.Size)
+		slots += s.Slots(cfg.IDs.Size)
 		texts = append(texts, s.String())
 	}
 	list := strings.Join(texts, ", ")

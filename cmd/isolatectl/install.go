@@ -77,7 +77,7 @@ func hostFlags() []cli.Flag {
 	}
 	return []cli.Flag{
 		&cli.StringFlag{Name: "root", Usage: "the host's root directory, as a pod sees it", Value: "/"},
-		&cli.StringFlag{Name: "address", Usage: "the socket of the containerd in question", Value: install.Address},
+		&cli.StringFlag{Name: "address", Usage: "the socket of the containerd in question", Value: host.DefaultAddress},
 		&cli.StringFlag{Name: "restart", Usage: "how to restart containerd if that is needed: " + strings.Join(restarts, ", "), Value: restarts[0]},
 		&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for containerd", Value: install.Timeout},
 		&cli.StringFlag{Name: "node", Usage: "label this Kubernetes node, by the service account of the pod that this runs in"},

@@ -18,8 +18,8 @@ import (
 	"github.com/isolate-shim/isolate/shim/record"
 )
 
-// processStatus is one container, as its record has it.
-type processStatus struct {
+// containerStatus is one container, as its record has it.
+type containerStatus struct {
 	Namespace string `json:"namespace"`
 	ID        string `json:"id"`
 	// State is created until the first process exists, then running, and dead
@@ -48,17 +48,17 @@ func psCommand() *cli.Command {
 			list, unknown := statuses(records)
 			write := writeStatuses
 			if c.Bool("json") {
-				write = func(w io.Writer, list []processStatus) error { return printJSON(w, list) }
+				write = func(w io.Writer, list []containerStatus) error { return printJSON(w, list) }
 			}
 			return errors.Join(write(c.Root().Writer, list), unread, unknown)
 		},
 	}
 }
 
-func statuses(records []*record.Record) ([]processStatus, error) {
-	list, errs := []processStatus{}, []error{}
+func statuses(records []*record.Record) ([]containerStatus, error) {
+	list, errs := []containerStatus{}, []error{}
 	for _, r := range records {
-		s := processStatus{
+		s := containerStatus{
 			Namespace: r.Namespace, ID: r.ID, State: "created", Mode: r.Mode,
 			Runtime: strings.TrimSpace(r.Runtime.Path + " " + r.Runtime.Version), Warnings: r.Warnings,
 		}
@@ -81,13 +81,13 @@ func statuses(records []*record.Record) ([]processStatus, error) {
 		}
 		list = append(list, s)
 	}
-	slices.SortFunc(list, func(a, b processStatus) int {
+	slices.SortFunc(list, func(a, b containerStatus) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ID, b.ID))
 	})
 	return list, errors.Join(errs...)
 }
 
-func writeStatuses(w io.Writer, list []processStatus) error {
+func writeStatuses(w io.Writer, list []containerStatus) error {
 	// A tabwriter keeps the first error for Flush.
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(format string, args ...any) { _, _ = fmt.Fprintf(t, format, args...) }

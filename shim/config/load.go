@@ -107,7 +107,7 @@ func ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // read-only
+	defer f.Close()
 	body, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("read configuration %q: %w", name, err)

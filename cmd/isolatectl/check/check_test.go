@@ -150,7 +150,7 @@ func TestCheckShim(t *testing.T) {
 		{"broken", "exit 1", false, Failed},
 	} {
 		dir := t.TempDir()
-		script(t, dir, shimName, c.body)
+		script(t, dir, host.ShimName, c.body)
 		d := daemon{host.Containerd{Process: host.Process{Path: "/nowhere:" + dir}}}
 		if c.beside {
 			d.Path, d.Exe = "/nowhere", filepath.Join(dir, "containerd")

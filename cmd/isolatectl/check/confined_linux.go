@@ -115,7 +115,7 @@ func lockChild(profile, file string) (code int, err error) {
 	if err != nil {
 		return exitFailed, err
 	}
-	defer f.Close() //nolint:errcheck // nothing is written
+	defer f.Close()
 	err = flock.Exclusive(f)
 	switch {
 	case errors.Is(err, fs.ErrPermission):

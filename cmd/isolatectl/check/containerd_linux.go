@@ -15,13 +15,6 @@ import (
 	"github.com/isolate-shim/isolate/shim/version"
 )
 
-// shimName is the program that containerd looks for, runtimeName how containerd
-// knows it.
-const (
-	shimName    = "containerd-shim-isolate-v1"
-	runtimeName = "io.containerd.isolate.v1"
-)
-
 // daemon is a containerd.
 type daemon struct{ host.Containerd }
 
@@ -99,9 +92,9 @@ func (d daemon) check(ctx context.Context, r *Report) {
 // checkShim reports whether containerd finds the shim.
 func (d daemon) checkShim(ctx context.Context, r *Report) {
 	const what = "shim"
-	file, err := d.Program(shimName)
+	file, err := d.Program(host.ShimName)
 	if err != nil {
-		r.bad(Failed, what, "install "+shimName+" into a directory of containerd's PATH, such as /usr/local/bin, or start containerd with that directory in PATH", "%v", err)
+		r.bad(Failed, what, "install "+host.ShimName+" into a directory of containerd's PATH, such as /usr/local/bin, or start containerd with that directory in PATH", "%v", err)
 		return
 	}
 	printed, err := host.Output(ctx, file, file, "-v")
@@ -137,7 +130,7 @@ func (d daemon) checkCRI(ctx context.Context, r *Report, finder runtime.Finder, 
 		if s.Shim, s.ShimErr = h.Path, nil; h.Path != "" {
 			s.ShimErr = host.Executable(h.Path)
 		} else {
-			s.Shim, s.ShimErr = d.Program(shimName)
+			s.Shim, s.ShimErr = d.Program(host.ShimName)
 		}
 		bin, err := finder.Find(ctx, h.Option("BinaryName"), cfg.Runtime.Binary, d.Path)
 		s.Runtime, s.RuntimeErr = bin.String(), err

@@ -37,7 +37,7 @@ func (d docker) judge(h dockerHost) []Line {
 		return Line{What: what, Result: result, Reason: fmt.Sprintf(format, args...), Fix: fix}
 	}
 	var lines []Line
-	names := []string{runtimeName}
+	names := []string{host.RuntimeType}
 	for _, name := range slices.Sorted(maps.Keys(d.Runtimes)) {
 		problems, ours := d.judgeRuntime(name, h)
 		lines = append(lines, problems...)
@@ -56,7 +56,7 @@ func (d docker) judge(h dockerHost) []Line {
 	case major < firstDocker:
 		lines = append(lines, line(Failed, fmt.Sprintf("use Docker %d or later", firstDocker), "version %s starts no shims but containerd's own", d.Version))
 	case h.ShimErr != nil:
-		lines = append(lines, line(Failed, "install "+shimName+" there, or start it with another PATH", "version %s, with %s, which does not find the shim: %v", d.Version, h.Containerd, h.ShimErr))
+		lines = append(lines, line(Failed, "install "+host.ShimName+" there, or start it with another PATH", "version %s, with %s, which does not find the shim: %v", d.Version, h.Containerd, h.ShimErr))
 	default:
 		reason := fmt.Sprintf("version %s, with %s: docker run --runtime %s", d.Version, h.Containerd, strings.Join(names, ", or "))
 		if slices.Contains(names, d.Default) {
@@ -76,7 +76,7 @@ func (d docker) judgeRuntime(name string, h dockerHost) (problems []Line, ours b
 			What: fmt.Sprintf("Docker runtime %s, %s", name, h.Who), Result: result, Reason: fmt.Sprintf(format, args...), Fix: fix,
 		})
 	}
-	right := fmt.Sprintf(`put "%s": {"runtimeType": "%s"} into runtimes of %s and restart Docker`, name, runtimeName, d.File)
+	right := fmt.Sprintf(`put "%s": {"runtimeType": "%s"} into runtimes of %s and restart Docker`, name, host.RuntimeType, d.File)
 	switch {
 	case isShim(r.Path):
 		line(Failed, right, "path is for OCI runtimes: runc's shim calls %s as one, and no container starts", r.Path)

@@ -47,7 +47,7 @@ func dockers(ctx context.Context, r *Report, cfg config.Config, daemons []daemon
 				used.checkShim(ctx, r)
 				within = append(within, used)
 			}
-			_, h.ShimErr = used.Program(shimName)
+			_, h.ShimErr = used.Program(host.ShimName)
 			roots = append(roots, d.Root)
 		}
 		r.Lines = append(r.Lines, d.judge(h)...)

@@ -32,7 +32,7 @@ func TestJudgeDocker(t *testing.T) {
 		return d
 	}
 	const who, entry = "Docker, process 7", "Docker runtime mine, process 7"
-	good := Line{who, OK, "version 26.1.5, with containerd in process 8: docker run --runtime " + runtimeName, ""}
+	good := Line{who, OK, "version 26.1.5, with containerd in process 8: docker run --runtime " + host.RuntimeType, ""}
 	for _, c := range []struct {
 		name   string
 		docker docker
@@ -40,13 +40,13 @@ func TestJudgeDocker(t *testing.T) {
 		want   []Line // Reason and Fix are contained
 	}{
 		{"no configuration", with(host.DockerInfo{}), nil, []Line{good}},
-		{"by type", runtimes(host.DockerRuntime{Type: runtimeName}), nil, []Line{{who, OK, runtimeName + ", or mine", ""}}},
-		{"by path of the type", runtimes(host.DockerRuntime{Type: "/bin/" + shimName}), nil, []Line{{who, OK, ", or mine", ""}}},
-		{"by a path that is not there", runtimes(host.DockerRuntime{Type: "/no/" + shimName}), nil, []Line{{entry, Failed, "no such", `"runtimeType": "io.containerd.isolate.v1"`}, good}},
-		{"as OCI runtime", runtimes(host.DockerRuntime{Path: "/bin/" + shimName}), nil, []Line{{entry, Failed, "path is for OCI runtimes", `put "mine": {"runtimeType": "io.containerd.isolate.v1"} into runtimes of /etc/docker/daemon.json`}, good}},
-		{"misspelt", runtimes(host.DockerRuntime{Type: "io.containerd.isolate.v2"}), nil, []Line{{entry, Failed, "containerd-shim-isolate-v2", runtimeName}, good}},
-		{"options lost", runtimes(host.DockerRuntime{Type: runtimeName, Options: map[string]any{"BinaryName": "crun", "ConfigPath": "/c"}}), nil, []Line{{entry, Degraded, "does not pass on the options BinaryName", "ConfigPath"}, {who, OK, ", or mine", ""}}},
-		{"default", with(host.DockerInfo{Default: runtimeName}), nil, []Line{{who, OK, "which is the default", ""}}},
+		{"by type", runtimes(host.DockerRuntime{Type: host.RuntimeType}), nil, []Line{{who, OK, host.RuntimeType + ", or mine", ""}}},
+		{"by path of the type", runtimes(host.DockerRuntime{Type: "/bin/" + host.ShimName}), nil, []Line{{who, OK, ", or mine", ""}}},
+		{"by a path that is not there", runtimes(host.DockerRuntime{Type: "/no/" + host.ShimName}), nil, []Line{{entry, Failed, "no such", `"runtimeType": "io.containerd.isolate.v1"`}, good}},
+		{"as OCI runtime", runtimes(host.DockerRuntime{Path: "/bin/" + host.ShimName}), nil, []Line{{entry, Failed, "path is for OCI runtimes", `put "mine": {"runtimeType": "io.containerd.isolate.v1"} into runtimes of /etc/docker/daemon.json`}, good}},
+		{"misspelt", runtimes(host.DockerRuntime{Type: "io.containerd.isolate.v2"}), nil, []Line{{entry, Failed, "containerd-shim-isolate-v2", host.RuntimeType}, good}},
+		{"options lost", runtimes(host.DockerRuntime{Type: host.RuntimeType, Options: map[string]any{"BinaryName": "crun", "ConfigPath": "/c"}}), nil, []Line{{entry, Degraded, "does not pass on the options BinaryName", "ConfigPath"}, {who, OK, ", or mine", ""}}},
+		{"default", with(host.DockerInfo{Default: host.RuntimeType}), nil, []Line{{who, OK, "which is the default", ""}}},
 		{"too old", with(host.DockerInfo{Version: "20.10.24+dfsg1"}), nil, []Line{{who, Failed, "20.10.24+dfsg1 starts no shims", "Docker 23"}}},
 		{"odd version", with(host.DockerInfo{Version: "dev"}), nil, []Line{{who, Degraded, "not understood", "Docker 23"}}},
 		{"no shim", with(host.DockerInfo{}), func(h *dockerHost) { h.ShimErr = errors.New("not in /bin") }, []Line{{who, Failed, "with containerd in process 8, which does not find the shim: not in /bin", "PATH"}}},
@@ -55,8 +55,8 @@ func TestJudgeDocker(t *testing.T) {
 		{"cgroupfs", with(host.DockerInfo{Cgroups: "cgroupfs"}), func(h *dockerHost) { h.Config = systemd }, []Line{{who, Failed, "cgroup driver is cgroupfs", "exec-opts of " + file}, good}},
 		{"mapped by Docker", with(host.DockerInfo{Security: []string{"name=userns"}}), nil, []Line{{who, Degraded, "userns-remap: Docker maps", "remove userns-remap"}, good}},
 		{"FUSE layers", with(host.DockerInfo{Storage: "fuse-overlayfs"}), nil, []Line{{who, Failed, "storage driver fuse-overlayfs serves files by FUSE", "overlay2"}, good}},
-		{"not running", idle(host.DockerRuntime{Path: "/bin/" + shimName}), nil, []Line{{entry, Failed, "path is for OCI runtimes", ""}}},
-		{"not running and well", idle(host.DockerRuntime{Type: runtimeName}), nil, nil},
+		{"not running", idle(host.DockerRuntime{Path: "/bin/" + host.ShimName}), nil, []Line{{entry, Failed, "path is for OCI runtimes", ""}}},
+		{"not running and well", idle(host.DockerRuntime{Type: host.RuntimeType}), nil, nil},
 	} {
 		h := dockerHost{
 			Who: "process 7", Containerd: "containerd in process 8", Config: config.Default(),

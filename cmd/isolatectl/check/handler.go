@@ -28,7 +28,7 @@ func (h handler) ours() bool {
 
 // isShim tells whether a runtime's name or path means the shim.
 func isShim(name string) bool {
-	return name == runtimeName || path.Base(name) == shimName
+	return name == host.RuntimeType || path.Base(name) == host.ShimName
 }
 
 // misspelt tells whether a name means the shim and leads containerd elsewhere.
@@ -95,14 +95,14 @@ func (h handler) judge(s surroundings) []Line {
 	// Those that keep pods from starting, or start something else.
 	switch {
 	case misspelt(h.Type) && h.Path == "":
-		return []Line{line(Failed, `set runtime_type = "`+runtimeName+`"`, "runtime_type %q makes containerd look for %s", h.Type, program(h.Type))}
+		return []Line{line(Failed, `set runtime_type = "`+host.RuntimeType+`"`, "runtime_type %q makes containerd look for %s", h.Type, program(h.Type))}
 	case isShim(h.Option("BinaryName")):
-		return []Line{line(Failed, `remove BinaryName, and set runtime_type = "`+runtimeName+`"`,
+		return []Line{line(Failed, `remove BinaryName, and set runtime_type = "`+host.RuntimeType+`"`,
 			"BinaryName is for OCI runtimes: runc's shim would call %s as one", h.Option("BinaryName"))}
 	case h.Path != "" && !isShim(h.Path):
-		return []Line{line(Degraded, "remove runtime_path, or let it name "+shimName, "runtime_path %s is another program, and pods are not isolated", h.Path)}
+		return []Line{line(Degraded, "remove runtime_path, or let it name "+host.ShimName, "runtime_path %s is another program, and pods are not isolated", h.Path)}
 	case s.ShimErr != nil:
-		return []Line{line(Failed, "install "+shimName+" there, or correct the path", "containerd cannot start the shim: %v", s.ShimErr)}
+		return []Line{line(Failed, "install "+host.ShimName+" there, or correct the path", "containerd cannot start the shim: %v", s.ShimErr)}
 	case s.RuntimeErr != nil:
 		return []Line{line(Failed, "install runc, or correct BinaryName or runtime.binary", "%v", s.RuntimeErr)}
 	}
@@ -200,7 +200,7 @@ func stanza(file string, written host.Config, major int) string {
 		head += host.Handler{Name: "runc", Type: runcType}.TOML(format)
 	}
 	return fmt.Sprintf("add this to %s and restart containerd:\n%s%s", file, head,
-		strings.TrimSpace(host.Handler{Name: "isolate", Type: runtimeName}.TOML(format)))
+		strings.TrimSpace(host.Handler{Name: host.HandlerName, Type: host.RuntimeType}.TOML(format)))
 }
 
 // unmappable says why the layers of a snapshotter cannot be idmapped, "" if they

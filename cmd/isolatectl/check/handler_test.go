@@ -21,36 +21,36 @@ func TestJudgeHandler(t *testing.T) {
 	systemd := config.Default()
 	systemd.Runtime.SystemdCgroup = true
 	missing := errors.New("stat /x: no such file")
-	own := handler{host.Handler{Name: "isolate", Type: runtimeName}}
-	viaRunc := handler{host.Handler{Name: "isolate", Type: runcType, Path: "/x/" + shimName, Options: map[string]any{"BinaryName": "crun", "SystemdCgroup": false, "Root": ""}}}
+	own := handler{host.Handler{Name: "isolate", Type: host.RuntimeType}}
+	viaRunc := handler{host.Handler{Name: "isolate", Type: runcType, Path: "/x/" + host.ShimName, Options: map[string]any{"BinaryName": "crun", "SystemdCgroup": false, "Root": ""}}}
 	for _, c := range []struct {
 		name    string
 		handler handler
 		edit    func(*surroundings)
 		want    []Line // Reason and Fix are contained
 	}{
-		{"own type", own, nil, []Line{{"", OK, "starts /bin/" + shimName + ", which uses runc 1.5.2 with the caller's cgroup driver", ""}}},
+		{"own type", own, nil, []Line{{"", OK, "starts /bin/" + host.ShimName + ", which uses runc 1.5.2 with the caller's cgroup driver", ""}}},
 		{"runc's type", viaRunc, nil, []Line{{"", OK, `cgroup driver; options BinaryName = "crun"`, ""}}},
-		{"path as type", handler{host.Handler{Name: "i", Type: "/usr/bin/" + shimName}}, nil, []Line{{"", OK, "starts", ""}}},
-		{"misspelt", handler{host.Handler{Name: "i", Type: "io.containerd.isolate.v2"}}, nil, []Line{{"", Failed, "look for containerd-shim-isolate-v2", runtimeName}}},
-		{"shim as OCI runtime", handler{host.Handler{Name: "i", Type: runcType, Options: map[string]any{"BinaryName": "/usr/bin/" + shimName}}}, nil, []Line{{"", Failed, "BinaryName is for OCI runtimes", "remove BinaryName"}}},
-		{"another program", handler{host.Handler{Name: "i", Type: runtimeName, Path: "/bin/true"}}, nil, []Line{{"", Degraded, "/bin/true is another program", "remove runtime_path"}}},
+		{"path as type", handler{host.Handler{Name: "i", Type: "/usr/bin/" + host.ShimName}}, nil, []Line{{"", OK, "starts", ""}}},
+		{"misspelt", handler{host.Handler{Name: "i", Type: "io.containerd.isolate.v2"}}, nil, []Line{{"", Failed, "look for containerd-shim-isolate-v2", host.RuntimeType}}},
+		{"shim as OCI runtime", handler{host.Handler{Name: "i", Type: runcType, Options: map[string]any{"BinaryName": "/usr/bin/" + host.ShimName}}}, nil, []Line{{"", Failed, "BinaryName is for OCI runtimes", "remove BinaryName"}}},
+		{"another program", handler{host.Handler{Name: "i", Type: host.RuntimeType, Path: "/bin/true"}}, nil, []Line{{"", Degraded, "/bin/true is another program", "remove runtime_path"}}},
 		{"no shim", own, func(s *surroundings) { s.ShimErr = missing }, []Line{{"", Failed, "no such file", "install"}}},
 		{"no runtime", own, func(s *surroundings) { s.RuntimeErr = missing }, []Line{{"", Failed, "no such file", "BinaryName"}}},
-		{"options table", handler{host.Handler{Name: "i", Type: runtimeName, Options: map[string]any{"SystemdCgroup": true}}}, func(s *surroundings) { s.HostSystemd = true }, []Line{{"", Degraded, "hostUsers: false", "remove the options table"}}},
+		{"options table", handler{host.Handler{Name: "i", Type: host.RuntimeType, Options: map[string]any{"SystemdCgroup": true}}}, func(s *surroundings) { s.HostSystemd = true }, []Line{{"", Degraded, "hostUsers: false", "remove the options table"}}},
 		{"systemd's kubelet", own, func(s *surroundings) { s.Driver = "systemd" }, []Line{{"", OK, "cgroup driver systemd", ""}}},
 		{"systemd's kubelet, runc's type", viaRunc, func(s *surroundings) { s.Driver = "systemd" }, []Line{{"", OK, "cgroup driver systemd", ""}}},
 		{"cgroupfs' kubelet", own, func(s *surroundings) { s.Driver, s.HostSystemd, s.Config = "cgroupfs", true, systemd }, []Line{{"", Failed, "pods cannot start", "systemd_cgroup = false"}}},
 		{"no systemd", viaRunc, func(s *surroundings) { s.Config = systemd }, []Line{{"", Failed, "does not run on this host", "runtime.systemd_cgroup = false"}}},
 		{"systemd everywhere", own, func(s *surroundings) { s.Driver, s.HostSystemd, s.Config = "systemd", true, systemd }, []Line{{"", OK, "cgroup driver systemd", ""}}},
-		{"FUSE layers", handler{host.Handler{Name: "i", Type: runtimeName, Snapshotter: "stargz"}}, nil, []Line{{"", Failed, "snapshotter stargz serves files by FUSE", "overlayfs"}}},
-		{"own layers", handler{host.Handler{Name: "i", Type: runtimeName, Snapshotter: "overlayfs"}}, nil, []Line{{"", OK, "starts", ""}}},
+		{"FUSE layers", handler{host.Handler{Name: "i", Type: host.RuntimeType, Snapshotter: "stargz"}}, nil, []Line{{"", Failed, "snapshotter stargz serves files by FUSE", "overlayfs"}}},
+		{"own layers", handler{host.Handler{Name: "i", Type: host.RuntimeType, Snapshotter: "overlayfs"}}, nil, []Line{{"", OK, "starts", ""}}},
 		{"annotations lost", own, func(s *surroundings) { s.Config = allow }, []Line{{"", Degraded, "io.containerd.isolate.nesting, io.containerd.isolate.size are allowed", `pod_annotations = ["io.containerd.isolate.*"]`}}},
-		{"one lost", handler{host.Handler{Name: "i", Type: runtimeName, Annotations: []string{"io.containerd.isolate.size", "["}}}, func(s *surroundings) { s.Config = allow }, []Line{{"", Degraded, "annotations io.containerd.isolate.nesting are", "pod_annotations"}}},
-		{"none lost", handler{host.Handler{Name: "i", Type: runtimeName, Annotations: []string{"io.containerd.isolate.*"}}}, func(s *surroundings) { s.Config = allow }, []Line{{"", OK, "starts", ""}}},
+		{"one lost", handler{host.Handler{Name: "i", Type: host.RuntimeType, Annotations: []string{"io.containerd.isolate.size", "["}}}, func(s *surroundings) { s.Config = allow }, []Line{{"", Degraded, "annotations io.containerd.isolate.nesting are", "pod_annotations"}}},
+		{"none lost", handler{host.Handler{Name: "i", Type: host.RuntimeType, Annotations: []string{"io.containerd.isolate.*"}}}, func(s *surroundings) { s.Config = allow }, []Line{{"", OK, "starts", ""}}},
 	} {
 		s := surroundings{
-			Who: "process 7", Config: config.Default(), Shim: "/bin/" + shimName, Runtime: "runc 1.5.2",
+			Who: "process 7", Config: config.Default(), Shim: "/bin/" + host.ShimName, Runtime: "runc 1.5.2",
 		}
 		if c.edit != nil {
 			c.edit(&s)

@@ -125,7 +125,7 @@ func call(ctx context.Context, address string, body func(context.Context, cri.Ru
 	defer cancel()
 	conn, err := grpc.NewClient("unix://"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err == nil {
-		defer conn.Close() //nolint:errcheck // the calls have been answered
+		defer conn.Close()
 		err = body(ctx, cri.NewRuntimeServiceClient(conn))
 	}
 	if err != nil {

@@ -9,6 +9,16 @@ import (
 	"slices"
 )
 
+// The names under which the host knows isolate.
+const (
+	// ShimName is the program that containerd starts.
+	ShimName = "containerd-shim-isolate-v1"
+	// RuntimeType is how containerd names the shim.
+	RuntimeType = "io.containerd.isolate.v1"
+	// HandlerName is what a RuntimeClass names.
+	HandlerName = "isolate"
+)
+
 // Handler is a runtime of containerd's Kubernetes interface. RuntimeClasses name
 // it.
 type Handler struct {

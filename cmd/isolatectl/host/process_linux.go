@@ -135,18 +135,18 @@ func (p Process) Older(file string) bool {
 	return err == nil && !p.Started.IsZero() && info.ModTime().After(p.Started.Add(3*time.Second))
 }
 
-// ErrForeign says that a program is not run because a container may have put it
+// errForeign says that a program is not run because a container may have put it
 // there.
-var ErrForeign = errors.New("its program is not one of this host")
+var errForeign = errors.New("its program is not one of this host")
 
 // Run runs the program of the process, under the name it was started with: some
 // are several programs in one. A program that a container could have put there
-// is not run ([ErrForeign]): it must be in the host's mount namespace, or the same
+// is not run (errForeign): it must be in the host's mount namespace, or the same
 // file there. The link in /proc stays good when the file was replaced.
 func (p Process) Run(ctx context.Context, args ...string) ([]byte, error) {
 	link := filepath.Join(p.proc, "exe")
 	if p.Rootless || !p.onHost(link) {
-		return nil, ErrForeign
+		return nil, errForeign
 	}
 	name := link
 	if len(p.Args) > 0 {

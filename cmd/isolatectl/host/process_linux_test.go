@@ -123,7 +123,7 @@ func TestProcessesOfContainers(t *testing.T) {
 			p.Exe = c.exe
 		}
 		_, err := p.Run(t.Context(), "--version")
-		if ran := os.Remove(evil) == nil; ran != c.runs || c.runs != (err == nil) || !c.runs && !errors.Is(err, ErrForeign) {
+		if ran := os.Remove(evil) == nil; ran != c.runs || c.runs != (err == nil) || !c.runs && !errors.Is(err, errForeign) {
 			t.Errorf("%s: ran %v, %v", c.name, ran, err)
 		}
 		if p.Rootless != c.rootless {

@@ -5,7 +5,7 @@
 // AppArmor profile of containers where AppArmor is on, and a label on the Kubernetes
 // node. It is `isolatectl install` and `uninstall`.
 //
-// What is done is decided first, as data ([Plan]), which can be printed; then it
+// What is done is decided first, as data (plan), which can be printed; then it
 // is written down in a receipt, then it is done. Uninstall undoes what the receipt
 // names and nothing else: a file that somebody has changed since stays and is
 // named. Both may run again after they were interrupted, and change nothing where

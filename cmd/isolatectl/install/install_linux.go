@@ -23,7 +23,7 @@ func Install(ctx context.Context, programs Programs, r Request) error {
 	if err != nil {
 		return err
 	}
-	plan, err := Decide(facts, r)
+	plan, err := decide(facts, r)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func Install(ctx context.Context, programs Programs, r Request) error {
 	if err != nil {
 		return err
 	}
-	defer locked.Close() //nolint:errcheck // it was not written to
+	defer locked.Close()
 	receipt, _, err := loadReceipt(Dir)
 	if err != nil {
 		return err
@@ -77,16 +77,16 @@ func Install(ctx context.Context, programs Programs, r Request) error {
 	if r.Node == nil {
 		return nil
 	}
-	if err := r.Node.SetLabel(ctx, r.Label.Key, &r.Label.Value); err != nil {
+	if err := r.Node.setLabel(ctx, r.Label.Key, &r.Label.Value); err != nil {
 		return err
 	}
 	r.Say("labelled node %s %s=%s", r.Node.Name, r.Label.Key, r.Label.Value)
 	return nil
 }
 
-// look finds out what Decide must know.
-func look(ctx context.Context, programs Programs, r Request) (Facts, error) {
-	f := Facts{Programs: map[string]string{}, Sums: map[string]string{}}
+// look finds out what decide must know.
+func look(ctx context.Context, programs Programs, r Request) (facts, error) {
+	f := facts{Programs: map[string]string{}, Sums: map[string]string{}}
 	var paths []string
 	for name, data := range programs {
 		f.Programs[name] = sumOf(data)
@@ -114,8 +114,8 @@ func look(ctx context.Context, programs Programs, r Request) (Facts, error) {
 	return f, nil
 }
 
-func lookAtContainerd(ctx context.Context, address string) (ContainerdFacts, error) {
-	var c ContainerdFacts
+func lookAtContainerd(ctx context.Context, address string) (containerdFacts, error) {
+	var c containerdFacts
 	var err error
 	if c.Containerd, err = host.FindContainerd(ctx, address); err != nil {
 		return c, err
@@ -140,7 +140,7 @@ func lookAtContainerd(ctx context.Context, address string) (ContainerdFacts, err
 
 // write makes all changes. Those of containerd's configuration are taken back if
 // they turn out to mean more than they should.
-func (p Plan) write(ctx context.Context, programs Programs, f Facts, r Request) (retErr error) {
+func (p plan) write(ctx context.Context, programs Programs, f facts, r Request) (retErr error) {
 	for _, dir := range p.Directories {
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make directory: %w", err)
@@ -180,11 +180,11 @@ func (p Plan) write(ctx context.Context, programs Programs, f Facts, r Request) 
 	if err != nil {
 		return fmt.Errorf("containerd does not read its configuration any more, so it was restored: %w", err)
 	}
-	if found, ok := after.Handler(HandlerName); !ok || found.Type != p.Expected.Type || found.Path != p.Expected.Path {
+	if found, ok := after.Handler(host.HandlerName); !ok || found.Type != p.Expected.Type || found.Path != p.Expected.Path {
 		return fmt.Errorf("containerd %s does not take the handler from an imported file, so that was removed: add these lines to %s and run this again:\n\n%s",
 			f.Containerd.Version, f.Containerd.File, p.Expected.TOML(f.version()))
 	}
-	if !f.Containerd.Effective.SameBut(after, HandlerName) {
+	if !f.Containerd.Effective.SameBut(after, host.HandlerName) {
 		return fmt.Errorf("containerd %s drops other settings when it imports a file with a handler, so that was removed: add these lines to %s and run this again:\n\n%s",
 			f.Containerd.Version, f.Containerd.File, p.Expected.TOML(f.version()))
 	}
@@ -192,7 +192,7 @@ func (p Plan) write(ctx context.Context, programs Programs, f Facts, r Request) 
 }
 
 // version is the one of the main configuration file.
-func (f Facts) version() int {
+func (f facts) version() int {
 	if f.Containerd.Main != nil {
 		return f.Containerd.Main.Version
 	}
@@ -200,7 +200,7 @@ func (f Facts) version() int {
 }
 
 // writeText writes a configuration file, and returns what puts it back as it was.
-func (c Change) writeText() (back func() error, err error) {
+func (c change) writeText() (back func() error, err error) {
 	path, before, mode, err := readThrough(c.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return func() error { return removeFile(c.Path) }, atomicfile.WriteDurably(c.Path, []byte(c.Text), 0o644)
@@ -212,13 +212,13 @@ func (c Change) writeText() (back func() error, err error) {
 }
 
 // activate makes containerd know the handler, and returns when it does.
-func (p Plan) activate(ctx context.Context, f Facts, r Request) error {
+func (p plan) activate(ctx context.Context, f facts, r Request) error {
 	if f.Containerd == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	state, err := host.AskHandler(ctx, p.Address, HandlerName)
+	state, err := host.AskHandler(ctx, p.Address, host.HandlerName)
 	if err != nil {
 		return err
 	}
@@ -232,29 +232,29 @@ func (p Plan) activate(ctx context.Context, f Facts, r Request) error {
 		if err := f.Containerd.Restart(ctx, r.Restart); err != nil {
 			return err
 		}
-		if state, err = host.AwaitHandler(ctx, p.Address, HandlerName, true); err != nil {
+		if state, err = host.AwaitHandler(ctx, p.Address, host.HandlerName, true); err != nil {
 			return err
 		}
 	}
 	if !state.UserNamespaces {
-		return fmt.Errorf("containerd knows the handler %s, and says that it has no user namespaces: restart it if the shim was not there when it started; isolatectl check tells the rest", HandlerName)
+		return fmt.Errorf("containerd knows the handler %s, and says that it has no user namespaces: restart it if the shim was not there when it started; isolatectl check tells the rest", host.HandlerName)
 	}
-	r.Say("containerd knows the handler %s, with user namespaces", HandlerName)
+	r.Say("containerd knows the handler %s, with user namespaces", host.HandlerName)
 	return nil
 }
 
 // changes tells whether there is anything to write.
-func (p Plan) changes() bool {
-	return slices.ContainsFunc(p.Changes, func(c Change) bool { return !c.Same })
+func (p plan) changes() bool {
+	return slices.ContainsFunc(p.Changes, func(c change) bool { return !c.Same })
 }
 
 // changesConfiguration tells whether containerd has to read something new.
-func (p Plan) changesConfiguration() bool {
-	return slices.ContainsFunc(p.Changes, func(c Change) bool { return c.configuration() && !c.Same })
+func (p plan) changesConfiguration() bool {
+	return slices.ContainsFunc(p.Changes, func(c change) bool { return c.configuration() && !c.Same })
 }
 
 // print says what would be done.
-func (p Plan) print(r Request) {
+func (p plan) print(r Request) {
 	for _, d := range p.Directories {
 		r.Say("would make %s", d)
 	}

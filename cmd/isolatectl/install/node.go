@@ -58,8 +58,8 @@ func inCluster(name string, getenv func(string) string, dir string) (*Node, erro
 	}, nil
 }
 
-// SetLabel sets a label; nil removes it.
-func (n *Node) SetLabel(ctx context.Context, key string, value *string) error {
+// setLabel sets a label; nil removes it.
+func (n *Node) setLabel(ctx context.Context, key string, value *string) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": map[string]*string{key: value}}})
 	if err != nil {
 		return fmt.Errorf("label node %q: %w", n.Name, err)
@@ -76,7 +76,7 @@ func (n *Node) SetLabel(ctx context.Context, key string, value *string) error {
 	if err != nil {
 		return fmt.Errorf("label node %q: %w", n.Name, err)
 	}
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
 		return fmt.Errorf("label node %q: %w", n.Name, err)

@@ -52,7 +52,7 @@ func TestSetLabel(t *testing.T) {
 	}
 	value := "true"
 	for _, v := range []*string{&value, nil} {
-		if err := node.SetLabel(t.Context(), "example/ready", v); err != nil {
+		if err := node.setLabel(t.Context(), "example/ready", v); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -62,7 +62,7 @@ func TestSetLabel(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	node.Name = "forbidden"
-	if err := node.SetLabel(t.Context(), "k", nil); err == nil || !strings.Contains(err.Error(), `node "forbidden": 403 Forbidden: nodes is forbidden`) {
+	if err := node.setLabel(t.Context(), "k", nil); err == nil || !strings.Contains(err.Error(), `node "forbidden": 403 Forbidden: nodes is forbidden`) {
 		t.Errorf("got %v", err)
 	}
 }

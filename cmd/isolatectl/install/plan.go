@@ -11,19 +11,19 @@ import (
 	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
 )
 
-// Facts is what Decide must know of the host.
-type Facts struct {
+// facts is what decide must know of the host.
+type facts struct {
 	// Programs have the sums of the programs to install, by name.
 	Programs map[string]string
 	// Sums are those of the files that are there, by path: of all that could be
 	// written.
 	Sums map[string]string
 	// Containerd is the one in question, nil if none is.
-	Containerd *ContainerdFacts
+	Containerd *containerdFacts
 }
 
-// ContainerdFacts is what Decide must know of containerd.
-type ContainerdFacts struct {
+// containerdFacts is what decide must know of containerd.
+type containerdFacts struct {
 	host.Containerd
 
 	// Format is the newest version of the configuration format that it reads.
@@ -32,14 +32,14 @@ type ContainerdFacts struct {
 	Main *host.File
 }
 
-// Plan is what to do.
-type Plan struct {
+// plan is what to do.
+type plan struct {
 	// Isolate is the version to install.
 	Isolate string
 	// Directories have to be made, parents first.
 	Directories []string
 	// Changes are what to write, in this order.
-	Changes []Change
+	Changes []change
 	// Address is the socket of the containerd that is to know the handler, "" for none.
 	Address string
 	// Expected is the handler that it is to know.
@@ -49,10 +49,10 @@ type Plan struct {
 	Label Label
 }
 
-// Change is a file to write.
-type Change struct {
+// change is a file to write.
+type change struct {
 	Path string
-	Kind Kind
+	Kind kind
 	// Program is the name of the program to write there; else Text is written.
 	Program string
 	Text    string
@@ -65,15 +65,15 @@ type Change struct {
 }
 
 // configuration tells whether containerd reads the file.
-func (c Change) configuration() bool { return c.Kind != KindProgram }
+func (c change) configuration() bool { return c.Kind != program }
 
-// Decide says what has to be written for a request, or refuses with the reason
+// decide says what has to be written for a request, or refuses with the reason
 // and the fix.
-func Decide(f Facts, r Request) (Plan, error) {
-	var p Plan
-	for _, name := range []string{ShimName, CtlName} {
+func decide(f facts, r Request) (plan, error) {
+	var p plan
+	for _, name := range []string{host.ShimName, ctlName} {
 		path := filepath.Join(r.BinDir, name)
-		p.Changes = append(p.Changes, Change{Path: path, Kind: KindProgram, Program: name, Sum: f.Programs[name]})
+		p.Changes = append(p.Changes, change{Path: path, Kind: program, Program: name, Sum: f.Programs[name]})
 	}
 	if r.Node != nil {
 		p.Node, p.Label = r.Node.Name, r.Label
@@ -91,26 +91,26 @@ func Decide(f Facts, r Request) (Plan, error) {
 }
 
 // handler plans the configuration of containerd.
-func (p *Plan) handler(f Facts, c ContainerdFacts, r Request) error {
-	p.Expected = host.Handler{Name: HandlerName, Type: RuntimeType}
+func (p *plan) handler(f facts, c containerdFacts, r Request) error {
+	p.Expected = host.Handler{Name: host.HandlerName, Type: host.RuntimeType}
 	if !slices.Contains(filepath.SplitList(c.Path), r.BinDir) && filepath.Dir(c.Exe) != r.BinDir {
-		p.Expected.Path = filepath.Join(r.BinDir, ShimName) // containerd would not find it
+		p.Expected.Path = filepath.Join(r.BinDir, host.ShimName) // containerd would not find it
 	}
 	file := host.NewFile(c.File, c.Format)
 	if c.Main != nil {
 		file = *c.Main
 	}
 	// A handler that the administrator configured is left alone.
-	if found, ok := c.Effective.Handler(HandlerName); ok && f.Sums[dropInPath(file)] == "" {
-		if found.Type != RuntimeType && filepath.Base(found.Path) != ShimName {
-			return fmt.Errorf("containerd has a handler %q of type %q, which is another runtime: remove it from %s, or rename it", HandlerName, found.Type, c.File)
+	if found, ok := c.Effective.Handler(host.HandlerName); ok && f.Sums[dropInPath(file)] == "" {
+		if found.Type != host.RuntimeType && filepath.Base(found.Path) != host.ShimName {
+			return fmt.Errorf("containerd has a handler %q of type %q, which is another runtime: remove it from %s, or rename it", host.HandlerName, found.Type, c.File)
 		}
 		p.Expected = found
 		return nil
 	}
 	switch {
 	case c.Main == nil:
-		p.Changes = append(p.Changes, Change{Path: file.Name, Kind: KindMain, Text: file.Text, Sum: sumOf([]byte(file.Text))})
+		p.Changes = append(p.Changes, change{Path: file.Name, Kind: mainFile, Text: file.Text, Sum: sumOf([]byte(file.Text))})
 	case file.DropInDir() == "":
 		edited, edit, err := file.WithImport()
 		if errors.Is(err, host.ErrImports) {
@@ -120,10 +120,10 @@ func (p *Plan) handler(f Facts, c ContainerdFacts, r Request) error {
 			return err
 		}
 		file = edited
-		p.Changes = append(p.Changes, Change{Path: file.Name, Kind: KindMain, Text: file.Text, Sum: sumOf([]byte(file.Text)), Edit: &edit})
+		p.Changes = append(p.Changes, change{Path: file.Name, Kind: mainFile, Text: file.Text, Sum: sumOf([]byte(file.Text)), Edit: &edit})
 	}
 	text := p.Expected.DropIn(file.Version)
-	p.Changes = append(p.Changes, Change{Path: dropInPath(file), Kind: KindDropIn, Text: text, Sum: sumOf([]byte(text))})
+	p.Changes = append(p.Changes, change{Path: dropInPath(file), Kind: dropIn, Text: text, Sum: sumOf([]byte(text))})
 	return nil
 }
 
@@ -139,4 +139,4 @@ func dropInPath(file host.File) string {
 
 // configures tells whether the plan makes containerd know the handler, and does
 // not leave that to what the administrator has written.
-func (p Plan) configures() bool { return slices.ContainsFunc(p.Changes, Change.configuration) }
+func (p plan) configures() bool { return slices.ContainsFunc(p.Changes, change.configuration) }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
 	"github.com/isolate-shim/isolate/shim/version"
 )
 
@@ -28,7 +29,7 @@ func Open(ctx context.Context, dir string) (Programs, error) {
 		dir = filepath.Dir(self)
 	}
 	programs := Programs{}
-	for _, name := range []string{ShimName, CtlName} {
+	for _, name := range []string{host.ShimName, ctlName} {
 		file := filepath.Join(dir, name)
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -39,7 +40,7 @@ func Open(ctx context.Context, dir string) (Programs, error) {
 	// Not the other way round: isolatectl is what runs.
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	shim := filepath.Join(dir, ShimName)
+	shim := filepath.Join(dir, host.ShimName)
 	printed, err := exec.CommandContext(ctx, shim, "-v").Output()
 	if err != nil {
 		return nil, fmt.Errorf("run %s -v: %w", shim, err)

@@ -24,12 +24,12 @@ const receiptName = "install.json"
 // receiptVersion is the version of the receipt's format.
 const receiptVersion = 1
 
-// Receipt is what uninstall has to undo.
-type Receipt struct {
+// receipt is what uninstall has to undo.
+type receipt struct {
 	Version int `json:"version"`
 	// Isolate is what was installed.
 	Isolate string `json:"isolate"`
-	Files   []File `json:"files"`
+	Files   []file `json:"files"`
 	// Directories were made for the files, parents first.
 	Directories []string `json:"directories,omitempty"`
 	// Edit is the line of containerd's configuration that was changed.
@@ -44,23 +44,23 @@ type Receipt struct {
 	Label *Label `json:"label,omitempty"`
 }
 
-// Kind is what a file is for.
-type Kind string
+// kind is what a file is for.
+type kind string
 
 // The kinds.
 const (
-	// KindProgram is one of the two programs.
-	KindProgram Kind = "program"
-	// KindDropIn holds the handler.
-	KindDropIn Kind = "drop-in"
-	// KindMain is containerd's main configuration file, on a host that had none.
-	KindMain Kind = "main"
+	// program is one of the two programs.
+	program kind = "program"
+	// dropIn holds the handler.
+	dropIn kind = "drop-in"
+	// mainFile is containerd's main configuration file, on a host that had none.
+	mainFile kind = "main"
 )
 
-// File is a file that was written.
-type File struct {
+// file is a file that was written.
+type file struct {
 	Path string `json:"path"`
-	Kind Kind   `json:"kind"`
+	Kind kind   `json:"kind"`
 	// Sums are the SHA-256 sums that it may have: the newest one, and before that
 	// was written for certain, those of earlier installations.
 	Sums []string `json:"sums"`
@@ -68,20 +68,20 @@ type File struct {
 
 // with returns the receipt for a plan that is about to be carried out: nothing of
 // an earlier installation is forgotten.
-func (r Receipt) with(p Plan) Receipt {
+func (r receipt) with(p plan) receipt {
 	out := r
 	out.Version, out.Isolate = receiptVersion, p.Isolate
 	out.Files = nil
 	for _, f := range r.Files {
-		out.Files = append(out.Files, File{f.Path, f.Kind, slices.Clone(f.Sums)})
+		out.Files = append(out.Files, file{f.Path, f.Kind, slices.Clone(f.Sums)})
 	}
 	for _, c := range p.Changes {
-		i := slices.IndexFunc(out.Files, func(f File) bool { return f.Path == c.Path })
+		i := slices.IndexFunc(out.Files, func(f file) bool { return f.Path == c.Path })
 		switch {
 		case c.Edit != nil:
 			out.Edit = c.Edit
 		case i < 0:
-			out.Files = append(out.Files, File{c.Path, c.Kind, []string{c.Sum}})
+			out.Files = append(out.Files, file{c.Path, c.Kind, []string{c.Sum}})
 		case !slices.Contains(out.Files[i].Sums, c.Sum):
 			out.Files[i].Sums = append(out.Files[i].Sums, c.Sum)
 		}
@@ -102,9 +102,9 @@ func (r Receipt) with(p Plan) Receipt {
 }
 
 // settled returns the receipt after a plan was carried out.
-func (r Receipt) settled(p Plan) Receipt {
+func (r receipt) settled(p plan) receipt {
 	for _, c := range p.Changes {
-		i := slices.IndexFunc(r.Files, func(f File) bool { return f.Path == c.Path })
+		i := slices.IndexFunc(r.Files, func(f file) bool { return f.Path == c.Path })
 		if i >= 0 && c.Edit == nil {
 			r.Files[i].Sums = []string{c.Sum}
 		}
@@ -132,8 +132,8 @@ func lock(dir string) (_ *os.File, retErr error) {
 }
 
 // loadReceipt reads the receipt; there may be none.
-func loadReceipt(dir string) (Receipt, bool, error) {
-	var r Receipt
+func loadReceipt(dir string) (receipt, bool, error) {
+	var r receipt
 	name := filepath.Join(dir, receiptName)
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -151,8 +151,8 @@ func loadReceipt(dir string) (Receipt, bool, error) {
 
 // parseReceipt reads and checks a receipt: what it names will be removed. One of a
 // later version is read as far as its fields are known.
-func parseReceipt(data []byte) (Receipt, error) {
-	var r Receipt
+func parseReceipt(data []byte) (receipt, error) {
+	var r receipt
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("decode receipt: %w", err)
 	}
@@ -175,7 +175,7 @@ func parseReceipt(data []byte) (Receipt, error) {
 }
 
 // save writes the receipt, so that it survives a crash that follows.
-func (r Receipt) save(dir string) error {
+func (r receipt) save(dir string) error {
 	data, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode receipt: %w", err)

@@ -17,9 +17,9 @@ func TestReceiptSurvivesItsFile(t *testing.T) {
 	if r, ok, err := loadReceipt(dir); ok || err != nil {
 		t.Errorf("%+v, %t, %v where there is none", r, ok, err)
 	}
-	want := Receipt{
+	want := receipt{
 		Version: receiptVersion, Isolate: "isolate v1",
-		Files:       []File{{"/b/x", KindProgram, []string{"1", "2"}}},
+		Files:       []file{{"/b/x", program, []string{"1", "2"}}},
 		Directories: []string{"/b"}, Edit: &host.Edit{Path: "/c", Line: "l", Was: "w"},
 		Address: "/a", Node: "n", Label: &Label{"k", "v"},
 	}

@@ -8,22 +8,12 @@ import (
 	"github.com/isolate-shim/isolate/cmd/isolatectl/host"
 )
 
-// The names under which the world knows isolate.
-const (
-	// ShimName is the program that containerd starts.
-	ShimName = "containerd-shim-isolate-v1"
-	// CtlName is the operator's command.
-	CtlName = "isolatectl"
-	// RuntimeType is how containerd names the shim.
-	RuntimeType = "io.containerd.isolate.v1"
-	// HandlerName is what a RuntimeClass names.
-	HandlerName = "isolate"
-)
+// ctlName is the operator's command.
+const ctlName = "isolatectl"
 
 // Defaults of a request.
 const (
 	BinDir  = "/usr/local/bin"
-	Address = "/run/containerd/containerd.sock"
 	Timeout = 2 * time.Minute
 )
 

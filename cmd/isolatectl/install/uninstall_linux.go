@@ -23,13 +23,13 @@ import (
 func Uninstall(ctx context.Context, r Request) error {
 	if _, err := os.Stat(filepath.Join(Dir, receiptName)); errors.Is(err, fs.ErrNotExist) {
 		r.Say("nothing to undo: there is no %s", filepath.Join(Dir, receiptName))
-		return removeLabel(ctx, Receipt{}, r)
+		return removeLabel(ctx, receipt{}, r)
 	}
 	locked, err := lock(Dir)
 	if err != nil {
 		return err
 	}
-	defer locked.Close() //nolint:errcheck // it was not written to
+	defer locked.Close()
 	receipt, _, err := loadReceipt(Dir)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func Uninstall(ctx context.Context, r Request) error {
 		}
 	}
 	for _, f := range receipt.Files {
-		if f.Kind != KindProgram {
+		if f.Kind != program {
 			continue
 		}
 		if err := removeFile(f.Path); err != nil {
@@ -84,7 +84,7 @@ func Uninstall(ctx context.Context, r Request) error {
 }
 
 // removeLabel keeps new pods away.
-func removeLabel(ctx context.Context, receipt Receipt, r Request) error {
+func removeLabel(ctx context.Context, receipt receipt, r Request) error {
 	label := r.Label
 	if receipt.Label != nil {
 		label = *receipt.Label
@@ -96,7 +96,7 @@ func removeLabel(ctx context.Context, receipt Receipt, r Request) error {
 	case r.DryRun:
 		r.Say("would remove label %s from node %s", label.Key, r.Node.Name)
 	default:
-		if err := r.Node.SetLabel(ctx, label.Key, nil); err != nil {
+		if err := r.Node.setLabel(ctx, label.Key, nil); err != nil {
 			return err
 		}
 		r.Say("removed label %s from node %s", label.Key, r.Node.Name)
@@ -105,7 +105,7 @@ func removeLabel(ctx context.Context, receipt Receipt, r Request) error {
 }
 
 // unused refuses while containers are there that the shim has to clean up after.
-func unused(ctx context.Context, receipt Receipt, r Request) error {
+func unused(ctx context.Context, receipt receipt, r Request) error {
 	records, err := record.List()
 	if err != nil && !r.Force {
 		return fmt.Errorf("list containers: %w", err)
@@ -137,7 +137,7 @@ func unused(ctx context.Context, receipt Receipt, r Request) error {
 }
 
 // unchanged fails if a file is not what was installed.
-func (r Receipt) unchanged() error {
+func (r receipt) unchanged() error {
 	var errs []error
 	for _, f := range r.Files {
 		sum, err := sumAt(f.Path)
@@ -150,7 +150,7 @@ func (r Receipt) unchanged() error {
 }
 
 // deactivate makes containerd forget the handler, and returns when it has.
-func (r Receipt) deactivate(ctx context.Context, q Request) error {
+func (r receipt) deactivate(ctx context.Context, q Request) error {
 	ctx, cancel := context.WithTimeout(ctx, q.Timeout)
 	defer cancel()
 	daemon, err := host.FindContainerd(ctx, r.Address)
@@ -159,7 +159,7 @@ func (r Receipt) deactivate(ctx context.Context, q Request) error {
 	}
 	running := err == nil
 	for _, f := range r.Files {
-		if f.Kind != KindDropIn {
+		if f.Kind != dropIn {
 			continue
 		}
 		if err := removeFile(f.Path); err != nil {
@@ -177,10 +177,10 @@ func (r Receipt) deactivate(ctx context.Context, q Request) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := config.Handler(HandlerName); ok {
-		return fmt.Errorf("%s or a file that it imports still has the handler %s, which isolatectl install did not write: remove it", daemon.File, HandlerName)
+	if _, ok := config.Handler(host.HandlerName); ok {
+		return fmt.Errorf("%s or a file that it imports still has the handler %s, which isolatectl install did not write: remove it", daemon.File, host.HandlerName)
 	}
-	state, err := host.AskHandler(ctx, r.Address, HandlerName)
+	state, err := host.AskHandler(ctx, r.Address, host.HandlerName)
 	if err != nil || !state.Known {
 		return err
 	}
@@ -192,17 +192,17 @@ func (r Receipt) deactivate(ctx context.Context, q Request) error {
 	if err := daemon.Restart(ctx, q.Restart); err != nil {
 		return err
 	}
-	if _, err := host.AwaitHandler(ctx, r.Address, HandlerName, false); err != nil {
+	if _, err := host.AwaitHandler(ctx, r.Address, host.HandlerName, false); err != nil {
 		return err
 	}
-	q.Say("containerd does not know the handler %s any more", HandlerName)
+	q.Say("containerd does not know the handler %s any more", host.HandlerName)
 	return nil
 }
 
 // undoMain takes back what makes containerd read the drop-ins, unless there are
 // others by now.
-func (r Receipt) undoMain(q Request) error {
-	i := slices.IndexFunc(r.Files, func(f File) bool { return f.Kind == KindMain })
+func (r receipt) undoMain(q Request) error {
+	i := slices.IndexFunc(r.Files, func(f file) bool { return f.Kind == mainFile })
 	if i < 0 && r.Edit == nil {
 		return nil
 	}

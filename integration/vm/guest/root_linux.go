@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/isolate-shim/isolate/integration/vm/wire"
-	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
 const (
@@ -83,7 +82,7 @@ func makeRoot(job wire.Job) error {
 	if err := os.MkdirAll(filepath.Dir(programPath), 0o755); err != nil {
 		return fmt.Errorf("keep own program: %w", err)
 	}
-	if err := testprogram.Write(programPath, string(program)); err != nil {
+	if err := os.WriteFile(programPath, program, 0o755); err != nil {
 		return fmt.Errorf("keep own program: %w", err)
 	}
 	if err := os.WriteFile(jobPath, text, 0o600); err != nil {

@@ -83,6 +83,7 @@ var core = suite{dir: "integration", tests: []string{
 	"^TestModeAdopt$/^(runc-1.5|crun-1.21)$",
 	"^TestModeJoin$/^(runc-1.5|crun-1.21)$",
 	"^TestLifecycle$/^(runc-1.5|crun-1.21)$",
+	"^TestAskedClocks$/^(runc-1.5|crun-1.21)$",
 	"^TestCleanup$/^(delete|shim_killed|containerd_killed_and_started)$",
 }}
 

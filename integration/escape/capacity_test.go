@@ -22,6 +22,8 @@ import (
 // that it gets.
 const unchanged = "unchanged"
 
+const memoryLimit = "the memory limit"
+
 // capacities is the table of docs/security.md, which TestCapacity compares with
 // this. What is not measured says so in its name, and what another test measures
 // names that.
@@ -72,26 +74,74 @@ var capacities = []capacity{
 		bounded: "the memory limit: below 800 MB for all ids (`TestMemoryLimitBoundsGroups`); without one, nothing",
 	},
 	{
-		name: "terminals", limit: "kernel.pty.max", charged: "machine", counter: "/proc/sys/kernel/pty/nr",
+		name: "terminals", limit: "kernel.pty.max", charged: "machine", counter: number("/proc/sys/kernel/pty/nr"),
 		host:      "kernel.pty.reserve (1,024) are kept for it",
 		neighbour: "what one container takes of the other 3,072, others have not", bounded: "nothing; raise kernel.pty.max", hold: 100,
 	},
 	{
-		name: "asynchronous I/O", limit: "fs.aio-max-nr", charged: "machine", counter: "/proc/sys/fs/aio-nr",
+		name: "asynchronous I/O", limit: "fs.aio-max-nr", charged: "machine", counter: number("/proc/sys/fs/aio-nr"),
 		host:      "what the container takes, the host has not",
 		neighbour: "as the host", bounded: "nothing; raise fs.aio-max-nr where databases run", hold: 20,
 	},
 	{
-		name: "namespaces (not measured)", limit: "user.max_*_namespaces", charged: "owner of the user namespace",
-		host: unchanged, neighbour: unchanged, bounded: "the limit, and the memory limit",
+		name: "TCP buffers", limit: "net.ipv4.tcp_mem", charged: "machine; cgroup v2: memory cgroup as well", counter: tcpPages,
+		host:      "what the container takes, the host has not",
+		neighbour: "as the host", bounded: "cgroup v2: the memory limit, if it is below net.ipv4.tcp_mem; v1: nothing", hold: 8,
 	},
 	{
-		name: "epoll watches (not measured)", limit: "fs.epoll.max_user_watches", charged: "user of the container, on the host",
-		host: unchanged, neighbour: unchanged, bounded: "the memory limit",
+		name: "neighbour entries (ARP, NDP)", limit: "net.ipv4.neigh.default.gc_thresh3, net.ipv6", charged: "machine", counter: neighbourEntries,
+		host:      "what the container takes, the host has not",
+		neighbour: "as the host", bounded: "nothing; raise gc_thresh3, which is 1,024 by default", hold: 200,
 	},
 	{
-		name: "open files, sockets, mounts, dentries, System V IPC, BPF (not measured)", limit: "fs.file-max, fs.mount-max and others", charged: "memory cgroup",
-		host: unchanged, neighbour: unchanged, bounded: "the memory limit",
+		name: "compiled packet filters", limit: "net.core.bpf_jit_limit", charged: "machine; memory cgroup, more than what is compiled", counter: compiledBytes,
+		host:      "what the container takes, users of the host have not; root has",
+		neighbour: "as users of the host, and no seccomp profile either", bounded: "the memory limit, if it is below net.core.bpf_jit_limit", hold: 500, charge: 20_000,
+	},
+	{
+		name: "namespaces", limit: "user.max_*_namespaces", charged: "owner of the user namespace",
+		host: unchanged, neighbour: unchanged, bounded: "the limit, and the memory limit", hold: 1 << 20, need: 10, root: true,
+	},
+	{
+		name: "tracked connections", limit: "net.netfilter.nf_conntrack_max, for each network namespace", charged: "no memory cgroup", counter: trackedConnections,
+		host:      "its own unchanged; 64 MB of memory for each network namespace of the container",
+		neighbour: unchanged, bounded: "that limit, and user.max_net_namespaces", hold: 1 << 20, need: 10, root: true,
+	},
+	{
+		name: "io_uring", limit: "RLIMIT_MEMLOCK", charged: "user of the container, on the host",
+		host: unchanged, neighbour: unchanged, bounded: "the seccomp profile: io_uring_setup(2) is not allowed", hold: 10, need: 2, denied: true,
+	},
+	{
+		name: "BPF programs and maps", limit: "none", charged: "memory cgroup",
+		host: unchanged, neighbour: unchanged, bounded: "the seccomp profile: bpf(2) is not allowed (`TestEscape`)",
+	},
+	{
+		name: "mounts", limit: "fs.mount-max for each mount namespace; 1,048,576 device numbers", charged: "memory cgroup",
+		host: unchanged, neighbour: unchanged, bounded: "the memory limit: below 1 GB for all device numbers", hold: 4000, charge: 1000,
+	},
+	{
+		name: "epoll watches", limit: "fs.epoll.max_user_watches", charged: "user of the container, on the host; memory cgroup",
+		host: unchanged, neighbour: unchanged, bounded: memoryLimit, hold: 50_000, charge: 100,
+	},
+	{
+		name: "open files", limit: "fs.file-max", charged: "memory cgroup",
+		host: unchanged, neighbour: unchanged, bounded: memoryLimit, hold: 15_000, charge: 300,
+	},
+	{
+		name: "files in memory (tmpfs, /dev/shm)", limit: "none", charged: "memory cgroup",
+		host: unchanged, neighbour: unchanged, bounded: memoryLimit, hold: 20_000, charge: 500,
+	},
+	{
+		name: "netlink sockets", limit: "none", charged: "memory cgroup",
+		host: unchanged, neighbour: unchanged, bounded: memoryLimit, hold: 15_000, charge: 600,
+	},
+	{
+		name: "network devices", limit: "none", charged: "memory cgroup",
+		host: unchanged, neighbour: unchanged, bounded: memoryLimit, hold: 100, charge: 20_000,
+	},
+	{
+		name: "System V semaphores", limit: "kernel.sem, for each ipc namespace", charged: "memory cgroup",
+		host: unchanged, neighbour: unchanged, bounded: memoryLimit, hold: 1000, charge: 8000,
 	},
 }
 
@@ -102,11 +152,17 @@ type capacity struct {
 	hold int
 	// need is how many everybody else must get meanwhile.
 	need int
+	// root tells that users of the host get none anyhow.
+	root bool
 	// denied tells that containers get none at all.
 	denied bool
-	// counter is the file in which the kernel counts for the machine. It proves that
-	// what the container has is missing elsewhere.
-	counter string
+	// counter reads what the kernel counts for the machine, in pieces that are not
+	// larger than one of the resource. It proves that what the container has is missing
+	// elsewhere.
+	counter func(*testing.T) int
+	// charge is how many bytes the container's memory cgroup is charged for one, at
+	// least.
+	charge int
 }
 
 // TestCapacityTable compares the data with the document.
@@ -122,7 +178,7 @@ func TestCapacityTable(t *testing.T) {
 		if strings.Contains(c.bounded, "`Test") {
 			continue // measured there
 		}
-		if measured := !strings.Contains(c.name, "(not measured)"); measured != (c.hold > 0) || measured && (c.host == unchanged) != (c.counter == "") {
+		if measured := !strings.Contains(c.name, "(not measured)"); measured != (c.hold > 0) || measured && (c.host == unchanged) != (c.counter == nil) || measured && c.need == 0 && c.counter == nil && c.charge == 0 {
 			t.Errorf("%s: what is said of it is not what is measured", c.name)
 		}
 	}
@@ -160,13 +216,24 @@ func (c capacity) measure(t *testing.T, n node, program, other string) {
 			t.Fatal(err)
 		}
 	}
-	before := c.count(t)
-	got, why := c.take(t, n, greedy)
-	t.Logf("the container has %d (%s)", got, why)
-	if c.counter != "" {
-		if counted := c.count(t) - before; got != c.hold || counted < got {
-			t.Errorf("the container has %d of %d (%s), and the kernel counts %d for the machine", got, c.hold, why, counted)
+	var before int
+	if c.counter != nil {
+		before = c.counter(t)
+	}
+	got, charged, why := c.take(t, n, greedy)
+	t.Logf("the container has %d (%s), and is charged %d bytes", got, why, charged)
+	if charged < got*c.charge {
+		t.Errorf("for one, its memory cgroup is not charged %d bytes", c.charge)
+	}
+	if c.need == 0 && got != c.hold {
+		t.Errorf("the container has %d of %d (%s)", got, c.hold, why)
+	}
+	if c.counter != nil {
+		if counted := c.counter(t) - before; counted < got {
+			t.Errorf("the container has %d, and the kernel counts %d for the machine", got, counted)
 		}
+	}
+	if c.need == 0 {
 		return
 	}
 	if got == c.hold || c.denied && got > 0 {
@@ -174,6 +241,9 @@ func (c capacity) measure(t *testing.T, n node, program, other string) {
 	}
 	need := strconv.Itoa(c.need)
 	for who, uid := range map[string]uint32{"root of the host": 0, "a user of the host": 12345} {
+		if c.root && uid != 0 {
+			continue
+		}
 		out, err := onHost(t, program, uid, "take", c.name, need)
 		if err != nil || strings.Fields(out)[0] != need {
 			t.Errorf("%s gets %s of %s, %v", who, out, need, err)
@@ -204,31 +274,19 @@ func onHost(t *testing.T, program string, uid uint32, args ...string) (string, e
 	return string(out), err
 }
 
-// count reads how many there are on the machine.
-func (c capacity) count(t *testing.T) int {
-	t.Helper()
-	if c.counter == "" {
-		return 0
-	}
-	text, err := os.ReadFile(c.counter)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return atoi(t, strings.TrimSpace(string(text)))
-}
-
 // holder starts a container that waits.
 func holder(t *testing.T, n node, program string) string {
 	t.Helper()
 	made++
 	c := &container{node: n, id: fmt.Sprintf("h%d", made)}
 	t.Cleanup(func() { c.remove(t) })
-	n.Ctr(t.Context(), "run", "-d", "--null-io", "--runtime", runtimeName, "--mount", "type=bind,src="+program+",dst=/capacity,options=rbind:ro", n.image, c.id, "sleep", "1000").Must(t)
+	n.Ctr(t.Context(), "run", "-d", "--null-io", "--runtime", runtimeName, "--rlimit-nofile", "16384:16384", "--mount", "type=bind,src="+program+",dst=/capacity,options=rbind:ro", n.image, c.id, "sleep", "1000").Must(t)
 	return c.id
 }
 
-// take has a container take what it gets, and keep it.
-func (c capacity) take(t *testing.T, n node, id string) (got int, why string) {
+// take has a container take what it gets, and keep it. charged are the bytes that its
+// memory cgroup is charged for that.
+func (c capacity) take(t *testing.T, n node, id string) (got, charged int, why string) {
 	t.Helper()
 	execs++
 	output := filepath.Join(t.TempDir(), "output")
@@ -239,10 +297,10 @@ func (c capacity) take(t *testing.T, n node, id string) (got int, why string) {
 		"/capacity", "hold", c.name, strconv.Itoa(c.hold)).Must(t)
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if line := read(t, output); strings.HasSuffix(line, "\n") {
-			number, why, _ := strings.Cut(strings.TrimSpace(line), " ")
-			return atoi(t, number), why
+			fields := strings.SplitN(strings.TrimSpace(line), " ", 3)
+			return atoi(t, fields[0]), atoi(t, fields[1]), fields[2]
 		}
 	}
 	t.Fatalf("container %s has not said what it got", id)
-	return 0, ""
+	return 0, 0, ""
 }

@@ -3,7 +3,8 @@
 // Command capacity takes as much of a resource of the kernel as it gets, in a
 // container to use it up, and elsewhere to see what is left.
 //
-//	capacity take RESOURCE N   takes at most N, prints how many it got and what stopped it
+//	capacity take RESOURCE N   takes at most N, prints how many it got, the bytes that its
+//	                           container is charged for them, and what stopped it
 //	capacity hold RESOURCE N   the same, and then keeps them until it is killed
 package main
 
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -41,6 +43,19 @@ var resources = map[string]func(i int) error{
 		var id uint64
 		return call(unix.SYS_IO_SETUP, 1, uintptr(unsafe.Pointer(&id)))
 	},
+	"namespaces":                        namespace,
+	"open files":                        func(int) error { return ignore(unix.Eventfd(0, unix.EFD_CLOEXEC)) },
+	"files in memory (tmpfs, /dev/shm)": node,
+	"mounts":                            mount,
+	"epoll watches":                     epoll,
+	"io_uring":                          ring,
+	"System V semaphores":               semaphores,
+	"netlink sockets":                   func(int) error { return socket(unix.AF_NETLINK, unix.SOCK_RAW) },
+	"network devices":                   device,
+	"neighbour entries (ARP, NDP)":      neighbour,
+	"tracked connections":               connection,
+	"compiled packet filters":           filter,
+	"TCP buffers":                       unread,
 	"processes": func(int) error {
 		pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 		if errno != 0 {
@@ -67,13 +82,13 @@ func main() {
 		os.Exit(2)
 	}
 	runtime.LockOSThread() // whose user changes
-	got := 0
+	before, got := charged(), 0
 	for got < most && err == nil {
 		if err = resources[os.Args[2]](got); err == nil {
 			got++
 		}
 	}
-	fmt.Println(got, err)
+	fmt.Println(got, charged()-before, err)
 	if os.Args[1] == "hold" {
 		_ = os.Stdout.Close()
 		for {
@@ -88,6 +103,21 @@ func main() {
 			_ = os.Remove(watched(i))
 		}
 	}
+}
+
+// charged is what the memory cgroup is charged that is the root of what a container
+// sees; zero outside.
+func charged() int {
+	for _, file := range []string{"/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes"} {
+		if text, err := os.ReadFile(file); err == nil {
+			n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			if err != nil {
+				panic(err)
+			}
+			return n
+		}
+	}
+	return 0
 }
 
 func ignore(_ int, err error) error { return err }

@@ -21,4 +21,13 @@
 // What is still there then waits for something of the host's or of another
 // container's, which isolate does not touch: one line in the log names it, and the
 // same is tried from time to time.
+//
+// containerd gives `delete` 5 s. Some containers take longer: tens of thousands of
+// cgroups, on a busy machine, or a process that waits for the host's disk. So `delete`
+// writes a note first (record.Unfinished), and each shim that makes a container looks
+// at the notes and finishes one after the other, in the background (Sweep). There is
+// no daemon for it, and no process of its own: shims start anyway, they live long
+// enough, nobody waits for them as for `delete` and `start`, and only a further
+// container can need what is left. While there are no notes that costs one look at a
+// directory that does not exist.
 package ending

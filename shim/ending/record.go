@@ -4,7 +4,9 @@ package ending
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"time"
 
 	"github.com/containerd/log"
 
@@ -20,6 +22,37 @@ func Of(ctx context.Context, r *record.Record) Container {
 		c.First = *r.Init
 	}
 	return c
+}
+
+// Undo ends the container of a record within a time, and undoes it. The id must be
+// reserved ([record.Lock]). alive tells why it may not have ended: then all that can
+// be undone is, and its record stays. left is what was not undone.
+func Undo(ctx context.Context, r *record.Record, within time.Duration) (alive, left error) {
+	ending, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if alive = End(ending, Of(ctx, r)); alive == nil {
+		alive = r.StopRuntime(ctx)
+	}
+	return alive, r.CleanupAfter(alive) //nolint:contextcheck // to its end, whoever waits
+}
+
+// sweepTimeout bounds one attempt of Sweep to end a container.
+const sweepTimeout = 10 * time.Second
+
+// Sweep undoes what `delete` has not undone in its time; see the package's
+// documentation.
+func Sweep(ctx context.Context) {
+	err := record.EachUnfinished(ctx, func(r *record.Record) {
+		alive, left := Undo(ctx, r, sweepTimeout)
+		if err := errors.Join(alive, left); err != nil {
+			log.G(ctx).WithError(err).Warnf("isolate: container %q in namespace %q is deleted, and still not undone; the next start of a container tries again", r.ID, r.Namespace)
+			return
+		}
+		log.G(ctx).Infof("isolate: finished the clean-up of container %q in namespace %q", r.ID, r.Namespace)
+	})
+	if err != nil {
+		log.G(ctx).WithError(err).Warn("isolate: containers that are not undone yet")
+	}
 }
 
 // peers lists the other containers with ids of this one: the containers of its pod.

@@ -59,26 +59,42 @@ func bundleOf(args []string, id string) (string, error) {
 // stop undoes what the record of a container names. Without one that can be read, that is
 // what its bundle tells.
 //
-// An error here would keep containerd from removing the bundle, and with it from
+// An error here, or to be late, would keep containerd from removing the bundle, and with it from
 // using the id again. What could not be undone is a warning, and is tried once more
-// by whoever uses the id next.
+// by whoever uses the id next, or starts a container.
 func (m manager) stop(ctx context.Context, ns, id, bundle string) shim.StopStatus {
-	r, err := record.Load(ns, id)
-	if err != nil {
-		r = named(ctx, ns, id, bundle)
-		if errors.Is(err, record.ErrNotFound) && !r.Stateful() { // the usual end
-			return exitOf(ctx, bundle)
-		}
-		r = salvage(ctx, r)
+	if r, _ := find(ctx, ns, id, bundle); r == nil { // the usual end
+		return exitOf(ctx, bundle)
 	}
-	if err != nil && !errors.Is(err, record.ErrNotFound) {
+	started := time.Now()
+	locking, cancel := context.WithDeadline(ctx, started.Add(endTimeout))
+	defer cancel()
+	unlock, err := record.Lock(locking, ns, id)
+	if err != nil { // a shim that lives undoes it
+		log.G(ctx).WithError(err).Warn("isolate: delete")
+		return exitOf(ctx, bundle)
+	}
+	r, err := find(ctx, ns, id, bundle)
+	if r == nil {
+		unlock()
+		return exitOf(ctx, bundle)
+	}
+	if err != nil {
 		log.G(ctx).WithError(err).Warnf("isolate: container %q is cleaned up without its record", id)
 	}
-	// What does not end would not end by the runtime either, and there is no time to try.
-	if err = end(ctx, r); err == nil {
-		err = r.StopRuntime(ctx)
+	noted := r.Unfinished()
+	done := make(chan error, 1)
+	go func() {
+		defer unlock()
+		alive, left := ending.Undo(ctx, r, time.Until(started.Add(endTimeout)))
+		done <- errors.Join(noted, alive, left)
+	}()
+	select {
+	case err = <-done:
+	case <-time.After(time.Until(started.Add(stopTimeout))): // what goes on ends with this process
+		err = errors.New("that takes longer than containerd waits, and the shim of the next container goes on with it")
 	}
-	if err = errors.Join(err, r.CleanupAfter(err)); err != nil { //nolint:contextcheck // to its end, whoever waits
+	if err != nil {
 		log.G(ctx).WithError(err).Warnf("isolate: container %q was not cleaned up in full", id)
 	}
 	status := exitOf(ctx, bundle)
@@ -88,15 +104,30 @@ func (m manager) stop(ctx context.Context, ns, id, bundle string) shim.StopStatu
 	return status
 }
 
-// endTimeout leaves time for the rest: containerd gives `delete` 5 s in all.
-const endTimeout = 3500 * time.Millisecond
-
-// end ends what is left of the container.
-func end(ctx context.Context, r *record.Record) error {
-	ctx, cancel := context.WithTimeout(ctx, endTimeout)
-	defer cancel()
-	return ending.End(ctx, ending.Of(ctx, r))
+// find returns the record of a container, or with an error what is to be known
+// without it; nil if nothing is left of it.
+func find(ctx context.Context, ns, id, bundle string) (*record.Record, error) {
+	r, err := record.Load(ns, id)
+	if err == nil {
+		return r, nil
+	}
+	r = named(ctx, ns, id, bundle)
+	absent := errors.Is(err, record.ErrNotFound)
+	if absent && !r.Stateful() {
+		return nil, nil //nolint:nilnil // documented
+	}
+	if absent {
+		err = nil
+	}
+	return salvage(ctx, r), err
 }
+
+// containerd gives `delete` 5 s in all, with the start of the process. One that it
+// kills leaves the bundle, which is in the way of the next container with that id.
+const (
+	endTimeout  = 3500 * time.Millisecond // leaves time for the rest
+	stopTimeout = 4200 * time.Millisecond
+)
 
 // exitOf is how the container ended, as far as its shim wrote that down.
 func exitOf(ctx context.Context, bundle string) shim.StopStatus {

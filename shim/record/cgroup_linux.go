@@ -13,14 +13,9 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
-	"github.com/isolate-shim/isolate/internal/linux/proc"
-	"github.com/isolate-shim/isolate/shim/member"
 )
 
 const (
-	// killTimeout bounds how long processes may take to end that the runtime does not
-	// know, or cannot end. It leaves time to the runtime; see runtimeTimeout.
-	killTimeout = 2 * time.Second
 	// A process that was killed is in its cgroup until it is gone: for milliseconds,
 	// unless the machine is very busy.
 	cgroupPause    = 20 * time.Millisecond
@@ -39,26 +34,6 @@ func (r *Record) made() []string {
 func (r *Record) owns(uid uint32) bool {
 	_, ok := r.Mapping.UIDToContainer(idmap.HostID(uid))
 	return ok
-}
-
-// killAll ends what is in the groups that were made for this container, and is the
-// container's: what a runtime left that was killed before it had written down the
-// container, and processes that their freezer holds.
-func (r *Record) killAll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, killTimeout)
-	defer cancel()
-	return cgroupfs.Kill(ctx, r.made(), r.isMember)
-}
-
-func (r *Record) isMember(p *proc.Process) bool {
-	by := r.Member()
-	for _, cgroups := range [][]string{by.Cgroups, nil} { // of a group too deep the kernel does not tell the path
-		by.Cgroups = cgroups
-		if _, err := member.Prove(p, by); err == nil {
-			return true
-		}
-	}
-	return false
 }
 
 // EmptyCgroups removes the groups that the container has made below its own. The

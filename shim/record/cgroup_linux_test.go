@@ -7,15 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
-	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
@@ -112,43 +108,5 @@ func TestGroupsBelowAreGoneBeforeTheRuntimeDeletes(t *testing.T) {
 	}
 	if err := r.StopRuntime(t.Context()); err != nil || exists(dir) {
 		t.Error(err)
-	}
-}
-
-// A runtime that is killed between its fork and the writing of its state leaves a
-// process that it does not know.
-func TestProcessesUnknownToTheRuntimeEnd(t *testing.T) {
-	t.Parallel()
-	dir := group(t)
-	r := sample(t.TempDir())
-	r.Cgroups, r.Init = []string{dir}, nil
-	start := func(attr *syscall.SysProcAttr) *proc.Process {
-		cmd := exec.Command("sleep", "1000")
-		cmd.SysProcAttr = attr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { cmd.Wait(); close(ended) }()          //nolint:errcheck // killed
-		t.Cleanup(func() { cmd.Process.Kill(); <-ended }) //nolint:errcheck // ended, perhaps
-		if err := os.WriteFile(dir+"/cgroup.procs", fmt.Append(nil, cmd.Process.Pid), 0); err != nil {
-			t.Fatal(err)
-		}
-		p, err := proc.Open(cmd.Process.Pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { p.Close() }) //nolint:errcheck // nothing is written to it
-		return p
-	}
-	ids := []syscall.SysProcIDMap{{HostID: int(r.Mapping.UIDs[0].Host), Size: 65536}}
-	own := start(&syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWPID, UidMappings: ids, GidMappings: ids, Credential: &syscall.Credential{},
-	})
-	if err := r.StopRuntime(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if ended, err := own.Ended(10 * time.Second); !ended || err != nil {
-		t.Error("a process of the container lives", err)
 	}
 }

@@ -93,16 +93,14 @@ func (r *Record) Cleanup() error {
 		return err
 	}
 	// Not RemoveAll: only what Save and DropStage made is ours to remove, and
-	// anything mounted below must survive.
+	// anything mounted below must survive. The directory goes with its lock.
 	errs := []error{atomicfile.Sweep(filepath.Join(d, file))}
-	for _, name := range []string{"rootfs", file, ""} {
+	for _, name := range []string{"rootfs", file} {
 		if err := os.Remove(filepath.Join(d, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("remove record: %w", err))
 		}
 	}
-	// The namespace's directory goes with its last container.
-	_ = os.Remove(filepath.Dir(d))
-	return errors.Join(errs...)
+	return errors.Join(append(errs, r.finished())...)
 }
 
 // detach lazily unmounts everything stacked on a directory of ours.

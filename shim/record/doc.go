@@ -13,6 +13,7 @@
 //	/run/isolate/<namespace>/<id>/record.json
 //	/run/isolate/<namespace>/<id>/stage        a tmpfs of the container's, gone after create
 //	/run/isolate/<namespace>/<id>/rootfs       where callers name a directory as rootfs, as dockerd does
+//	/run/isolate/.unfinished/<namespace>:<id>  a link to the record of a container that `delete` has not undone yet
 //	/run/isolate/.notify/<hash>                a container's listener for seccomp notifications
 //	/run/isolate/.ids/                         package pool's
 //	/run/isolate/.runtime/                     package runtime's cache

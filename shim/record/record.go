@@ -221,21 +221,9 @@ func (r *Record) Save() error {
 	if err != nil {
 		return fmt.Errorf("encode record: %w", err)
 	}
-	// The namespace's directory goes with its last container, perhaps right
-	// now: then it is made once more.
-	err = os.MkdirAll(d, 0o711)
-	for try := 0; errors.Is(err, fs.ErrNotExist) && try < 10; try++ {
-		err = os.MkdirAll(d, 0o711)
+	// Whoever makes the container has made its directory, by Lock.
+	if err := os.MkdirAll(d, 0o711); err != nil {
+		return fmt.Errorf("create state directory: %w", err)
 	}
-	if err != nil {
-		err = fmt.Errorf("create state directory: %w", err)
-	} else {
-		err = atomicfile.Write(filepath.Join(d, file), data, 0o600)
-	}
-	if err != nil {
-		// Where there is no record there is nothing to clean up.
-		_ = os.Remove(d)
-		_ = os.Remove(filepath.Dir(d))
-	}
-	return err
+	return atomicfile.Write(filepath.Join(d, file), data, 0o600)
 }

@@ -14,28 +14,20 @@ import (
 	"time"
 )
 
-// How long the runtime's delete may take, and what is done without it. containerd
-// gives `delete` of a shim 5 s in all.
-const (
-	runtimeTimeout = 3 * time.Second
-	handTimeout    = 1500 * time.Millisecond
-)
+// runtimeTimeout bounds the runtime's delete. containerd gives `delete` of a shim 5 s
+// in all.
+const runtimeTimeout = 3 * time.Second
 
-// StopRuntime ends the container's processes, and makes the runtime forget the
-// container, if it has state of it. It needs no bundle: containerd may be removing that at the same time. What
-// the runtime keeps decides whether it has succeeded, since in a shim somebody
-// else collects its exit status.
+// StopRuntime makes the runtime forget the container, if it has state of it. The
+// container's processes have ended: package ending sees to that. It needs no bundle:
+// containerd may be removing that at the same time. What the runtime keeps decides
+// whether it has succeeded, since in a shim somebody else collects its exit status.
 //
 // What the runtime cannot do, or may not since its state names somebody else, is done
 // without it: what it keeps of a container is in the way of the next one of that id.
 func (r *Record) StopRuntime(ctx context.Context) error {
-	// First, since the runtime neither ends a process that is frozen in a group below
-	// the container's, nor removes groups whose path is too long.
-	err := r.killAll(ctx)
-	if tolerable(err) {
-		err = nil
-	}
-	err = errors.Join(err, r.EmptyCgroups(ctx))
+	// First, since the runtime does not remove groups whose path is too long.
+	err := r.EmptyCgroups(ctx)
 	if r.Runtime.Root == "" || !r.Stateful() {
 		return err
 	}

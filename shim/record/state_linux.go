@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/log"
 
-	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/member"
 )
@@ -58,17 +57,10 @@ func (r *Record) proves(pid int) error {
 	return p.Close()
 }
 
-// deleteByHand ends the container's processes, each of which is proved to be, and
-// removes what the runtime keeps.
+// deleteByHand removes what the runtime keeps.
 func (r *Record) deleteByHand(ctx context.Context, why error) error {
 	log.G(ctx).WithError(why).WithField("id", r.ID).Warnf("isolate: container %q is removed without its runtime", r.ID)
-	ctx, cancel := context.WithTimeout(ctx, handTimeout)
-	defer cancel()
-	err := cgroupfs.Kill(ctx, r.Cgroups, r.isMember)
-	if tolerable(err) {
-		err = nil
-	}
-	if err := errors.Join(err, os.RemoveAll(r.stateDir())); err != nil {
+	if err := os.RemoveAll(r.stateDir()); err != nil {
 		return fmt.Errorf("remove container %q without its runtime: %w", r.ID, err)
 	}
 	return nil

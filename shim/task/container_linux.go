@@ -15,6 +15,7 @@ import (
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/notify"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -90,8 +91,18 @@ func sandbox(id string, mode spec.Mode, r *record.Record) *spec.Sandbox {
 	return &spec.Sandbox{ID: id, Mode: mode, Userns: fmt.Sprintf("/proc/%d/ns/user", r.Init.PID), Mapping: r.Mapping}
 }
 
+// delete is undo for a container whose creation is over.
+func (c *container) delete(ctx context.Context) error {
+	unlock, err := lockID(ctx, c.record.Namespace, c.id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.undo(ctx)
+}
+
 // undo takes back everything: what the record names, then the range. It may be
-// called for a container at any stage of its making.
+// called for a container at any stage of its making, while its id is reserved.
 func (c *container) undo(ctx context.Context) error {
 	var errs []error
 	c.closeStandIns()
@@ -101,11 +112,8 @@ func (c *container) undo(ctx context.Context) error {
 	}
 	if c.record != nil {
 		// A runtime that failed may have left a container.
-		err := c.ended(ctx)
-		if err == nil {
-			err = c.record.StopRuntime(ctx)
-		}
-		errs = append(errs, err, c.record.CleanupAfter(err)) //nolint:contextcheck // to its end, whoever waits
+		alive, left := ending.Undo(ctx, c.record, endTimeout)
+		errs = append(errs, alive, left)
 	}
 	for _, e := range c.execs {
 		e.close()
@@ -211,7 +219,7 @@ func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAP
 	if c != nil {
 		// The record stays after an error, and `delete`, which containerd runs
 		// next, tries once more.
-		if err := c.undo(detached(ctx)); err != nil {
+		if err := c.delete(detached(ctx)); err != nil {
 			log.G(ctx).WithError(err).Warn("isolate: delete")
 		}
 	}

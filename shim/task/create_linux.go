@@ -21,6 +21,7 @@ import (
 	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/options"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -32,12 +33,14 @@ import (
 // Create makes a container: everything isolate does happens here, around
 // upstream's Create.
 func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
-	ctx, end, err := s.begin(ctx, r.ID)
+	c := &container{id: r.ID, execs: map[string]*execution{}}
+	ctx, end, err := s.begin(ctx, c)
 	if err != nil {
 		return nil, toGRPC(err)
 	}
 	defer end()
-	resp, err := s.create(ctx, r)
+	go ending.Sweep(detached(ctx)) // this one may need what is left
+	resp, err := s.create(ctx, c, r)
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, errAbandoned) {
 			err = fmt.Errorf("%w: %w", cause, err)
@@ -47,7 +50,7 @@ func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*ta
 	return resp, nil
 }
 
-func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *taskAPI.CreateTaskResponse, retErr error) {
+func (s *Service) create(ctx context.Context, c *container, r *taskAPI.CreateTaskRequest) (_ *taskAPI.CreateTaskResponse, retErr error) {
 	ns, err := namespaces.NamespaceRequired(ctx)
 	if err != nil {
 		return nil, err
@@ -73,11 +76,15 @@ func (s *Service) create(ctx context.Context, r *taskAPI.CreateTaskRequest) (_ *
 	defer look.Close()          //nolint:errcheck // mounts, only held
 
 	// plan
-	c := &container{id: r.ID, bounds: cfg.Cgroup, execs: map[string]*execution{}}
-	if err := s.reserve(ctx, ns, r.ID, r.Bundle, c); err != nil {
+	unlock, err := lockID(ctx, ns, r.ID)
+	if err != nil {
 		return nil, err
 	}
-	defer s.unreserve(r.ID)
+	defer unlock()
+	if err := endEarlier(ctx, ns, r.ID, r.Bundle); err != nil {
+		return nil, err
+	}
+	c.bounds = cfg.Cgroup
 	if n := spec.Namespace(doc.Spec, specs.PIDNamespace); n != nil {
 		c.ownPIDs = n.Path == ""
 	}

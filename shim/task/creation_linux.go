@@ -17,6 +17,8 @@ import (
 // and containerd does not cancel the call when its client has left: it asks to delete
 // the container, which upstream does not know yet, and leaves the shim alone.
 type creation struct {
+	of     *container
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when the container is there, or undone
 }
@@ -28,24 +30,49 @@ const undoneAfter = 3 * time.Second
 var errAbandoned = fmt.Errorf("the container was killed or deleted before the runtime had created it: %w", errdefs.ErrAborted)
 
 // begin notes that a container is being created, so that its id is taken and others
-// can end that. The returned function says that it is over.
-func (s *Service) begin(ctx context.Context, id string) (context.Context, func(), error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	c := &creation{cancel, make(chan struct{})}
+// can end that. The returned function says that it is over. While one with the same
+// id is being undone it waits, for some time.
+func (s *Service) begin(ctx context.Context, c *container) (context.Context, func(), error) {
+	late := time.NewTimer(earlierTimeout)
+	defer late.Stop()
+	for {
+		earlier, n := s.take(ctx, c)
+		switch {
+		case n != nil:
+			return n.ctx, func() { s.over(n) }, nil
+		case earlier == nil || earlier.ctx.Err() == nil:
+			return nil, nil, fmt.Errorf("container %q: %w", c.id, errdefs.ErrAlreadyExists)
+		}
+		select {
+		case <-earlier.done:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		case <-late.C:
+			return nil, nil, fmt.Errorf("an earlier container with the id %q is still being undone, try again later or use another id: %w", c.id, errdefs.ErrUnavailable)
+		}
+	}
+}
+
+// take takes the id for a creation, or returns the one that has it; neither if a
+// container has it.
+func (s *Service) take(ctx context.Context, c *container) (earlier, n *creation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.containers[id] != nil || s.creations[id] != nil {
-		cancel(nil)
-		return nil, nil, fmt.Errorf("container %q: %w", id, errdefs.ErrAlreadyExists)
+	if s.containers[c.id] != nil || s.creations[c.id] != nil {
+		return s.creations[c.id], nil
 	}
-	s.creations[id] = c
-	return ctx, func() {
-		s.mu.Lock()
-		delete(s.creations, id)
-		s.mu.Unlock()
-		cancel(nil)
-		close(c.done)
-	}, nil
+	n = &creation{of: c, done: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancelCause(ctx)
+	s.creations[c.id] = n
+	return nil, n
+}
+
+func (s *Service) over(n *creation) {
+	s.mu.Lock()
+	delete(s.creations, n.of.id)
+	s.mu.Unlock()
+	n.cancel(nil)
+	close(n.done)
 }
 
 // enter makes a container known, unless its creation was ended.

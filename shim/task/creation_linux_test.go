@@ -58,11 +58,11 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-			ctx, over, err := s.begin(t.Context(), "a")
+			ctx, over, err := s.begin(t.Context(), &container{id: "a"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := s.begin(t.Context(), "a"); !errors.Is(err, errdefs.ErrAlreadyExists) {
+			if _, _, err := s.begin(t.Context(), &container{id: "a"}); !errors.Is(err, errdefs.ErrAlreadyExists) {
 				t.Errorf("a second one with the same id: %v", err)
 			}
 			entered := make(chan error)
@@ -78,7 +78,7 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 			if err := <-entered; !errors.Is(err, errAbandoned) {
 				t.Errorf("the container is there: %v", err)
 			}
-			if _, _, err := s.begin(t.Context(), "a"); err != nil {
+			if _, _, err := s.begin(t.Context(), &container{id: "a"}); err != nil {
 				t.Errorf("the id is not free: %v", err)
 			}
 		})
@@ -89,7 +89,7 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 func TestCreatedContainerIsNotEnded(t *testing.T) {
 	t.Parallel()
 	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-	ctx, over, err := s.begin(t.Context(), "a")
+	ctx, over, err := s.begin(t.Context(), &container{id: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,13 +103,37 @@ func TestCreatedContainerIsNotEnded(t *testing.T) {
 	if s.abandon("a") != nil || s.container("a") == nil {
 		t.Error("it is still being created")
 	}
+	if _, _, err := s.begin(t.Context(), &container{id: "a"}); !errors.Is(err, errdefs.ErrAlreadyExists) {
+		t.Errorf("a second one with the same id: %v", err)
+	}
+}
+
+// TestReusedIDWaitsForTheUndo: a client that has given up uses the id again at once,
+// in the same pod.
+func TestReusedIDWaitsForTheUndo(t *testing.T) {
+	t.Parallel()
+	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
+	_, over, err := s.begin(t.Context(), &container{id: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.abandon("a")
+	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, _, err := s.begin(impatient, &container{id: "a"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it has not waited: %v", err)
+	}
+	time.AfterFunc(50*time.Millisecond, over)
+	if _, _, err := s.begin(t.Context(), &container{id: "a"}); err != nil {
+		t.Errorf("the id is not free: %v", err)
+	}
 }
 
 // TestUndoingThatHangsHoldsNobodyUp: Delete waits for a moment.
 func TestUndoingThatHangsHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-	if _, _, err := s.begin(t.Context(), "a"); err != nil {
+	if _, _, err := s.begin(t.Context(), &container{id: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*undoneAfter)

@@ -16,6 +16,14 @@ import (
 	"github.com/isolate-shim/isolate/shim/record"
 )
 
+// lockID reserves an id while its container is made or undone: others may still be
+// undoing an earlier one.
+func lockID(ctx context.Context, namespace, id string) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, earlierTimeout)
+	defer cancel()
+	return record.Lock(ctx, namespace, id)
+}
+
 // earlierTimeout bounds how long the end of an earlier container may take.
 const earlierTimeout = 10 * time.Second
 
@@ -40,16 +48,12 @@ func endEarlier(ctx context.Context, namespace, id, bundle string) error {
 	if other {
 		return fmt.Errorf("container %q in namespace %q runs already, for another containerd (bundle %q): use another id or namespace: %w", id, namespace, r.Bundle, errdefs.ErrAlreadyExists)
 	}
-	ctx, cancel := context.WithTimeout(ctx, earlierTimeout)
-	defer cancel()
-	if err = ending.End(ctx, ending.Of(ctx, r)); err == nil {
-		err = r.StopRuntime(ctx)
+	alive, left := ending.Undo(ctx, r, earlierTimeout)
+	if left != nil {
+		log.G(ctx).WithError(left).Warn("isolate: what an earlier container of this id has left behind")
 	}
-	if cleanErr := r.CleanupAfter(err); cleanErr != nil { //nolint:contextcheck // to its end, whoever waits
-		log.G(ctx).WithError(cleanErr).Warn("isolate: what an earlier container of this id has left behind")
-	}
-	if err != nil {
-		return fmt.Errorf("an earlier container with the id %q has not ended, try again later or use another id: %w", id, err)
+	if alive != nil {
+		return fmt.Errorf("an earlier container with the id %q has not ended, try again later or use another id: %w", id, alive)
 	}
 	return nil
 }

@@ -86,9 +86,9 @@ func (s *Service) reported(r report) error {
 		return s.executed(r, pid)
 	}
 	s.mu.Lock()
-	c := s.creating[r.ID]
-	if c == nil {
-		c = s.containers[r.ID] // one that is restored now
+	c := s.containers[r.ID] // one that is restored now
+	if creation := s.creations[r.ID]; creation != nil {
+		c = creation.of
 	}
 	s.mu.Unlock()
 	if c == nil {
@@ -171,32 +171,6 @@ func (s *Service) killExec(ctx context.Context, c *container, r *taskAPI.KillReq
 		return nil, toGRPC(fmt.Errorf("kill exec %q in container %q: %w", r.ExecID, r.ID, err))
 	}
 	return &emptypb.Empty{}, nil
-}
-
-// reserve takes an id for a container that is about to be made: all that is done
-// for it is undone by that id.
-func (s *Service) reserve(ctx context.Context, namespace, id, bundle string, c *container) (err error) {
-	s.mu.Lock()
-	taken := s.containers[id] != nil || s.creating[id] != nil
-	if !taken {
-		s.creating[id] = c
-	}
-	s.mu.Unlock()
-	if taken {
-		return fmt.Errorf("container %q: %w", id, errdefs.ErrAlreadyExists)
-	}
-	defer func() {
-		if err != nil {
-			s.unreserve(id)
-		}
-	}()
-	return endEarlier(ctx, namespace, id, bundle)
-}
-
-func (s *Service) unreserve(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.creating, id)
 }
 
 // forgetExec lets go of a process that was deleted.

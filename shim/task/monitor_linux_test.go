@@ -3,7 +3,6 @@
 package task
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -141,23 +140,4 @@ func pidfds(t *testing.T) (n int) {
 		}
 	}
 	return n
-}
-
-// A second Create of an id must not undo the first one's container.
-func TestReserve(t *testing.T) {
-	t.Parallel()
-	s := &Service{containers: map[string]*container{"there": {}}, creating: map[string]*container{}}
-	if err := s.reserve(context.Background(), "isolate-test", "there", "/b", &container{}); err == nil {
-		t.Error("the id of a container")
-	}
-	if err := s.reserve(context.Background(), "isolate-test", "new", "/b", &container{}); err != nil {
-		t.Error(err)
-	}
-	if err := s.reserve(context.Background(), "isolate-test", "new", "/b", &container{}); err == nil {
-		t.Error("an id that another Create has")
-	}
-	s.unreserve("new")
-	if err := s.reserve(context.Background(), "isolate-test", "new", "/b", &container{}); err != nil {
-		t.Error(err)
-	}
 }

@@ -62,7 +62,7 @@ func newService(ic *plugin.InitContext) (any, error) {
 	// which is half of what isolate adds to its CPU time. The difference is given
 	// back within 30 s, when upstream frees what is not used.
 	debug.SetGCPercent(gcPercent)
-	s := &Service{containers: map[string]*container{}, creating: map[string]*container{}, creations: map[string]*creation{}}
+	s := &Service{containers: map[string]*container{}, creations: map[string]*creation{}}
 	sd.RegisterCallback(s.undoAll)
 	s.TTRPCTaskService = newBounded(upstream, s.first)
 	runc.Monitor = monitor{ProcessMonitor: runc.Monitor, reported: s.reported}
@@ -78,7 +78,6 @@ type Service struct {
 
 	mu         sync.Mutex
 	containers map[string]*container // by id
-	creating   map[string]*container // by id, while Create makes them
 	creations  map[string]*creation  // that go on, by id
 
 	healer heal.Healer // of their files of lxcfs

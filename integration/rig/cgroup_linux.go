@@ -194,10 +194,32 @@ func removeCgroups(name string) error {
 	for _, h := range list {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		group := filepath.Join(h.path, name)
-		errs = append(errs, cgroupfs.Kill(ctx, []string{group}, nil), cgroupfs.Remove(ctx, group))
+		errs = append(errs, killAll(ctx, group), cgroupfs.Remove(ctx, group))
 		cancel()
 	}
 	return errors.Join(errs...)
+}
+
+// killAll kills what is in a group and below, until nothing is.
+func killAll(ctx context.Context, group string) error {
+	for {
+		pids, err := cgroupfs.Processes(ctx, group)
+		if len(pids) == 0 || err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		for _, pid := range pids {
+			if pid > 0 && pid != os.Getpid() {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+		if err := cgroupfs.Thaw(ctx, group); err != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // groupsBelow lists all groups below a directory, parents first.

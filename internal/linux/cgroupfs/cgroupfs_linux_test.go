@@ -81,7 +81,7 @@ func each(t *testing.T, controller string, test func(t *testing.T, dir string)) 
 			t.Cleanup(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
-				if err := errors.Join(Kill(ctx, []string{dir}, nil), Remove(ctx, dir)); err != nil {
+				if err := Remove(ctx, dir); err != nil {
 					t.Errorf("left behind: %v", err)
 				}
 			})
@@ -172,11 +172,9 @@ func TestGroupsDeeperThanPathMax(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, "beside")); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("a group that nobody uses stays: %v", err)
 		}
-		if err := Kill(within(t, time.Minute), []string{dir}, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := Remove(t.Context(), dir); err != nil {
-			t.Error(err)
+		cmd.Process.Kill() //nolint:errcheck // sleeper waits for it
+		for errors.As(Remove(t.Context(), dir), &busy) {
+			time.Sleep(time.Millisecond)
 		}
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("not removed: %v", err)
@@ -184,7 +182,7 @@ func TestGroupsDeeperThanPathMax(t *testing.T) {
 		if _, err := Processes(t.Context(), dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("processes of a group that is gone: %v", err)
 		}
-		if err := errors.Join(Remove(t.Context(), dir), Thaw(t.Context(), dir), Kill(t.Context(), []string{dir}, nil)); err != nil {
+		if err := errors.Join(Remove(t.Context(), dir), Thaw(t.Context(), dir)); err != nil {
 			t.Errorf("a group that is gone: %v", err)
 		}
 	})
@@ -228,12 +226,6 @@ func TestWalkEndsWithItsContext(t *testing.T) {
 		cancel()
 		if err := Remove(ctx, dir); !errors.Is(err, context.Canceled) {
 			t.Error(err)
-		}
-		sleeper(t, deep(t, dir, "busy", 1))
-		ctx, cancel = context.WithCancel(t.Context())
-		refuse := func(*proc.Process) bool { cancel(); return false }
-		if err := Kill(ctx, []string{dir}, refuse); !errors.Is(err, unix.EBUSY) {
-			t.Errorf("a process that may not be killed: %v", err)
 		}
 	})
 }
@@ -306,7 +298,6 @@ func TestOnlyGroups(t *testing.T) {
 			"remove": Remove(t.Context(), root),
 			"thaw":   Thaw(t.Context(), root),
 			"below":  RemoveBelow(t.Context(), root, func(uint32) bool { return true }),
-			"kill":   Kill(t.Context(), []string{root}, func(*proc.Process) bool { return false }),
 		} {
 			if !errors.Is(err, ErrNotGroup) {
 				t.Errorf("%s %s: %v", what, root, err)
@@ -319,7 +310,7 @@ func TestOnlyGroups(t *testing.T) {
 }
 
 // A process that a group holds frozen is not ended by SIGKILL on version 1.
-func TestKillOfFrozenProcesses(t *testing.T) {
+func TestThaw(t *testing.T) {
 	t.Parallel()
 	each(t, "freezer", func(t *testing.T, dir string) {
 		lowest := deep(t, dir, "f", 4)
@@ -338,44 +329,19 @@ func TestKillOfFrozenProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer p.Close() //nolint:errcheck // nothing is written to it
+		if err := p.Signal(unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
 		if file == "freezer.state" {
-			if err := p.Signal(unix.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
 			if ended, err := p.Ended(100 * time.Millisecond); ended || err != nil {
 				t.Errorf("the kernel ends frozen processes by itself: %v", err)
 			}
 		}
-		if err := Kill(within(t, time.Minute), []string{dir}, func(*proc.Process) bool { return true }); err != nil {
+		if err := Thaw(t.Context(), dir); err != nil {
 			t.Error(err)
 		}
 		if ended, err := p.Ended(time.Minute); !ended || err != nil {
 			t.Error("it lives", err)
-		}
-	})
-}
-
-// A process of another group is not killed, whatever a file said a moment ago.
-func TestKillLeavesProcessesThatLeft(t *testing.T) {
-	t.Parallel()
-	each(t, "pids", func(t *testing.T, dir string) {
-		mkdir(t, filepath.Join(dir, "in"))
-		out, err := os.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer out.Close()
-		cmd := sleeper(t, out)
-		if err := killSome(t.Context(), filepath.Join(dir, "in"), []int{cmd.Process.Pid}, nil); err != nil {
-			t.Fatal(err)
-		}
-		p, err := proc.Open(cmd.Process.Pid)
-		if err != nil {
-			t.Fatal("it was killed", err)
-		}
-		defer p.Close() //nolint:errcheck // nothing is written to it
-		if ended, err := p.Ended(100 * time.Millisecond); ended || err != nil {
-			t.Error("it was killed", err)
 		}
 	})
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package cgroupfs goes through groups of mounted cgroup file systems: it lists
-// their processes, thaws and kills them, and removes groups.
+// their processes, thaws them, and removes groups.
 //
 // A container that owns its groups can nest them deeper than PATH_MAX and make tens
 // of thousands of them side by side. A path does not reach such groups. So a tree is

@@ -4,7 +4,6 @@ package integration
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -133,6 +132,47 @@ func TestIDAfterAnUnfinishedCleanUp(t *testing.T) {
 	hostConfig(t, oneRange)
 	h := hostOf(t, peer.Containerd24)
 	before := rig.MustSnapshot(t)
+	ended := leaveBehind(t, h, before)
+	// It holds the only range until it has ended.
+	h.run(t, "a", nil, "true").Must(t)
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("it has ended by itself")
+		}
+	default:
+		t.Error("a process of the earlier container lives")
+	}
+	rig.MustMatch(t, before)
+}
+
+// TestUnfinishedCleanUpIsFinished when any container starts.
+func TestUnfinishedCleanUpIsFinished(t *testing.T) {
+	rig.Require(t, rig.Root)
+	h := hostOf(t, peer.Containerd24)
+	before := rig.MustSnapshot(t)
+	ended := leaveBehind(t, h, before)
+	h.start(t, "b")
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("it has ended by itself")
+		}
+	case <-time.After(rig.Patiently(20 * time.Second)):
+		t.Error("a process of the earlier container lives")
+	}
+	eventually(t, "end of the clean-up", func() bool {
+		_, err := os.Lstat("/run/isolate/default/a")
+		return errors.Is(err, os.ErrNotExist)
+	})
+	h.remove(t, "b")
+	rig.MustMatch(t, before)
+}
+
+// leaveBehind leaves a process of the container "a", which the clean-up after its shim
+// could not end, and returns how it ends.
+func leaveBehind(t *testing.T, h host, before rig.Leftovers) <-chan error {
+	t.Helper()
 	h.start(t, "a")
 	const dir = "/run/isolate/default/a"
 	text, err := os.ReadFile(dir + "/record.json")
@@ -148,9 +188,6 @@ func TestIDAfterAnUnfinishedCleanUp(t *testing.T) {
 
 	// The shim was killed before it knew the first process.
 	r.Init, r.Userns, r.PIDs = nil, nil, nil
-	if text, err = json.Marshal(r); err != nil {
-		t.Fatal(err)
-	}
 	left := exec.CommandContext(t.Context(), "sleep", "86399")
 	ids := []syscall.SysProcIDMap{{HostID: int(r.Mapping.UIDs[0].Host), Size: int(r.Mapping.UIDs[0].Size)}}
 	left.SysProcAttr = &syscall.SysProcAttr{
@@ -166,19 +203,8 @@ func TestIDAfterAnUnfinishedCleanUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(os.MkdirAll(dir, 0o711), os.WriteFile(dir+"/record.json", text, 0o600)); err != nil {
+	if err := errors.Join(r.Save(), r.Unfinished()); err != nil {
 		t.Fatal(err)
 	}
-	// It holds the only range until it has ended.
-	h.run(t, "a", nil, "true").Must(t)
-	select {
-	case err := <-ended:
-		if err == nil {
-			t.Error("it has ended by itself")
-		}
-	default:
-		t.Error("a process of the earlier container lives")
-		left.Process.Kill() //nolint:errcheck // for what comes after
-	}
-	rig.MustMatch(t, before)
+	return ended
 }

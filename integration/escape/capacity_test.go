@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/isolate-shim/isolate/integration/attacker"
-	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
@@ -190,15 +189,11 @@ func TestCapacityTable(t *testing.T) {
 // TestCapacity has one container take all that it gets of each resource, and the
 // host's root, a user of the host and another container take what they need.
 func TestCapacity(t *testing.T) {
-	rig.Require(t, rig.Root, rig.CgroupV1)
-	program, err := attacker.Program(t.Context(), attacker.Capacity)
-	if err != nil {
-		t.Fatal(err)
-	}
+	rig.Require(t, rig.Root)
+	program := build(t, attacker.Capacity)
 	for _, runtime := range runtimes {
 		t.Run(string(runtime), func(t *testing.T) {
-			n := node{Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime})}
-			n.image = n.MustImport(t, image.Demo)
+			n := startSmall(t, runtime)
 			other := holder(t, n, program)
 			for _, c := range capacities {
 				if c.hold > 0 {
@@ -212,9 +207,7 @@ func TestCapacity(t *testing.T) {
 func (c capacity) measure(t *testing.T, n node, program, other string) {
 	greedy := holder(t, n, program)
 	if c.name == "processes" {
-		if err := os.WriteFile(filepath.Join("/sys/fs/cgroup/pids/default", greedy, "pids.max"), []byte("200"), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		limitPIDs(t, greedy, "200")
 	}
 	var before int
 	if c.counter != nil {

@@ -160,7 +160,7 @@ func start(t *testing.T, n node, dir string, flags ...string) *container {
 func (c *container) await(t *testing.T, name string) {
 	t.Helper()
 	var text []byte
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		var err error
 		if text, err = os.ReadFile(c.output); err != nil {
 			t.Fatal(err)

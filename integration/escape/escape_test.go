@@ -133,7 +133,7 @@ func gone(t *testing.T, before rig.Leftovers) {
 	t.Helper()
 	before.Files = nil
 	var diff []string
-	for range 100 {
+	for deadline := time.Now().Add(rig.Patiently(5 * time.Second)); time.Now().Before(deadline); {
 		after := rig.MustSnapshot(t)
 		after.Files = nil
 		if diff = before.Diff(after); len(diff) == 0 {

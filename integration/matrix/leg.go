@@ -44,7 +44,7 @@ func (s suite) name() string { return strings.ReplaceAll(s.dir, "/", "-") }
 
 // legs are in the order in which they are run.
 var legs = []leg{
-	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups, sysctls}},
+	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups, hostile, sysctls}},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitSystemd, suites: []suite{cgroupsOnMachine}},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
 	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
@@ -97,6 +97,14 @@ var old = suite{dir: "integration", tests: []string{
 
 // cgroups is all of package cgroup2.
 var cgroups = suite{dir: "integration/cgroup2"}
+
+// hostile are those containers that outlive SIGKILL, or take from others, by what is
+// different with version 2.
+var hostile = suite{dir: "integration/escape", tests: []string{
+	"^TestContainerThatDoesNotEnd$/^crun-1.21$/^(frozen|fuse-own)$/^shim$",
+	"^TestContainerThatDoesNotEnd$/^crun-1.21$/^(paused|pids-full)$/^kill$",
+	"^TestCapacity$/^runc-1.5$/^processes$",
+}}
 
 // cgroupsOnMachine is the same without a rig, where systemd is process 1.
 var cgroupsOnMachine = suite{dir: "integration/cgroup2", env: []string{"ISOLATE_TEST_ON_MACHINE=1"}}

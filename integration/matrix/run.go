@@ -67,10 +67,13 @@ func build(ctx context.Context, chosen []leg, log io.Writer) (built, error) {
 			}
 		}
 	}
-	if slices.Contains(done, core.dir) {
+	for _, s := range []suite{core, hostile} {
+		if !slices.Contains(done, s.dir) {
+			continue
+		}
 		// What these tests build by themselves is built here, where it is fast.
-		warm := cache.Command{Dir: filepath.Join(top, core.dir), Log: io.Discard}
-		if err := warm.Run(ctx, b.program(core), "-test.run=^TestInsideProgram$"); err != nil {
+		warm := cache.Command{Dir: filepath.Join(top, s.dir), Log: io.Discard}
+		if err := warm.Run(ctx, b.program(s), "-test.run=^TestInsideProgram$"); err != nil {
 			return built{}, err
 		}
 	}

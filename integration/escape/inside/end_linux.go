@@ -32,7 +32,8 @@ var states = map[string]func(){
 	"fuse-orphan":   fuseOrphan,
 	"frozen":        frozen,
 	"throttled":     throttled,
-	"wide-cgroups":  wideCgroups,
+	"wide-cgroups":  func() { wideCgroups(500, groupsOf()...) },
+	"all-cgroups":   func() { wideCgroups(42_000, groupsOf()[0]) },
 	"many-children": manyChildren,
 	"stopped":       stopped,
 	"traced":        func() { second("tracer") },
@@ -191,16 +192,20 @@ func frozen() {
 
 // freezer freezes the first process in a group below the container's.
 func freezer() {
-	const dir = "/sys/fs/cgroup/freezer/frozen"
+	dir, file, value := "/sys/fs/cgroup/freezer/frozen", "/freezer.state", "FROZEN"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.procs"); err == nil { // version 2
+		dir, file, value = "/sys/fs/cgroup/frozen", "/cgroup.freeze", "1"
+	}
 	must(os.Mkdir(dir, 0o755))
 	must(os.WriteFile(dir+"/cgroup.procs", []byte("1"), 0))
-	must(os.WriteFile(dir+"/freezer.state", []byte("FROZEN"), 0))
+	must(os.WriteFile(dir+file, []byte(value), 0))
 	say("ready/frozen", allowed, "")
 }
 
-func wideCgroups() {
-	for _, top := range groupsOf() {
-		for i := range 500 {
+// wideCgroups makes groups side by side, until it may not.
+func wideCgroups(n int, tops ...string) {
+	for _, top := range tops {
+		for i := range n {
 			if os.Mkdir(fmt.Sprintf("%s/w%d", top, i), 0o755) != nil {
 				break
 			}

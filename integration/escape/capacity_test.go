@@ -215,7 +215,7 @@ func (c capacity) measure(t *testing.T, n node, program, other string) {
 	}
 	got, charged, why := c.take(t, n, greedy)
 	t.Logf("the container has %d (%s), and is charged %d bytes", got, why, charged)
-	if charged < got*c.charge {
+	if c.charge > 0 && charged < got*c.charge { // others in the group may free some
 		t.Errorf("for one, its memory cgroup is not charged %d bytes", c.charge)
 	}
 	if c.need == 0 && got != c.hold {

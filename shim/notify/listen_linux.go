@@ -18,6 +18,8 @@ import (
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/disposable"
 )
 
 const (
@@ -252,7 +254,7 @@ func readState(conn *net.UnixConn) (data []byte, fds []int, _ error) {
 		if err != nil {
 			return nil, fds, fmt.Errorf("read container process state: %w", err)
 		}
-		more, err := descriptors(oob[:oobCount])
+		more, err := disposable.Descriptors(oob[:oobCount])
 		fds = append(fds, more...)
 		if err == nil && flags&unix.MSG_CTRUNC != 0 {
 			err = errors.New("too many descriptors")
@@ -263,23 +265,4 @@ func readState(conn *net.UnixConn) (data []byte, fds []int, _ error) {
 		data = append(data, chunk[:count]...)
 	}
 	return data, fds, nil
-}
-
-func descriptors(oob []byte) ([]int, error) {
-	if len(oob) == 0 {
-		return nil, nil
-	}
-	controls, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return nil, err
-	}
-	var fds []int
-	for _, c := range controls {
-		more, err := unix.ParseUnixRights(&c)
-		if err != nil {
-			continue // not descriptors
-		}
-		fds = slices.Concat(fds, more)
-	}
-	return fds, nil
 }

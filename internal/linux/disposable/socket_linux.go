@@ -39,9 +39,13 @@ func Receive(conn *net.UnixConn, size int, name string) ([]byte, []*os.File, err
 	if err != nil {
 		return nil, nil, err
 	}
-	files, err := descriptors(oob[:oobn], name)
+	fds, err := Descriptors(oob[:oobn])
 	if err != nil {
 		return nil, nil, err
+	}
+	var files []*os.File
+	for _, fd := range fds {
+		files = append(files, os.NewFile(uintptr(fd), name))
 	}
 	switch {
 	case n == 0 && len(files) == 0:
@@ -67,9 +71,9 @@ func Send(socket int, data []byte, fd int) error {
 	return nil
 }
 
-// descriptors takes the files out of a control message. Go reads with
+// Descriptors takes the descriptors out of control messages. Go reads them with
 // MSG_CMSG_CLOEXEC.
-func descriptors(oob []byte, name string) ([]*os.File, error) {
+func Descriptors(oob []byte) (fds []int, _ error) {
 	if len(oob) == 0 {
 		return nil, nil
 	}
@@ -77,15 +81,10 @@ func descriptors(oob []byte, name string) ([]*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse control message: %w", err)
 	}
-	var files []*os.File
 	for _, c := range controls {
-		fds, err := unix.ParseUnixRights(&c)
-		if err != nil {
-			continue // not descriptors
-		}
-		for _, fd := range fds {
-			files = append(files, os.NewFile(uintptr(fd), name))
+		if more, err := unix.ParseUnixRights(&c); err == nil { // else not descriptors
+			fds = append(fds, more...)
 		}
 	}
-	return files, nil
+	return fds, nil
 }

@@ -60,6 +60,7 @@ func tryLock(d string) (_ *os.File, err error) {
 	if err := os.MkdirAll(d, 0o711); errors.Is(err, fs.ErrExist) {
 		return nil, fs.ErrNotExist // it was there a moment ago
 	} else if err != nil {
+		_ = unix.Rmdir(filepath.Dir(d)) // made when the disk had room for one
 		return nil, err
 	}
 	f, err := os.Open(d)

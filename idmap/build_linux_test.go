@@ -386,7 +386,7 @@ func TestMountinfoAsWritten(t *testing.T) {
 	check(t, unix.Mount("overlay", dir+"/merged", "overlay", 0, data))
 	t.Cleanup(func() { unmount(t, dir+"/merged") })
 	fields := strings.Split(strings.TrimSuffix(mountLines(t, dir+"/merged"), "\n"), " ")
-	got, err := ParseOverlayMountinfo(fields[len(fields)-1])
+	got, err := ParseMountedOverlay("", fields[len(fields)-1])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,23 +7,13 @@ import (
 	"strings"
 )
 
-// ParseOverlayMountinfo parses the last field of an overlay's line in
-// /proc/PID/mountinfo, the super block options, as the kernel writes it: comma
-// separated, with blank, tab, newline, comma, equals sign and backslash in
-// values as octal escapes (seq_show_option). A security context may be quoted
-// and have plain commas (selinux_sb_show_options). Layers on detached mounts
+// ParseMountedOverlay parses two fields of an overlay's line in /proc/PID/mountinfo:
+// the sixth, the flags of the mount, and the last, the super block options, as the
+// kernel writes them: comma separated, with blank, tab, newline, comma, equals sign
+// and backslash in values as octal escapes (seq_show_option). A security context may
+// be quoted and have plain commas (selinux_sb_show_options). Layers on detached mounts
 // appear as paths below those and cannot be found again.
-func ParseOverlayMountinfo(superOptions string) (Overlay, error) {
-	return parseShown(superOptions, "")
-}
-
-// ParseMountedOverlay is ParseOverlayMountinfo with the flags of the mount too,
-// the sixth field of its line.
 func ParseMountedOverlay(mountOptions, superOptions string) (Overlay, error) {
-	return parseShown(superOptions, mountOptions)
-}
-
-func parseShown(superOptions, mountOptions string) (Overlay, error) {
 	var options []string
 	for _, o := range splitQuoted(superOptions) {
 		plain, err := unescapeOctal(o)

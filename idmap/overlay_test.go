@@ -148,7 +148,7 @@ func TestRelative(t *testing.T) {
 	}
 }
 
-func TestParseOverlayMountinfo(t *testing.T) {
+func TestParseSuperOptions(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name, in string
@@ -182,7 +182,7 @@ func TestParseOverlayMountinfo(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := ParseOverlayMountinfo(tc.in)
+			got, err := ParseMountedOverlay("", tc.in)
 			if (err != nil) != tc.err || !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("got %+v, %v", got, err)
 			}
@@ -215,11 +215,11 @@ func FuzzParseOverlay(f *testing.F) {
 	})
 }
 
-func FuzzParseOverlayMountinfo(f *testing.F) {
+func FuzzParseSuperOptions(f *testing.F) {
 	f.Add(`rw,lowerdir=/a\040b:/c,upperdir=/u,workdir=/w`)
 	f.Add(`rw,lowerdir+=/a,lowerdir+=/b\134`)
 	f.Fuzz(func(t *testing.T, in string) {
-		o, err := ParseOverlayMountinfo(in)
+		o, err := ParseMountedOverlay("", in)
 		if err == nil && len(o.Lower) == 0 {
 			t.Errorf("%q has no layer", in)
 		}

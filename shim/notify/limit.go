@@ -80,6 +80,3 @@ func metered(fn func()) time.Duration {
 	}
 	return time.Duration(after.Nano() - before.Nano())
 }
-
-// AllProcessors is for containers without a limit.
-func AllProcessors() float64 { return float64(runtime.NumCPU()) }

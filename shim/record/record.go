@@ -104,10 +104,8 @@ type Runtime struct {
 // undone.
 var ErrNotFound = fs.ErrNotExist
 
-// Dir returns the directory of a container's state. It refuses names that
-// containerd would refuse, so that none can leave Root.
-func Dir(namespace, id string) (string, error) { return dir(Root, namespace, id) }
-
+// dir returns the directory of a container's state. It refuses names that
+// containerd would refuse, so that none can leave root.
 func dir(root, namespace, id string) (string, error) {
 	for _, name := range []string{namespace, id} {
 		if err := identifiers.Validate(name); err != nil {

@@ -27,11 +27,6 @@ type Finder struct {
 	CacheDir string
 }
 
-// Find is [Finder.Find] with the usual cache.
-func Find(ctx context.Context, requested, configured, path string) (Binary, error) {
-	return Finder{CacheDir}.Find(ctx, requested, configured, path)
-}
-
 // Find returns the runtime that a container gets: the one its request names
 // (BinaryName), else the configured one (runtime.binary), else runc, else crun.
 // A name that was given and is not there is an error; no other one is taken in

@@ -24,11 +24,6 @@ const Timeout = 5 * time.Second
 // maxOutput bounds what is read of an answer; runc's features are 5 KB.
 const maxOutput = 1 << 20
 
-// Inspect is [Finder.Inspect] with the usual cache.
-func Inspect(ctx context.Context, path string) (Binary, error) {
-	return Finder{CacheDir}.Inspect(ctx, path)
-}
-
 // Inspect returns what the runtime at an absolute path says of itself, from the
 // cache if the file has not changed since it was asked.
 func (f Finder) Inspect(ctx context.Context, path string) (Binary, error) {

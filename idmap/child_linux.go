@@ -25,7 +25,7 @@ func startIdleChild(flags uint64) (*fork.Process, error) {
 func idle(c *fork.Call) {
 	if c.InChild() {
 		for {
-			syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0) //nolint:errcheck // sleeps until killed
+			syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0) // sleeps until killed
 		}
 	}
 }

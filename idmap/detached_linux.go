@@ -25,7 +25,7 @@ func openFSContext(fsType string) (*fsContext, error) {
 	return &fsContext{fd: fd, fsType: fsType}, nil
 }
 
-func (c *fsContext) close() { unix.Close(c.fd) } //nolint:errcheck // nothing is written to it
+func (c *fsContext) close() { unix.Close(c.fd) }
 
 func (c *fsContext) setFD(key string, f *os.File) error {
 	return c.explain("set "+key, unix.FsconfigSetFd(c.fd, key, int(f.Fd())))

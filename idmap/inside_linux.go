@@ -50,7 +50,7 @@ func InMountNamespace(p *proc.Process, fn func(*Inside) error) error {
 		if err != nil {
 			return err
 		}
-		defer in.root.Close() //nolint:errcheck // O_PATH
+		defer in.root.Close()
 		return fn(in)
 	})
 	if err != nil {
@@ -142,7 +142,7 @@ func (in *Inside) Attach(m *os.File, unsafePath string, t Target) error {
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", m.Name(), err)
 	}
-	defer target.Close() //nolint:errcheck // O_PATH
+	defer target.Close()
 	// Asked before statfs, which a dead file system of the host answers late.
 	mounted, err := isMountRoot(int(target.Fd()), "")
 	if err != nil {
@@ -169,7 +169,7 @@ func (in *Inside) Detach(unsafePath string) error {
 	if err != nil {
 		return fmt.Errorf("detach %q: %w", unsafePath, err)
 	}
-	defer parent.Close() //nolint:errcheck // O_PATH
+	defer parent.Close()
 	// umount2 takes no directory descriptor. The working directory is this
 	// thread's own, and the single component left is not followed.
 	if err := unix.Fchdir(int(parent.Fd())); err != nil {
@@ -213,7 +213,7 @@ func (in *Inside) DetachMount(unsafePath string, id int) error {
 	if err != nil {
 		return fmt.Errorf("detach %q: %w", unsafePath, err)
 	}
-	defer parent.Close()                                  //nolint:errcheck // O_PATH
+	defer parent.Close()
 	if err := unix.Fchdir(int(parent.Fd())); err != nil { // as in Detach
 		return fmt.Errorf("detach %q: %w", unsafePath, os.NewSyscallError("fchdir", err))
 	}

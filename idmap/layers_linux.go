@@ -153,13 +153,13 @@ func (l *layers) close() {
 		}
 	}
 	for _, t := range l.trees {
-		t.Close() //nolint:errcheck // nothing is written to a mount descriptor
+		t.Close()
 	}
 }
 
 func closeAll(all []layer) {
 	for _, one := range all {
-		one.dir.Close() //nolint:errcheck // O_PATH
+		one.dir.Close()
 	}
 }
 

@@ -116,7 +116,7 @@ func (m *Mount) replaceStepwise(by *os.File) error {
 	if err != nil {
 		return fmt.Errorf("replace mount at %q: %w", m.Path(), err)
 	}
-	defer spare.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	defer spare.Close()
 	if err := m.Unmount(); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func ClonePartial(dirfd int, path string, o CloneOptions) (*os.File, []Unmapped,
 	if tree, err = CloneTree(dirfd, path, plain); err != nil {
 		return nil, nil, err
 	}
-	defer func() { tree.Close() }() //nolint:errcheck // nothing is written to a mount descriptor
+	defer func() { tree.Close() }()
 	p := partial{name: name, userns: o.Userns}
 	var out *os.File
 	err = inPrivateMounts(func() error {
@@ -91,7 +91,7 @@ func (p *partial) mapEach(tree *os.File) (_ *os.File, retErr error) {
 	done := map[int]*os.File{} // detached, by the id that it had
 	defer func() {
 		for _, f := range done {
-			f.Close() //nolint:errcheck // nothing is written to a mount descriptor
+			f.Close()
 		}
 	}()
 	below := mountsBelow(mounts, topID, "/")
@@ -232,7 +232,7 @@ func fsTypeAt(path string) string {
 	if err != nil {
 		return "unknown"
 	}
-	defer f.Close() //nolint:errcheck // O_PATH
+	defer f.Close()
 	if t := fsTypeOf(f); t != "" {
 		return t
 	}

@@ -25,7 +25,7 @@ func inPrivateMounts(fn func() error) error {
 		if err != nil {
 			return err
 		}
-		defer home.Close() //nolint:errcheck // read-only
+		defer home.Close()
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a private mount namespace: %w", os.NewSyscallError("unshare", err))
 		}

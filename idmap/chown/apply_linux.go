@@ -23,8 +23,8 @@ type target struct {
 }
 
 func (t *target) close() {
-	t.dir.Close()  //nolint:errcheck // O_PATH
-	t.file.Close() //nolint:errcheck // O_PATH
+	t.dir.Close()
+	t.file.Close()
 }
 
 // proc is a path that leads to the very file, for calls that take no descriptor.
@@ -94,7 +94,7 @@ func openBelow(tree *os.File, path []byte) (*os.File, error) {
 		}
 		path = bytes.TrimPrefix(path[len(chunk):], []byte("/"))
 		below, err := openat.Open(dir, string(chunk), unix.O_PATH|unix.O_DIRECTORY, openat.Beneath|openat.NoLinks|openat.SameMount)
-		dir.Close() //nolint:errcheck // O_PATH
+		dir.Close()
 		if err != nil {
 			return nil, err
 		}

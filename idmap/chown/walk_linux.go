@@ -316,6 +316,6 @@ func openDir(dirfd int, name string) (int, error) {
 
 func closeFD(fd int) {
 	if fd >= 0 {
-		unix.Close(fd) //nolint:errcheck // nothing was written to it
+		unix.Close(fd)
 	}
 }

@@ -161,7 +161,7 @@ func adoptedName(m idmap.Mapping, spans []idmap.Span) string {
 		first, last = min(first, s.First), max(last, s.End()-1)
 	}
 	h := fnv.New64a()
-	h.Write([]byte(m.String())) //nolint:errcheck // never fails
+	h.Write([]byte(m.String())) // never fails
 	return fmt.Sprintf("%d-%d.%016x", first, last, h.Sum64())
 }
 
@@ -254,7 +254,7 @@ func sharesUserns(inits []proc.ID, userns string) bool {
 			continue
 		}
 		ns, err := p.Namespace("user")
-		p.Close() //nolint:errcheck // a pidfd
+		p.Close()
 		if err != nil {
 			continue
 		}

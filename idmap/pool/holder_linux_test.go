@@ -104,7 +104,7 @@ func startHolder(t *testing.T, dir string, count int, span idmap.Span, init int,
 	h.stop = sync.OnceFunc(func() {
 		cmd.Process.Kill() //nolint:errcheck // it may have ended
 		cmd.Wait()         //nolint:errcheck // killed
-		stdin.Close()      //nolint:errcheck // pipe
+		stdin.Close()
 	})
 	t.Cleanup(h.stop)
 	for s := bufio.NewScanner(stdout); s.Scan(); {

@@ -135,7 +135,7 @@ func fork(file uintptr) {
 		}
 		if pid != 0 || gone != 0 {
 			for {
-				syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0) //nolint:errcheck // does not return
+				syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0) // does not return
 			}
 		}
 	}

@@ -101,7 +101,7 @@ func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, f
 	if err != nil {
 		return nil, err
 	}
-	defer free.file.Close() //nolint:errcheck // written to without a buffer
+	defer free.file.Close()
 
 	run, err := p.at(ctx, free, first, want)
 	if err != nil {

@@ -172,7 +172,7 @@ func TestReusedPID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer self.Close() //nolint:errcheck // a pidfd
+	defer self.Close()
 	r := record{inits: []proc.ID{self.ID()}}
 	if r.inUse(t.Context()) == "" {
 		t.Error("own process counts as dead")
@@ -307,7 +307,7 @@ func TestLockWaitIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stuck.Close() //nolint:errcheck // read-only
+	defer stuck.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()

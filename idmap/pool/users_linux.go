@@ -158,7 +158,7 @@ func (u *users) read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	defer unix.Close(fd) //nolint:errcheck // read-only
+	defer unix.Close(fd)
 	n := 0
 	for {
 		got, err := unix.Read(fd, u.buf[n:])

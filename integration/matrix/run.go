@@ -88,7 +88,7 @@ func (b built) run(ctx context.Context, l leg, tests string, stdout io.Writer) e
 	if err != nil {
 		return fmt.Errorf("write log: %w", err)
 	}
-	defer file.Close() //nolint:errcheck // the tests' outcome matters more
+	defer file.Close()
 	var printed bytes.Buffer
 	out := io.MultiWriter(file, &printed)
 	start := time.Now()

@@ -220,7 +220,7 @@ func verified(t *testing.T, p *process) *member.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { init.Close() }) //nolint:errcheck // nothing is written to it
+	t.Cleanup(func() { init.Close() })
 	return init
 }
 
@@ -479,7 +479,7 @@ func TestDelegateUnconfined(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer init.Close() //nolint:errcheck // nothing is written to it
+	defer init.Close()
 	if r, err := Delegate(init, owner, Options{}); !errors.Is(err, member.ErrUnconfined) || len(r.Delegated) != 0 {
 		t.Errorf("%s, %v", r, err)
 	}

@@ -113,7 +113,7 @@ func (h *Healer) list() ([]*watched, bool) {
 	h.removed = nil
 	if len(h.members) == 0 {
 		h.running = false
-		unix.Close(h.wake) //nolint:errcheck // nothing is kept in it
+		unix.Close(h.wake)
 		return nil, false
 	}
 	list := make([]*watched, 0, len(h.members))

@@ -74,7 +74,7 @@ func containerIn(t *testing.T, root, meminfo string) *watched {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close() //nolint:errcheck // O_PATH
+	defer file.Close()
 	mount, err := idmap.CloneTree(int(file.Fd()), "", idmap.CloneOptions{Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		t.Fatal(err)

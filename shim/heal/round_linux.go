@@ -116,7 +116,7 @@ func (r *round) mend(ctx context.Context, m *watched, ns namespace) error {
 		}
 	}
 	for _, f := range files {
-		f.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+		f.Mount.Close()
 	}
 	if err == nil {
 		s.healed()
@@ -134,7 +134,7 @@ func (r *round) ask(ctx context.Context, m *watched, ns namespace) error {
 	opened, err := m.open(ctx, ns, files)
 	for device, f := range opened {
 		r.verdicts[device] = lxcfs.Alive(ctx, f, m.LXCFS.Timeout())
-		f.Close() //nolint:errcheck // O_PATH
+		f.Close()
 	}
 	return err
 }
@@ -198,6 +198,6 @@ func (s *supply) close() {
 
 func closeFiles(files []lxcfs.File) {
 	for _, f := range files {
-		f.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+		f.Mount.Close()
 	}
 }

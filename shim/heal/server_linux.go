@@ -49,7 +49,7 @@ func findServers(roots []string) []server {
 	if err != nil {
 		return nil
 	}
-	defer dir.Close() //nolint:errcheck // read-only
+	defer dir.Close()
 	names, err := dir.Readdirnames(0)
 	if err != nil {
 		return nil

@@ -275,7 +275,7 @@ func (w *watch) watchMounts() {
 
 func (w *watch) unwatchMounts() {
 	if w.mountinfo >= 0 {
-		unix.Close(w.mountinfo) //nolint:errcheck // read-only
+		unix.Close(w.mountinfo)
 		w.mountinfo = -1
 	}
 }

@@ -84,7 +84,7 @@ func (l *looker) look(m mount) error {
 		return fmt.Errorf("open mount point: %w", err)
 	}
 	l.root = os.NewFile(uintptr(fd), m.Root)
-	defer l.root.Close() //nolint:errcheck // O_PATH
+	defer l.root.Close()
 	// DONT_SYNC: the mount's id is known without asking the server.
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
@@ -123,7 +123,7 @@ func (l *looker) walk(dir string, depth int) error {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
 	entries, err := f.ReadDir(4 * maxFiles)
-	f.Close() //nolint:errcheck // read-only
+	f.Close()
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("list %s: %w", dir, err)
 	}
@@ -159,7 +159,7 @@ func (l *looker) file(name string) error {
 	}
 	f, err := l.open(name, flags)
 	if err == nil {
-		defer f.Close() //nolint:errcheck // read-only
+		defer f.Close()
 		if l.files == 0 {
 			_, err = f.Read(make([]byte, 64))
 		}
@@ -178,7 +178,7 @@ func (l *looker) file(name string) error {
 		}
 		return l.send(message{Skip: name, Errno: no}, -1)
 	}
-	defer tree.Close() //nolint:errcheck // O_PATH
+	defer tree.Close()
 	l.files++
 	return l.send(message{File: name}, int(tree.Fd()))
 }

@@ -310,8 +310,8 @@ func TestASilentChildIsHung(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer theirs.Close() //nolint:errcheck // unused
-	defer ours.Close()   //nolint:errcheck // read-only
+	defer theirs.Close()
+	defer ours.Close() //nolint:errcheck // read-only
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = ours.SetReadDeadline(time.Unix(1, 0)) })()

@@ -164,7 +164,7 @@ func (t *thread) foreign() error {
 func (t *thread) close() {
 	for _, f := range []*os.File{t.cwd, t.root, t.mntns, t.userns, t.memory} {
 		if f != nil {
-			f.Close() //nolint:errcheck // nothing is written to it
+			f.Close()
 		}
 	}
 }

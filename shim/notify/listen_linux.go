@@ -123,7 +123,7 @@ func (n *Notifier) Close() error {
 	n.answers.Wait()
 	n.mu.Lock()
 	for f := range n.files {
-		f.Close() //nolint:errcheck // nothing is written to it
+		f.Close()
 	}
 	n.mu.Unlock()
 	n.serving.Wait()
@@ -149,7 +149,7 @@ func (n *Notifier) release(f io.Closer) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.files, f)
-	f.Close() //nolint:errcheck // nothing is written to it
+	f.Close()
 }
 
 func (n *Notifier) accept() {
@@ -186,7 +186,7 @@ func (n *Notifier) connection(conn *net.UnixConn) {
 		log.G(n.ctx).WithError(err).Warn("isolate: receive seccomp descriptor")
 	}
 	if !n.hold(f) {
-		f.Close() //nolint:errcheck // nothing is written to it
+		f.Close()
 		return
 	}
 	defer n.release(f)
@@ -220,7 +220,7 @@ func receive(conn *net.UnixConn) (_ *os.File, m message, _ error) {
 				continue
 			}
 		}
-		unix.Close(fd) //nolint:errcheck // nothing is written to it
+		unix.Close(fd)
 	}
 	return file, m, err
 }

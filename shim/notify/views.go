@@ -196,6 +196,6 @@ func (s *store) close() {
 
 func closeViews(views []View) {
 	for _, v := range views {
-		v.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+		v.Mount.Close()
 	}
 }

@@ -252,7 +252,7 @@ func plainRootfs(ctx context.Context, mounts []*types.Mount, dir, target string,
 	if err != nil {
 		return nil, err
 	}
-	defer all.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	defer all.Close()
 	if err := idmap.Attach(all, -1, target); err != nil {
 		return nil, err
 	}

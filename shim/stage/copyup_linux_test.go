@@ -58,12 +58,12 @@ func prepare(t *testing.T, dir, name string, use func(merged string) error) erro
 		if err != nil {
 			return err
 		}
-		defer root.Close() //nolint:errcheck // O_PATH
+		defer root.Close()
 		layer, err := openRoot(filepath.Join(dir, "upper"))
 		if err != nil {
 			return err
 		}
-		defer layer.Close() //nolint:errcheck // O_PATH
+		defer layer.Close()
 		return prepareStore(root, layer, name)
 	})
 }

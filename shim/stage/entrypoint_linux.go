@@ -45,7 +45,7 @@ func IsSystemd(rootfs string, proc *specs.Process) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer root.Close() //nolint:errcheck // O_PATH
+	defer root.Close()
 	e := entrypoint{root: root, cwd: proc.Cwd, path: defaultPath, lookups: maxLookups, scripts: maxScripts}
 	for _, v := range proc.Env {
 		if strings.HasPrefix(v, "PATH=") {
@@ -82,7 +82,7 @@ func (e *entrypoint) systemd(args []string) (bool, error) {
 	if f == nil || err != nil {
 		return false, err
 	}
-	defer f.Close() //nolint:errcheck // O_PATH
+	defer f.Close()
 	resolved, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 	if err != nil {
 		return false, err

@@ -175,14 +175,14 @@ func (s *Stage) takeOver(ctx context.Context, h *Handed, source, target string, 
 	if err != nil {
 		return err
 	}
-	defer built.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	defer built.Close()
 	// The runtime goes by a path that the container's root may use: neither
 	// dockerd's directories nor those of a containerd that it has started are.
 	again, err := idmap.CloneTree(int(built.Fd()), "", idmap.CloneOptions{Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		return err
 	}
-	defer again.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	defer again.Close()
 	if err := idmap.Attach(again, -1, target); err != nil {
 		return err
 	}

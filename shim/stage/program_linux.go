@@ -68,9 +68,9 @@ func (p *Programs) has(file string) (bool, error) {
 func (p *Programs) exists(dir, name string) (bool, error) {
 	d, err := p.sources.Open(context.Background(), dir)
 	if err != nil {
-		return false, nil //nolint:nilerr // what is wrong with it, staging the volume tells
+		return false, nil // what is wrong with it, staging the volume tells
 	}
-	defer d.Close() //nolint:errcheck // O_PATH
+	defer d.Close()
 	if ok, err := p.sources.local(d); !ok {
 		return err == nil, err
 	}

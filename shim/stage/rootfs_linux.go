@@ -104,7 +104,7 @@ func (s *Stage) mapped(ctx context.Context, mounts []*types.Mount, dir, target s
 	if err != nil {
 		return err
 	}
-	defer func() { built.Close() }() //nolint:errcheck // nothing is written to a mount descriptor
+	defer func() { built.Close() }()
 	moved, err := hasMoved(o.Store, mounts, dir)
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func bindRootfs(ctx context.Context, userns *os.File, source string, options []s
 	if err != nil {
 		return nil, fmt.Errorf("rootfs: %w", err)
 	}
-	defer dir.Close() //nolint:errcheck // O_PATH
+	defer dir.Close()
 	built, err := bounded(ctx, source, func() (*os.File, error) { return idmap.BindRoot(int(dir.Fd()), "", userns, attrs) })
 	return built, refusal(fmt.Sprintf("rootfs %q", source), err)
 }

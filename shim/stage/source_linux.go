@@ -47,7 +47,7 @@ func (s *Sources) Open(ctx context.Context, path string) (*os.File, error) {
 		if ok && err == nil {
 			return f, nil
 		}
-		f.Close() //nolint:errcheck // O_PATH
+		f.Close()
 		if err != nil {
 			return nil, err
 		}

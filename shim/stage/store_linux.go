@@ -56,7 +56,7 @@ func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covere
 	if err != nil {
 		return nil, nil, fmt.Errorf("open upper layer: %w", err)
 	}
-	defer layer.Close() //nolint:errcheck // O_PATH
+	defer layer.Close()
 
 	out := map[string]string{}
 	for _, st := range stores {
@@ -91,7 +91,7 @@ func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, err
 	if err != nil {
 		return "", err
 	}
-	defer dir.Close() //nolint:errcheck // O_PATH
+	defer dir.Close()
 	o := idmap.CloneOptions{Propagation: unix.MS_PRIVATE}
 	if !s.moved {
 		if o.Userns, err = s.Userns(m); err != nil {
@@ -102,7 +102,7 @@ func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, err
 	if err != nil {
 		return "", err
 	}
-	defer clone.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	defer clone.Close()
 	target, err := s.target(clone)
 	if err != nil {
 		return "", err
@@ -126,7 +126,7 @@ func prepareStore(root, layer *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	defer merged.Close() //nolint:errcheck // only read
+	defer merged.Close()
 	// The directory's own copy-up.
 	if err := unix.Fchownat(int(merged.Fd()), "", -1, -1, unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("copy up: %w", err)
@@ -135,7 +135,7 @@ func prepareStore(root, layer *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	defer upper.Close() //nolint:errcheck // only read
+	defer upper.Close()
 	if isOpaque(upper) {
 		return nil // nothing below shows, or did before
 	}
@@ -177,7 +177,7 @@ func mkdirAll(root *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	defer parent.Close() //nolint:errcheck // O_PATH
+	defer parent.Close()
 	// 0711 is what dockerd and containerd make theirs.
 	if err := unix.Mkdirat(int(parent.Fd()), path.Base(name), 0o711); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("make directory %q: %w", name, err)

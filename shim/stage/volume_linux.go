@@ -25,7 +25,7 @@ func (s *Stage) Volume(ctx context.Context, v spec.Volume, requireIdmap bool) (p
 	if err != nil {
 		return "", nil, fmt.Errorf("volume %s: %w", v.Destination, err)
 	}
-	defer clone.Close() //nolint:errcheck // nothing is written to a mount descriptor
+	defer clone.Close()
 	// Files of the kernel's own belong to the host's root by nature; nobody expects
 	// them to be mapped.
 	unmapped = slices.DeleteFunc(unmapped, func(u idmap.Unmapped) bool { return kernelOwned[u.FSType] })
@@ -125,7 +125,7 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unm
 	if err != nil {
 		return nil, nil, err
 	}
-	defer source.Close() //nolint:errcheck // O_PATH
+	defer source.Close()
 	var unmapped []idmap.Unmapped
 	clone, err := bounded(ctx, v.Source, func() (f *os.File, err error) {
 		f, unmapped, err = idmap.ClonePartial(int(source.Fd()), "", opts)

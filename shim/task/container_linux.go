@@ -143,7 +143,7 @@ func (c *container) undo(ctx context.Context) error {
 
 func (c *container) closeStandIns() {
 	for _, f := range c.standIns {
-		f.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+		f.Mount.Close()
 	}
 	c.standIns = nil
 }

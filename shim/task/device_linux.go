@@ -47,7 +47,7 @@ func boundNodes(ctx context.Context, sources *stage.Sources, source, dev string)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // O_PATH
+	defer f.Close()
 	var st unix.Statx_t
 	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
 		return nil, os.NewSyscallError("statx "+source, err)

@@ -75,7 +75,7 @@ func (c *container) innerViews(ctx context.Context, cfg config.LXCFS) ([]notify.
 	files := c.forContainer(served.Files)
 	for _, f := range served.Files {
 		if !slices.Contains(files, f) {
-			f.Mount.Close() //nolint:errcheck // nothing is written to a mount descriptor
+			f.Mount.Close()
 		}
 	}
 	return viewsOf(files), nil

@@ -129,7 +129,7 @@ func shift(ctx context.Context, store chown.Store, t chownTree) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer tree.Close() //nolint:errcheck // only read
+	defer tree.Close()
 	to := idmap.Span{First: hostRoot, Size: 65536}
 	n, err := store.Acquire(ctx, t.dir, "bench/a", to, func(string) bool { return false })
 	if err != nil {

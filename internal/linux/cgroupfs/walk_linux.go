@@ -44,7 +44,7 @@ func walk(ctx context.Context, top *os.File, v visitor) error {
 		return ignoreGone(os.NewSyscallError("openat", err))
 	}
 	w := &walker{here: here, dev: st.Dev, visitor: v}
-	defer func() { unix.Close(w.here) }() //nolint:errcheck // a directory
+	defer func() { unix.Close(w.here) }()
 	if err := w.push(".", st); err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (w *walker) down(name string, want unix.Stat_t) error {
 	if st.Dev != w.dev || st.Ino != want.Ino { // another one by now
 		return unix.Close(fd)
 	}
-	unix.Close(w.here) //nolint:errcheck // a directory
+	unix.Close(w.here)
 	w.here = fd
 	return w.push(name, st)
 }
@@ -141,7 +141,7 @@ func (w *walker) up() error {
 	if err != nil {
 		return os.NewSyscallError("openat", err)
 	}
-	unix.Close(w.here) //nolint:errcheck // a directory
+	unix.Close(w.here)
 	w.here = fd
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

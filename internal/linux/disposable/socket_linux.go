@@ -19,7 +19,7 @@ func SocketPair() (*net.UnixConn, *os.File, error) {
 		return nil, nil, fmt.Errorf("socketpair: %w", err)
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), "child"), os.NewFile(uintptr(fds[1]), "parent")
-	defer ours.Close() //nolint:errcheck // FileConn has a copy
+	defer ours.Close()
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		return nil, nil, errors.Join(err, theirs.Close())

@@ -86,7 +86,7 @@ func (c *Call) InChild() bool {
 //go:nosplit
 //go:norace
 func (c *Call) DieWithParent() {
-	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0) //nolint:errcheck // cannot fail with a valid signal
+	syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0, 0) // cannot fail with a valid signal
 	// The parent may have died before the line above.
 	if ppid, _, _ := syscall.RawSyscall(unix.SYS_GETPPID, 0, 0, 0); ppid != c.parent {
 		Exit(1)
@@ -99,6 +99,6 @@ func (c *Call) DieWithParent() {
 //go:norace
 func Exit(status uintptr) {
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0) //nolint:errcheck // does not return
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0) // does not return
 	}
 }

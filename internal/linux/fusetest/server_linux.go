@@ -46,7 +46,7 @@ func Mount(device, target, fsType string) (*Server, error) {
 	s := &Server{target: target, ended: make(chan struct{})}
 	go func() {
 		s.serve(fd)
-		unix.Close(fd) //nolint:errcheck // nothing is kept in it
+		unix.Close(fd)
 		close(s.ended)
 	}()
 	return s, nil

@@ -72,7 +72,7 @@ func receive(conn *net.UnixConn, path string) (*os.File, error) {
 	}
 	// Who may not ask, such as root where FUSE is somebody else's, does not wait.
 	if said != 0 && said != unix.EACCES {
-		files[0].Close() //nolint:errcheck // O_PATH
+		files[0].Close()
 		return nil, said
 	}
 	return files[0], nil

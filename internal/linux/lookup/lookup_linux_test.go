@@ -162,7 +162,7 @@ func TestDeadServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(kept) //nolint:errcheck // O_PATH
+	defer unix.Close(kept)
 	if err := unix.Unmount(dir, unix.MNT_FORCE); err != nil && !errors.Is(err, unix.EBUSY) {
 		t.Fatal(err)
 	}
@@ -208,14 +208,14 @@ func BenchmarkAsk(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		f.Close() //nolint:errcheck // O_PATH
+		f.Close()
 	}
 }
 
 func BenchmarkCached(b *testing.B) {
 	for b.Loop() {
 		if f, err := Cached("/etc"); f != nil && err == nil {
-			f.Close() //nolint:errcheck // O_PATH
+			f.Close()
 		}
 	}
 }

@@ -30,7 +30,7 @@ func TestProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close() //nolint:errcheck // a pidfd
+	defer p.Close()
 	if alive, err := p.ID().Alive(); !alive || err != nil {
 		t.Error(alive, err)
 	}

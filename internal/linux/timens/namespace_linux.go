@@ -69,7 +69,7 @@ func (n *Namespace) start(userns *os.File) error {
 	if err != nil {
 		return os.NewSyscallError("eventfd", err)
 	}
-	defer unix.Close(ready) //nolint:errcheck // nothing is left in it
+	defer unix.Close(ready)
 	m := &maker{userns: userns.Fd(), ready: uintptr(ready), one: 1}
 	// CLONE_FILES: it has no copies of this process's descriptors, so it cannot hold a
 	// mount busy or a file lock alive.
@@ -127,8 +127,8 @@ func (m *maker) run(c *fork.Call) uintptr {
 	if _, _, errno := syscall.RawSyscall(unix.SYS_UNSHARE, unix.CLONE_NEWTIME, 0, 0); errno != 0 {
 		return uintptr(errno)
 	}
-	syscall.RawSyscall(unix.SYS_WRITE, m.ready, uintptr(unsafe.Pointer(&m.one)), unsafe.Sizeof(m.one)) //nolint:errcheck // cannot fail
+	syscall.RawSyscall(unix.SYS_WRITE, m.ready, uintptr(unsafe.Pointer(&m.one)), unsafe.Sizeof(m.one)) // cannot fail
 	for {
-		syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0) //nolint:errcheck // sleeps until killed
+		syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0) // sleeps until killed
 	}
 }

@@ -103,7 +103,7 @@ func TestNewRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer own.Close() //nolint:errcheck // only held
+	defer own.Close()
 	past := Offsets{Boottime: Offset{Secs: -1 << 40}}
 	for name, c := range map[string]struct {
 		userns  *os.File
@@ -162,7 +162,7 @@ func BenchmarkNew(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer userns.Close() //nolint:errcheck // only held
+	defer userns.Close()
 	for b.Loop() {
 		n, err := New(userns, Offsets{})
 		if err != nil {

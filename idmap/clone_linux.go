@@ -154,19 +154,6 @@ func moveMount(m *os.File, dirfd int, path string, flags int) error {
 	return nil
 }
 
-// BindRoot returns a root file system that is not an overlay (native, btrfs,
-// erofs: a plain directory or mount) as an id-mapped clone, with everything
-// mounted below it. setAttrs are further MOUNT_ATTR_*, such as
-// MOUNT_ATTR_RDONLY.
-func BindRoot(dirfd int, path string, userns *os.File, setAttrs uint64) (*os.File, error) {
-	return CloneTree(dirfd, path, CloneOptions{
-		Recursive:   true,
-		Userns:      userns,
-		SetAttrs:    setAttrs,
-		Propagation: unix.MS_PRIVATE,
-	})
-}
-
 func atFD(dirfd int) int {
 	if dirfd == -1 {
 		return unix.AT_FDCWD

@@ -291,7 +291,7 @@ func remount(args []string) error {
 	return nil
 }
 
-func TestBindRootAndBeneath(t *testing.T) {
+func TestCloneAttachedBeneath(t *testing.T) {
 	t.Parallel()
 	requireRoot(t)
 	requireFeature(t, MountBeneath(t.TempDir()))
@@ -299,7 +299,7 @@ func TestBindRootAndBeneath(t *testing.T) {
 	write(t, dir+"/root/file", "")
 	mount(t, "tmpfs", dir+"/target", "")
 	ns := userns(t, Contiguous(300000, 65536))
-	m, err := BindRoot(-1, dir+"/root", ns, unix.MOUNT_ATTR_RDONLY)
+	m, err := CloneTree(-1, dir+"/root", CloneOptions{Recursive: true, Userns: ns, SetAttrs: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		t.Fatal(err)
 	}

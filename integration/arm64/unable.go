@@ -21,10 +21,12 @@ var unable = map[string]struct{ tests, why string }{
 	"shim/runtime":            {"^TestInspectUnderAReaper$", noAgain},
 	"shim/heal":               {why: noAgain},
 	"shim/member":             {"^Test(Confined|Verify|VerifyEnded)$", "the emulator makes no user namespaces"},
-	"shim/task":               {"^TestBoundNodes$", "the emulator has no clone3(2)"},
+	"shim/task":               {"^Test(BoundNodes|Adopted)$", "the emulator has no clone3(2)"},
 	"shim/record":             {why: noAgain},
 	"shim/stage": {
-		"^Test(Programs|IsSystemd|OverlayGivenAsDirectory|SnapshotOf|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime)$",
+		"^Test(Programs|IsSystemd|OverlayGivenAsDirectory|SnapshotOf|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime" +
+			"|StandInsHaveTheHostsValues|StoresOfProgramsThatAreThere|StoreIsMapped|StoresDirectoryIsMade|StagedVolume|UnmappedVolume|StagedRootfs" +
+			"|RootfsThatCannotBeMapped|Reachable|PlainRootfsOfADirectory|HandedIsReplacedOnlyIfItIsTheSame)$",
 		noOpenat2 + ", nor the mount that statx(2) tells",
 	},
 }

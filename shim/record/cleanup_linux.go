@@ -16,6 +16,9 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 )
 
+// Unmount is umount2(2).
+var Unmount = unix.Unmount
+
 // StageDir is where the shim mounts the container's staging tmpfs.
 func (r *Record) StageDir() (string, error) {
 	d, err := r.Dir()
@@ -106,7 +109,7 @@ func (r *Record) Cleanup() error {
 // detach lazily unmounts everything stacked on a directory of ours.
 func detach(dir string) error {
 	for {
-		err := unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		err := Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 		switch {
 		case err == nil:
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // not a mount point

@@ -20,8 +20,9 @@ import (
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
-// Root is where the state of all containers is.
-const Root = "/run/isolate"
+// Root is where the state of all containers is. It and [Unmount] are variables for
+// the tests of packages that make records.
+var Root = "/run/isolate"
 
 // Version is the version of the record's format. Containers outlive an upgrade and a
 // rollback, so every isolate reads every record, those of later versions as far as it knows

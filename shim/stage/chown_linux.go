@@ -18,6 +18,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
+	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -131,7 +132,7 @@ func (s *Stage) chowned(ctx context.Context, mounts []*types.Mount, dir, target 
 	if err != nil {
 		return nil, refuseBusy(err)
 	}
-	tree, err := plainRootfs(ctx, mounts, dir, target, o)
+	tree, err := s.plainRootfs(ctx, mounts, dir, target, o)
 	if err != nil {
 		return nil, errors.Join(err, held.Close())
 	}
@@ -159,7 +160,7 @@ func (s *Stage) restore(ctx context.Context, mounts []*types.Mount, dir, target 
 	if err != nil {
 		return refuseBusy(err)
 	}
-	tree, err := plainRootfs(ctx, mounts, dir, target, o)
+	tree, err := s.plainRootfs(ctx, mounts, dir, target, o)
 	if err != nil {
 		return errors.Join(err, held.Close())
 	}
@@ -221,7 +222,7 @@ func attended(ctx context.Context, held *chown.Snapshot, tree *os.File, opts cho
 
 // plainRootfs mounts a rootfs at target without mappings and returns what is to be
 // walked: the overlay, or the one mount that a directory is on.
-func plainRootfs(ctx context.Context, mounts []*types.Mount, dir, target string, o RootfsOptions) (_ *os.File, retErr error) {
+func (s *Stage) plainRootfs(ctx context.Context, mounts []*types.Mount, dir, target string, o RootfsOptions) (_ *os.File, retErr error) {
 	if len(mounts) == 1 && mounts[0].Type == "overlay" {
 		all := plain(mounts)
 		if o.NoDev {
@@ -248,16 +249,16 @@ func plainRootfs(ctx context.Context, mounts []*types.Mount, dir, target string,
 	if len(mounts) == 1 {
 		dir, options = mounts[0].Source, mounts[0].Options
 	}
-	all, err := bindRootfs(ctx, nil, dir, options, o.attrs())
+	all, err := s.bindRootfs(ctx, nil, dir, options, o.attrs())
 	if err != nil {
 		return nil, err
 	}
 	defer all.Close()
-	if err := idmap.Attach(all, -1, target); err != nil {
+	if err := s.kernel.Attach(all, target); err != nil {
 		return nil, err
 	}
 	// Without what is mounted below, which is not the snapshot's.
-	tree, err := idmap.CloneTree(-1, dir, idmap.CloneOptions{})
+	tree, err := s.kernel.CloneTree(-1, dir, idmap.CloneOptions{})
 	if err != nil {
 		return nil, errors.Join(err, unmount(target))
 	}
@@ -267,9 +268,9 @@ func plainRootfs(ctx context.Context, mounts []*types.Mount, dir, target string,
 // unmount removes a mount of ours at once: no second overlay may be made of the
 // same layers before. What still uses it gets it lazily.
 func unmount(target string) error {
-	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	err := record.Unmount(target, unix.UMOUNT_NOFOLLOW)
 	if errors.Is(err, unix.EBUSY) {
-		err = unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+		err = record.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	if err != nil {
 		return &os.PathError{Op: "unmount", Path: target, Err: err}

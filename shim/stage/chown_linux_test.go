@@ -63,7 +63,7 @@ func TestChownNeedsOneRange(t *testing.T) {
 		UIDs: []idmap.Range{{Host: 100000, Size: 1000}, {Container: 1000, Host: 200000, Size: 64536}},
 		GIDs: []idmap.Range{{Host: 100000, Size: 65536}},
 	}
-	_, err := New(t.TempDir(), "").chowned(t.Context(), nil, t.TempDir(), t.TempDir(), m, RootfsOptions{})
+	_, err := New(Linux, t.TempDir(), "").chowned(t.Context(), nil, t.TempDir(), t.TempDir(), m, RootfsOptions{})
 	if !errors.Is(err, spec.ErrRefused) || !strings.Contains(err.Error(), "are not one range") {
 		t.Errorf("got %v", err)
 	}

@@ -178,12 +178,12 @@ func (s *Stage) takeOver(ctx context.Context, h *Handed, source, target string, 
 	defer built.Close()
 	// The runtime goes by a path that the container's root may use: neither
 	// dockerd's directories nor those of a containerd that it has started are.
-	again, err := idmap.CloneTree(int(built.Fd()), "", idmap.CloneOptions{Propagation: unix.MS_PRIVATE})
+	again, err := s.kernel.CloneTree(int(built.Fd()), "", idmap.CloneOptions{Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		return err
 	}
 	defer again.Close()
-	if err := idmap.Attach(again, -1, target); err != nil {
+	if err := s.kernel.Attach(again, target); err != nil {
 		return err
 	}
 	placeholder, err := idmap.MountAt(h.Path)

@@ -35,10 +35,10 @@ func (s *Stage) Devices(devices []spec.Device, m idmap.Mapping) (map[string]stri
 			kind = unix.S_IFBLK
 		}
 		dev := unix.Mkdev(uint32(d.Major), uint32(d.Minor)) //nolint:gosec // the kernel's device numbers are 32 bits
-		if err := unix.Mknod(path, kind|uint32(d.Mode.Perm()), int(dev)); err != nil {
+		if err := s.kernel.Mknod(path, kind|uint32(d.Mode.Perm()), int(dev)); err != nil {
 			return nil, fmt.Errorf("make device %s (%d:%d): %w", d.Path, d.Major, d.Minor, err)
 		}
-		if err := own(path, uid, gid, d.Mode.Perm()); err != nil {
+		if err := s.own(path, uid, gid, d.Mode.Perm()); err != nil {
 			return nil, err
 		}
 		out[d.Path] = path
@@ -61,7 +61,7 @@ func (s *Stage) Hidden(m idmap.Mapping) (string, error) {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return "", fmt.Errorf("make directory for spare file systems: %w", err)
 		}
-		if err := os.Lchown(dir, int(owner.UID), int(owner.GID)); err != nil {
+		if err := s.kernel.Chown(dir, int(owner.UID), int(owner.GID)); err != nil {
 			return "", fmt.Errorf("make directory for spare file systems: %w", err)
 		}
 	}
@@ -86,11 +86,11 @@ func (s *Stage) Units(m idmap.Mapping) (string, error) {
 		if err := os.Symlink("/dev/null", link); err != nil {
 			return "", fmt.Errorf("mask unit: %w", err)
 		}
-		if err := os.Lchown(link, int(owner.UID), int(owner.GID)); err != nil {
+		if err := s.kernel.Chown(link, int(owner.UID), int(owner.GID)); err != nil {
 			return "", fmt.Errorf("mask unit: %w", err)
 		}
 	}
-	return path, own(path, owner.UID, owner.GID, 0o755)
+	return path, s.own(path, owner.UID, owner.GID, 0o755)
 }
 
 // StandIn is a file that stands in for a setting of the kernel, as a detached
@@ -170,10 +170,10 @@ func (s *Stage) StandIns(programs *Programs, m idmap.Mapping) (_ []StandIn, retE
 		if err := os.WriteFile(path, value, 0o600); err != nil {
 			return nil, fmt.Errorf("write stand-in for %s: %w", wanted.path, err)
 		}
-		if err := own(path, owner.UID, owner.GID, 0o644); err != nil {
+		if err := s.own(path, owner.UID, owner.GID, 0o644); err != nil {
 			return nil, err
 		}
-		clone, err := idmap.CloneTree(-1, path, idmap.CloneOptions{SetAttrs: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
+		clone, err := s.kernel.CloneTree(-1, path, idmap.CloneOptions{SetAttrs: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
 		if err != nil {
 			return nil, fmt.Errorf("stand-in for %s: %w", wanted.path, err)
 		}
@@ -182,8 +182,8 @@ func (s *Stage) StandIns(programs *Programs, m idmap.Mapping) (_ []StandIn, retE
 	return out, nil
 }
 
-func own(path string, uid, gid idmap.HostID, mode os.FileMode) error {
-	if err := os.Lchown(path, int(uid), int(gid)); err != nil {
+func (s *Stage) own(path string, uid, gid idmap.HostID, mode os.FileMode) error {
+	if err := s.kernel.Chown(path, int(uid), int(gid)); err != nil {
 		return fmt.Errorf("give to the container: %w", err)
 	}
 	if err := os.Chmod(path, mode); err != nil { // after chown, and whatever the umask is

@@ -51,7 +51,7 @@ func TestPrograms(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			p, err := New("", "").FindPrograms(rootfs, test.mounts)
+			p, err := New(Linux, "", "").FindPrograms(rootfs, test.mounts)
 			if err != nil {
 				t.Fatal(err)
 			}

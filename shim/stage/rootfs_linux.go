@@ -100,7 +100,7 @@ func (s *Stage) mapped(ctx context.Context, mounts []*types.Mount, dir, target s
 	if err != nil {
 		return err
 	}
-	built, err := build(ctx, userns, mounts, dir, target, m, o)
+	built, err := s.build(ctx, userns, mounts, dir, target, m, o)
 	if err != nil {
 		return err
 	}
@@ -116,14 +116,14 @@ func (s *Stage) mapped(ctx context.Context, mounts []*types.Mount, dir, target s
 		if err := s.restore(ctx, mounts, dir, target, o); err != nil {
 			return err
 		}
-		if built, err = build(ctx, userns, mounts, dir, target, m, o); err != nil {
+		if built, err = s.build(ctx, userns, mounts, dir, target, m, o); err != nil {
 			return err
 		}
 	}
-	return idmap.Attach(built, -1, target)
+	return s.kernel.Attach(built, target)
 }
 
-func build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, target string, m idmap.Mapping, opts RootfsOptions) (*os.File, error) {
+func (s *Stage) build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, target string, m idmap.Mapping, opts RootfsOptions) (*os.File, error) {
 	switch {
 	case len(mounts) == 1 && mounts[0].Type == "overlay":
 		o, err := idmap.ParseOverlay(mounts[0].Options)
@@ -135,16 +135,16 @@ func build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, tar
 			return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
 		}
 		o.Attrs |= opts.attrs()
-		built, err := o.Build(userns, owner, opts.Method)
+		built, err := s.kernel.Overlay(o, userns, owner, opts.Method)
 		return built, refusal("rootfs", err)
 	case len(mounts) == 0:
-		return bindRootfs(ctx, userns, dir, nil, opts.attrs())
+		return s.bindRootfs(ctx, userns, dir, nil, opts.attrs())
 	case len(mounts) == 1 && isBind(mounts[0]):
-		return bindRootfs(ctx, userns, mounts[0].Source, mounts[0].Options, opts.attrs())
+		return s.bindRootfs(ctx, userns, mounts[0].Source, mounts[0].Options, opts.attrs())
 	default:
 		// A chain, or a file system of its own (erofs, ext4 image): mounted
 		// as containerd would, then cloned, and the original dropped.
-		return throughMount(ctx, userns, mounts, target, opts.attrs())
+		return s.throughMount(ctx, userns, mounts, target, opts.attrs())
 	}
 }
 
@@ -152,7 +152,7 @@ func isBind(m *types.Mount) bool {
 	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 }
 
-func bindRootfs(ctx context.Context, userns *os.File, source string, options []string, attrs uint64) (*os.File, error) {
+func (s *Stage) bindRootfs(ctx context.Context, userns *os.File, source string, options []string, attrs uint64) (*os.File, error) {
 	for _, o := range options {
 		attr, _ := attribute(o)
 		attrs |= attr
@@ -162,7 +162,9 @@ func bindRootfs(ctx context.Context, userns *os.File, source string, options []s
 		return nil, fmt.Errorf("rootfs: %w", err)
 	}
 	defer dir.Close()
-	built, err := bounded(ctx, source, func() (*os.File, error) { return idmap.BindRoot(int(dir.Fd()), "", userns, attrs) })
+	built, err := bounded(ctx, source, func() (*os.File, error) {
+		return s.kernel.CloneTree(int(dir.Fd()), "", idmap.CloneOptions{Recursive: true, Userns: userns, SetAttrs: attrs, Propagation: unix.MS_PRIVATE})
+	})
 	return built, refusal(fmt.Sprintf("rootfs %q", source), err)
 }
 
@@ -237,7 +239,7 @@ func remedy(err error) string {
 	return "keep the rootfs, or " + place
 }
 
-func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string, attrs uint64) (_ *os.File, retErr error) {
+func (s *Stage) throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string, attrs uint64) (_ *os.File, retErr error) {
 	all := plain(mounts)
 	if err := mount.All(all, target); err != nil {
 		return nil, fmt.Errorf("mount rootfs: %w", err)
@@ -247,7 +249,7 @@ func throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, t
 			retErr = errors.Join(retErr, fmt.Errorf("unmount unmapped rootfs: %w", err))
 		}
 	}()
-	return bindRootfs(ctx, userns, target, nil, attrs)
+	return s.bindRootfs(ctx, userns, target, nil, attrs)
 }
 
 // errUnmappable says that this kernel cannot map this rootfs.

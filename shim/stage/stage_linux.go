@@ -14,6 +14,7 @@ import (
 
 // Stage is the staging area of one container.
 type Stage struct {
+	kernel  Kernel
 	dir     string
 	label   string // SELinux
 	next    int
@@ -32,7 +33,9 @@ type usernsOf struct {
 // New returns a staging area that will be at dir. Nothing is mounted before it
 // is needed. What is made there, and not cloned, has the SELinux label of the
 // container's own mounts; "" if it has none.
-func New(dir, mountLabel string) *Stage { return &Stage{dir: dir, label: mountLabel} }
+func New(kernel Kernel, dir, mountLabel string) *Stage {
+	return &Stage{kernel: kernel, dir: dir, label: mountLabel}
+}
 
 // Userns returns a user namespace with the mapping, made at the first call.
 func (s *Stage) Userns(m idmap.Mapping) (*os.File, error) {
@@ -41,7 +44,7 @@ func (s *Stage) Userns(m idmap.Mapping) (*os.File, error) {
 			return u.file, nil
 		}
 	}
-	f, err := idmap.NewUserns(m)
+	f, err := s.kernel.Userns(m)
 	if err != nil {
 		return nil, fmt.Errorf("create user namespace: %w", err)
 	}
@@ -74,11 +77,11 @@ func (s *Stage) mount() error {
 	if s.label != "" {
 		options += fmt.Sprintf(",context=%q", s.label) // levels have commas
 	}
-	if err := unix.Mount("isolate", s.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, options); err != nil {
+	if err := s.kernel.Mount("isolate", s.dir, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, options); err != nil {
 		return fmt.Errorf("mount tmpfs on %q: %w", s.dir, err)
 	}
 	s.mounted = true
-	if err := unix.Mount("", s.dir, "", unix.MS_PRIVATE, ""); err != nil {
+	if err := s.kernel.Mount("", s.dir, "", unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make %q private: %w", s.dir, err)
 	}
 	return nil

@@ -98,7 +98,7 @@ func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, err
 			return "", err
 		}
 	}
-	clone, err := idmap.CloneTree(int(dir.Fd()), "", o)
+	clone, err := s.kernel.CloneTree(int(dir.Fd()), "", o)
 	if err != nil {
 		return "", err
 	}
@@ -107,7 +107,7 @@ func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, err
 	if err != nil {
 		return "", err
 	}
-	return target, idmap.Attach(clone, -1, target)
+	return target, s.kernel.Attach(clone, target)
 }
 
 // errElsewhere says that the image keeps the store somewhere else, by a

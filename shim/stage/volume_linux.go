@@ -41,7 +41,7 @@ func (s *Stage) Volume(ctx context.Context, v spec.Volume, requireIdmap bool) (p
 	}
 	path, err = s.target(clone)
 	if err == nil {
-		err = idmap.Attach(clone, -1, path)
+		err = s.kernel.Attach(clone, path)
 	}
 	if err != nil {
 		return "", nil, fmt.Errorf("volume %s: %w", v.Destination, err)
@@ -65,7 +65,7 @@ func (s *Stage) Lock() error {
 	var errs []error
 	for i, clone := range clones {
 		path := s.volumes[i]
-		errs = append(errs, unix.Unmount(path, unix.MNT_DETACH), idmap.Attach(clone, -1, path), clone.Close())
+		errs = append(errs, unix.Unmount(path, unix.MNT_DETACH), s.kernel.Attach(clone, path), clone.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -128,7 +128,7 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unm
 	defer source.Close()
 	var unmapped []idmap.Unmapped
 	clone, err := bounded(ctx, v.Source, func() (f *os.File, err error) {
-		f, unmapped, err = idmap.ClonePartial(int(source.Fd()), "", opts)
+		f, unmapped, err = s.kernel.ClonePartial(int(source.Fd()), "", opts)
 		return f, err
 	})
 	if err != nil {

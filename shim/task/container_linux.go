@@ -27,6 +27,7 @@ import (
 // container is what the shim keeps of a container while it lives.
 type container struct {
 	id      string
+	kernel  stage.Kernel
 	plan    spec.Plan
 	sandbox *spec.Sandbox // in mode join: whom it joined
 	held    *pool.Lease   // of a range, or of the mapping that the caller made

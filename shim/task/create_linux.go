@@ -33,7 +33,7 @@ import (
 // Create makes a container: everything isolate does happens here, around
 // upstream's Create.
 func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
-	c := &container{id: r.ID, execs: map[string]*execution{}}
+	c := &container{id: r.ID, kernel: s.kernel, execs: map[string]*execution{}}
 	ctx, end, err := s.begin(ctx, c)
 	if err != nil {
 		return nil, toGRPC(err)
@@ -63,7 +63,7 @@ func (s *Service) create(ctx context.Context, c *container, r *taskAPI.CreateTas
 		return nil, err
 	}
 	// options
-	settings, bin, err := options.Resolve(ctx, config.Dir, r.Options)
+	settings, bin, err := s.resolve(ctx, config.Dir, r.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -327,10 +327,10 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 	if err != nil {
 		return err
 	}
-	if err := openTo(filepath.Dir(dir), c.plan.Mapping); err != nil {
+	if err := c.openTo(filepath.Dir(dir)); err != nil {
 		return err
 	}
-	st := stage.New(dir, s.Linux.MountLabel)
+	st := stage.New(c.kernel, dir, s.Linux.MountLabel)
 	defer st.Close() //nolint:errcheck // user namespaces, only held
 	rootfs := rootfsDir(r.Bundle, s)
 	if c.record.Rootfs {
@@ -341,7 +341,7 @@ func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *
 		c.sealed = s.Root.Readonly && c.upper != "" && c.mapsRootfs(r.Rootfs)
 		rootfs = c.plan.Rootfs
 	}
-	if err := openTo(r.Bundle, c.plan.Mapping); err != nil {
+	if err := c.openTo(r.Bundle); err != nil {
 		return err
 	}
 	paths := map[int]string{}
@@ -408,12 +408,12 @@ func rootfsDir(bundle string, s *specs.Spec) string {
 // the bundle, as containerd does for clients that mapped
 // (core/runtime/v2/bundle_linux.go), and that of the staged mounts, which crun
 // 1.8 looks up from inside.
-func openTo(dir string, m idmap.Mapping) error {
-	gid, ok := m.RootGID()
+func (c *container) openTo(dir string) error {
+	gid, ok := c.plan.Mapping.RootGID()
 	if !ok {
 		return fmt.Errorf("the container's id mapping has no group 0: %w", spec.ErrRefused)
 	}
-	if err := os.Chown(dir, -1, int(gid)); err != nil {
+	if err := c.kernel.Chown(dir, -1, int(gid)); err != nil {
 		return fmt.Errorf("open directory to the container's root: %w", err)
 	}
 	if err := os.Chmod(dir, 0o710); err != nil {
@@ -450,7 +450,7 @@ func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document,
 // those that NVIDIA's devices come with (CDI).
 func (c *container) writeSpec(bundle string, data []byte) error {
 	gid, _ := c.plan.Mapping.RootGID() // there is one: see openTo
-	return atomicfile.Write(filepath.Join(bundle, "config.json"), data, 0o640, func(f *os.File) error { return f.Chown(-1, int(gid)) })
+	return atomicfile.Write(filepath.Join(bundle, "config.json"), data, 0o640, func(f *os.File) error { return c.kernel.Chown(f.Name(), -1, int(gid)) })
 }
 
 // request is the caller's request as upstream is to see it: with options of

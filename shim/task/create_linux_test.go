@@ -145,17 +145,19 @@ func TestRequest(t *testing.T) {
 func TestOpenTo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := openTo(dir, idmap.Mapping{}); !errors.Is(err, spec.ErrRefused) {
+	if err := (&container{}).openTo(dir); !errors.Is(err, spec.ErrRefused) {
 		t.Errorf("mapping without group 0: %v", err)
 	}
 	gid := idmap.HostID(os.Getgid())
-	if err := openTo(dir, idmap.Contiguous(gid, 1)); err != nil {
+	c := &container{kernel: stage.Linux}
+	c.plan.Mapping = idmap.Contiguous(gid, 1)
+	if err := c.openTo(dir); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o710 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if err := openTo(filepath.Join(dir, "absent"), idmap.Contiguous(gid, 1)); !errors.Is(err, fs.ErrNotExist) {
+	if err := c.openTo(filepath.Join(dir, "absent")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent directory: %v", err)
 	}
 }
@@ -165,7 +167,7 @@ func TestOpenTo(t *testing.T) {
 func TestSpecIsForTheContainersRoot(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c := &container{}
+	c := &container{kernel: stage.Linux}
 	c.plan.Mapping = idmap.Contiguous(idmap.HostID(os.Getgid()), 1)
 	if err := c.writeSpec(dir, []byte("{}")); err != nil {
 		t.Fatal(err)

@@ -20,8 +20,12 @@ import (
 	"github.com/containerd/plugin"
 	"github.com/containerd/plugin/registry"
 	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isolate-shim/isolate/shim/heal"
+	"github.com/isolate-shim/isolate/shim/options"
+	"github.com/isolate-shim/isolate/shim/runtime"
+	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -62,11 +66,19 @@ func newService(ic *plugin.InitContext) (any, error) {
 	// which is half of what isolate adds to its CPU time. The difference is given
 	// back within 30 s, when upstream frees what is not used.
 	debug.SetGCPercent(gcPercent)
-	s := &Service{containers: map[string]*container{}, creations: map[string]*creation{}}
+	s := serviceOver(upstream)
 	sd.RegisterCallback(s.undoAll)
-	s.TTRPCTaskService = newBounded(upstream, s.first)
 	runc.Monitor = monitor{ProcessMonitor: runc.Monitor, reported: s.reported}
 	return s, nil
+}
+
+func serviceOver(upstream taskAPI.TTRPCTaskService) *Service {
+	s := &Service{
+		containers: map[string]*container{}, creations: map[string]*creation{},
+		kernel: stage.Linux, resolve: options.Resolve,
+	}
+	s.TTRPCTaskService = newBounded(upstream, s.first)
+	return s
 }
 
 // gcPercent lets a Create pass with one run of the collector.
@@ -81,6 +93,10 @@ type Service struct {
 	creations  map[string]*creation  // that go on, by id
 
 	healer heal.Healer // of their files of lxcfs
+
+	// What a creation asks of the host; tests answer themselves.
+	kernel  stage.Kernel
+	resolve func(ctx context.Context, dir string, in *anypb.Any) (options.Settings, runtime.Binary, error)
 }
 
 // RegisterTTRPC serves the task API in the version of today, and in that of

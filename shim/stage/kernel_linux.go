@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package stage
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+)
+
+// Kernel is what a stage needs the rights of the host's root for. Tests have one
+// that needs none.
+type Kernel interface {
+	Userns(m idmap.Mapping) (*os.File, error)
+	Mount(source, target, fsType string, flags uintptr, data string) error
+	Overlay(o idmap.Overlay, userns *os.File, root idmap.Owner, method idmap.Method) (*os.File, error)
+	CloneTree(dirfd int, path string, o idmap.CloneOptions) (*os.File, error)
+	ClonePartial(dirfd int, path string, o idmap.CloneOptions) (*os.File, []idmap.Unmapped, error)
+	Attach(m *os.File, target string) error
+	Mknod(path string, mode uint32, dev int) error
+	Chown(path string, uid, gid int) error
+}
+
+// Linux is the kernel of this host.
+var Linux Kernel = linux{}
+
+type linux struct{}
+
+func (linux) Userns(m idmap.Mapping) (*os.File, error) { return idmap.NewUserns(m) }
+
+func (linux) Mount(source, target, fsType string, flags uintptr, data string) error {
+	return unix.Mount(source, target, fsType, flags, data)
+}
+
+func (linux) Overlay(o idmap.Overlay, userns *os.File, root idmap.Owner, method idmap.Method) (*os.File, error) {
+	return o.Build(userns, root, method)
+}
+
+func (linux) CloneTree(dirfd int, path string, o idmap.CloneOptions) (*os.File, error) {
+	return idmap.CloneTree(dirfd, path, o)
+}
+
+func (linux) ClonePartial(dirfd int, path string, o idmap.CloneOptions) (*os.File, []idmap.Unmapped, error) {
+	return idmap.ClonePartial(dirfd, path, o)
+}
+
+func (linux) Attach(m *os.File, target string) error { return idmap.Attach(m, -1, target) }
+
+func (linux) Mknod(path string, mode uint32, dev int) error { return unix.Mknod(path, mode, dev) }
+
+func (linux) Chown(path string, uid, gid int) error { return os.Lchown(path, uid, gid) }

@@ -8,20 +8,24 @@ var unable = map[string]struct{ tests, why string }{
 	"idmap":       {why: noAgain},
 	"idmap/chown": {why: noAgain},
 	"idmap/pool": {
-		"^Test(ThousandConcurrent|(Init|Cgroup)OutlivesShim|LostFiles|PodSharesAdoptedIDs|WhoHasIDsKeepsTheRange)$",
-		noAgain + "; the first hangs, with a thousand threads at one lock",
+		"^Test(ThousandConcurrent|(Init|Cgroup)OutlivesShim|LostFiles|PodSharesAdoptedIDs|WhoHasIDsKeepsTheRange|ReleaseWhileInUse)$",
+		noAgain + "; the first hangs, with a thousand threads at one lock, and for the last the emulator makes up /proc/self/stat",
 	},
 	"internal/linux/cgroupfs": {why: noAgain},
+	"internal/linux/fork":     {why: noClone3},
 	"internal/linux/lookup":   {why: noAgain},
+	"internal/linux/ns":       {"^TestUserns$", noUserns},
 	"internal/linux/openat":   {why: noOpenat2},
+	"internal/linux/timens":   {"^Test(New|NewRefused|NamespaceOfAKilledProcess)$", noClone3},
 	"internal/linux/fusectl":  {"^TestAbortEndsTheChosenConnectionOnly$", "the emulator has no fsopen(2)"},
 	"shim/cgroup":             {why: noAgain},
 	"shim/notify":             {why: "the emulator has no seccomp notification, and no clone3(2)"},
 	"shim/lxcfs":              {"^TestLookAt", noAgain},
 	"shim/runtime":            {"^TestInspectUnderAReaper$", noAgain},
+	"shim/ending":             {"^TestProcessesUnknownToTheRuntimeEnd$", noUserns},
 	"shim/heal":               {why: noAgain},
-	"shim/member":             {"^Test(Confined|Verify|VerifyEnded)$", "the emulator makes no user namespaces"},
-	"shim/task":               {"^Test(BoundNodes|Adopted)$", "the emulator has no clone3(2)"},
+	"shim/member":             {"^Test(Confined|Verify|VerifyEnded)$", noUserns},
+	"shim/task":               {"^Test(BoundNodes|Adopted)$", noClone3},
 	"shim/record":             {why: noAgain},
 	"shim/stage": {
 		"^Test(Programs|IsSystemd|OverlayGivenAsDirectory|SnapshotOf|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime" +
@@ -30,6 +34,10 @@ var unable = map[string]struct{ tests, why string }{
 		noOpenat2 + ", nor the mount that statx(2) tells",
 	},
 }
+
+const noClone3 = "the emulator has no clone3(2)"
+
+const noUserns = "the emulator makes no user namespaces"
 
 const noOpenat2 = "the emulator does not know openat2(2)"
 

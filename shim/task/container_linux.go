@@ -161,7 +161,8 @@ func (c *container) announce(ctx context.Context, bin runtime.Binary) {
 	log.G(ctx).WithFields(fields).Info("isolate: container created")
 }
 
-// Start starts a process; the container's first one when its cgroups are its.
+// Start starts a process. The container's first process starts once the container has
+// its cgroups.
 func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.StartResponse, error) {
 	c := s.container(r.ID)
 	if c == nil {

@@ -3,6 +3,7 @@
 package task
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -144,8 +145,14 @@ func TestExec(t *testing.T) {
 	if _, err := w.Exec(w.ctx(), w.execRequest("nobody", "x")); err != nil {
 		t.Error(err) // upstream's to refuse
 	}
-	if _, err := w.Exec(w.ctx(), w.execRequest("a", "x")); err != nil {
+	c.plan.Nesting = &spec.Nesting{}
+	asked := w.execRequest("a", "x")
+	if _, err := w.Exec(w.ctx(), asked); err != nil {
 		t.Fatal(err)
+	}
+	edited, _, err := spec.ExecProcess(asked.Spec.Value, &c.plan)
+	if got := w.up.last.(*taskAPI.ExecProcessRequest).Spec.Value; err != nil || !bytes.Equal(got, edited) || bytes.Equal(got, asked.Spec.Value) {
+		t.Errorf("upstream got %s, want %s (%v)", got, edited, err)
 	}
 	if _, err := w.Start(w.ctx(), &taskAPI.StartRequest{ID: "a", ExecID: "x"}); err != nil {
 		t.Fatal(err)

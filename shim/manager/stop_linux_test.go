@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/shim"
 
 	"github.com/isolate-shim/isolate/internal/testprogram"
+	"github.com/isolate-shim/isolate/shim/record"
 )
 
 // The runtime is asked to delete only what it has, and whatever is wrong, containerd
@@ -63,6 +64,28 @@ func TestStopNeverStandsInTheWay(t *testing.T) {
 				t.Error("the runtime's state is left")
 			}
 		})
+	}
+}
+
+// TestNothingIsLeftWhenDeleteAnswers: the process ends with its answer, and what it has
+// not done by then stays.
+func TestNothingIsLeftWhenDeleteAnswers(t *testing.T) {
+	t.Parallel()
+	const ns = "isolate-test-answers"
+	bundle, root := t.TempDir(), t.TempDir()
+	state := filepath.Join(root, ns, "a")
+	write(t, bundle, map[string]string{"options.json": `{"root":"` + root + `"}`, "runtime": filepath.Join(bundle, "r")})
+	if err := testprogram.Write(filepath.Join(bundle, "r"), "#!/bin/sh\nrmdir "+state+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if err := os.MkdirAll(state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		manager{}.stop(namespaces.WithNamespace(t.Context(), ns), ns, "a", bundle)
+		if _, err := os.Lstat(filepath.Join(record.Root, ns)); err == nil {
+			t.Fatal("delete has answered, and the namespace's directory is still there")
+		}
 	}
 }
 

@@ -149,10 +149,11 @@ func TestForeignPID(t *testing.T) {
 			other := l.bystander(t)
 			before := rig.MustSnapshot(t)
 			done := make(chan rig.Result, 1)
-			t.Run("lie", func(t *testing.T) {
-				l.tell(t, "lie", "create", thenHangs)
+			t.Run("lie", func(lie *testing.T) {
+				l.tell(lie, "lie", "create", thenHangs)
+				// The client stays when the lie is over, until the shim is killed.
 				go func() { done <- h.run(t, "a", []string{"--null-io"}, "true") }()
-				eventually(t, "hanging runtime", func() bool { return hungPid(t) > 0 || len(done) > 0 })
+				eventually(lie, "hanging runtime", func() bool { return hungPid(t) > 0 || len(done) > 0 })
 			})
 			if hungPid(t) == 0 {
 				t.Fatalf("nothing hangs: %+v", <-done)

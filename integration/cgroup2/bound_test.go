@@ -30,7 +30,7 @@ func TestGroupsAreBounded(t *testing.T) {
 			if err := os.WriteFile(file, []byte(read(t, "", file)+"\nnested = false\n"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			c := n.start(t, "c", nil, "sh", "-c", `cd /sys/fs/cgroup; mkdir jail; echo 1 > jail/cgroup.procs; while [ ! -e /tmp/freeze ]; do sleep 0.1; done; echo 1 > jail/cgroup.freeze; sleep 1000`)
+			c := n.start(t, "c", nil, "sh", "-c", `cd /sys/fs/cgroup; mkdir jail; echo 1 > jail/cgroup.procs; trap "echo 1 > jail/cgroup.freeze" USR1; while :; do sleep 0.1; done`)
 			// Where init is, in jail or not yet.
 			c.dir = strings.TrimSuffix(strings.TrimSuffix(c.dir, "/jail"), "/init")
 			equal(t, "cgroup.max.descendants", read(t, c.dir, "cgroup.max.descendants"), 2000)
@@ -46,7 +46,6 @@ echo deep $(cat /tmp/deep)
 cd /sys/fs/cgroup
 seq 2100 | xargs mkdir 2>/tmp/many
 echo many $(tail -n 1 /tmp/many)
-touch /tmp/freeze
 echo end reached`)
 			equal(t, "a cluster of 110 pods", got["cluster"], "fits")
 			equal(t, "depth", got["depth"], "50")
@@ -68,6 +67,8 @@ echo end reached`)
 			if err := errors.Join(os.Mkdir(mine, 0o755), os.Remove(mine)); err != nil {
 				t.Error(err)
 			}
+			// From outside, and when nothing else is in the group: what is would never end.
+			n.Ctr(t.Context(), "tasks", "kill", "--signal", "SIGUSR1", "c").Must(t)
 			for deadline := time.Now().Add(rig.Patiently(30 * time.Second)); !strings.Contains(read(t, filepath.Join(c.dir, "jail"), "cgroup.events"), "frozen 1"); time.Sleep(20 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatal("the container does not freeze itself")

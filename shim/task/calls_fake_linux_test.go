@@ -151,7 +151,8 @@ func TestExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	edited, _, err := spec.ExecProcess(asked.Spec.Value, &c.plan)
-	if got := w.up.last.(*taskAPI.ExecProcessRequest).Spec.Value; err != nil || !bytes.Equal(got, edited) || bytes.Equal(got, asked.Spec.Value) {
+	passed, ok := w.up.last.(*taskAPI.ExecProcessRequest)
+	if got := passed.GetSpec().GetValue(); err != nil || !ok || !bytes.Equal(got, edited) || bytes.Equal(got, asked.Spec.Value) {
 		t.Errorf("upstream got %s, want %s (%v)", got, edited, err)
 	}
 	if _, err := w.Start(w.ctx(), &taskAPI.StartRequest{ID: "a", ExecID: "x"}); err != nil {

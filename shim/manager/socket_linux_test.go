@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/containerd/v2/pkg/namespaces"
@@ -55,6 +56,9 @@ func TestSocketAddress(t *testing.T) {
 func stale(t *testing.T, address string) string {
 	t.Helper()
 	path := strings.TrimPrefix(address, "unix://")
+	// A child that another test is just starting would listen on it for a moment longer.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)

@@ -7,46 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/testmounts"
 )
 
-const (
-	// insideEnv marks the process that runs in a mount namespace of its own.
-	insideEnv = "ISOLATE_TEST_CHOWN"
-	// helperEnv makes the process one run that is killed at a checkpoint.
-	helperEnv = "ISOLATE_TEST_CHOWN_KILL"
-)
+// helperEnv makes the process one run that is killed at a checkpoint.
+const helperEnv = "ISOLATE_TEST_CHOWN_KILL"
 
-// TestMain runs the tests of root in a mount namespace of their own, so that
-// nothing they mount is left behind.
 func TestMain(m *testing.M) {
 	if os.Getenv(helperEnv) != "" {
 		os.Exit(helper(os.Args[1:]))
 	}
-	fuzzing := strings.Contains(strings.Join(os.Args, " "), "-test.fuzz")
-	if os.Geteuid() != 0 || os.Getenv(insideEnv) != "" || fuzzing {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &unix.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		os.Exit(exit.ExitCode())
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "start tests in a mount namespace:", err)
-		os.Exit(1)
-	}
+	os.Exit(testmounts.Run(m))
 }
 
 // helper shifts args[1], the snapshot args[0], to the range that starts at

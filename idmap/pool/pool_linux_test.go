@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,6 +92,8 @@ func acquire(t *testing.T, p *Pool, owner Owner, size uint32) *Lease {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The garbage collector would close the file of one that nobody names any more.
+	t.Cleanup(func() { runtime.KeepAlive(l) })
 	return l
 }
 

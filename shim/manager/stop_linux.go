@@ -63,12 +63,15 @@ func bundleOf(args []string, id string) (string, error) {
 // using the id again. What could not be undone is a warning, and is tried once more
 // by whoever uses the id next, or starts a container.
 func (m manager) stop(ctx context.Context, ns, id, bundle string) shim.StopStatus {
-	if r, _ := find(ctx, ns, id, bundle); r == nil { // the usual end
-		return exitOf(ctx, bundle)
-	}
 	started := time.Now()
 	locking, cancel := context.WithDeadline(ctx, started.Add(endTimeout))
 	defer cancel()
+	if r, _ := find(ctx, ns, id, bundle); r == nil { // the usual end
+		if err := record.Drop(locking, ns, id); err != nil {
+			log.G(ctx).WithError(err).Warn("isolate: delete")
+		}
+		return exitOf(ctx, bundle)
+	}
 	unlock, err := record.Lock(locking, ns, id)
 	if err != nil { // a shim that lives undoes it
 		log.G(ctx).WithError(err).Warn("isolate: delete")

@@ -87,6 +87,14 @@ func TestNothingIsLeftWhenDeleteAnswers(t *testing.T) {
 			t.Fatal("delete has answered, and the namespace's directory is still there")
 		}
 	}
+	// A shim that is killed beside its record leaves only the directory.
+	if err := os.MkdirAll(filepath.Join(record.Root, ns, "a"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	manager{}.stop(namespaces.WithNamespace(t.Context(), ns), ns, "a", bundle)
+	if _, err := os.Lstat(filepath.Join(record.Root, ns)); err == nil {
+		t.Error("the directory of a killed shim is left")
+	}
 }
 
 func TestBundleOf(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
@@ -52,6 +53,30 @@ func lock(ctx context.Context, root, namespace, id string) (unlock func(), err e
 		case <-time.After(lockPause):
 		}
 	}
+}
+
+// Drop removes what is left of an id that has no record: its maker was killed before
+// he wrote one, or while he removed it.
+func Drop(ctx context.Context, namespace, id string) error { return drop(ctx, Root, namespace, id) }
+
+func drop(ctx context.Context, root, namespace, id string) error {
+	d, err := dir(root, namespace, id)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(d); errors.Is(err, fs.ErrNotExist) { // the usual case
+		return nil
+	}
+	unlock, err := lock(ctx, root, namespace, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Lstat(filepath.Join(d, file)); err == nil { // the next one's
+		return nil
+	}
+	r := Record{Namespace: namespace, ID: id, root: root}
+	return errors.Join(atomicfile.Sweep(filepath.Join(d, file)), r.finished())
 }
 
 // tryLock answers ErrLocked if another one has the lock, and ErrNotExist if it was

@@ -73,6 +73,37 @@ func TestLockIsGivenUp(t *testing.T) {
 	unlock()
 }
 
+// TestDrop: of a shim that is killed beside its record, nothing stays.
+func TestDrop(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	r := sample(root)
+	d, err := r.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	temporary := filepath.Join(d, ".record.json.tmp123")
+	for name, leave := range map[string]func() error{
+		"nothing":         func() error { return nil },
+		"before a record": func() error { return os.MkdirAll(d, 0o711) },
+		"half a record":   func() error { return errors.Join(os.MkdirAll(d, 0o711), os.WriteFile(temporary, nil, 0o600)) },
+		"only the note":   func() error { return errors.Join(r.Save(), r.Unfinished(), os.Remove(filepath.Join(d, file))) },
+	} {
+		if err := errors.Join(leave(), drop(t.Context(), root, r.Namespace, r.ID)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if left, err := os.ReadDir(root); err != nil || len(left) > 0 {
+			t.Fatalf("%s: left %v, %v", name, left, err)
+		}
+	}
+	if err := errors.Join(r.Save(), drop(t.Context(), root, r.Namespace, r.ID)); err != nil {
+		t.Error(err)
+	}
+	if _, err := load(root, r.Namespace, r.ID); err != nil {
+		t.Error("the next one's record is gone", err)
+	}
+}
+
 func TestUnfinished(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

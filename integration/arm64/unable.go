@@ -20,7 +20,7 @@ var unable = map[string]struct{ tests, why string }{
 	"internal/linux/fusectl":  {"^TestAbortEndsTheChosenConnectionOnly$", "the emulator has no fsopen(2)"},
 	"shim/cgroup":             {why: noAgain},
 	"shim/notify":             {why: "the emulator has no seccomp notification, and no clone3(2)"},
-	"shim/lxcfs":              {"^TestLookAt", noAgain},
+	"shim/lxcfs":              {"^TestProbeMount", noAgain},
 	"shim/runtime":            {"^TestInspectUnderAReaper$", noAgain},
 	"shim/ending":             {"^TestProcessesUnknownToTheRuntimeEnd$", noUserns},
 	"shim/heal":               {why: noAgain},

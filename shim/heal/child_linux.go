@@ -33,9 +33,9 @@ func MaybeChild() {
 type request struct {
 	Process proc.ID `json:"process"`
 	// Open are mounts of which one of each server is sent back.
-	Open []lxcfs.Bound `json:"open,omitempty"`
+	Open []lxcfs.MountedFile `json:"open,omitempty"`
 	// Detach are mounts to detach.
-	Detach []lxcfs.Bound `json:"detach,omitempty"`
+	Detach []lxcfs.MountedFile `json:"detach,omitempty"`
 	// Attach are places of the files that the child was given.
 	Attach []string `json:"attach,omitempty"`
 }

@@ -21,7 +21,7 @@ import (
 type namespace struct {
 	process *member.Process
 	id      ns.ID
-	bound   []lxcfs.Bound
+	bound   []lxcfs.MountedFile
 }
 
 // openNamespace looks at the mounts of a process, which is the caller's to close.
@@ -35,7 +35,7 @@ func openNamespace(p *member.Process) (n namespace, err error) {
 		return n, err
 	}
 	defer table.Close()
-	if n.bound, err = lxcfs.BoundIn(table); err != nil {
+	if n.bound, err = lxcfs.MountedFiles(table); err != nil {
 		return n, err
 	}
 	return n, p.Signal(0) // still the one that was looked at
@@ -43,7 +43,7 @@ func openNamespace(p *member.Process) (n namespace, err error) {
 
 // open opens one file of each server, for it to be asked; the caller closes them.
 // What is covered cannot be opened.
-func (m *watched) open(ctx context.Context, ns namespace, files []lxcfs.Bound) (map[lxcfs.Device]*os.File, error) {
+func (m *watched) open(ctx context.Context, ns namespace, files []lxcfs.MountedFile) (map[lxcfs.Device]*os.File, error) {
 	opened := map[lxcfs.Device]*os.File{}
 	err := m.inside(ctx, request{Process: ns.process.ID(), Open: files}, nil, func(a answer, f *os.File) {
 		if f != nil {
@@ -55,7 +55,7 @@ func (m *watched) open(ctx context.Context, ns namespace, files []lxcfs.Bound) (
 
 // detach detaches mounts whose server is dead. What the container changed
 // meanwhile is left alone.
-func (m *watched) detach(ctx context.Context, ns namespace, mounts []lxcfs.Bound, s *state) error {
+func (m *watched) detach(ctx context.Context, ns namespace, mounts []lxcfs.MountedFile, s *state) error {
 	if len(mounts) == 0 {
 		return nil
 	}

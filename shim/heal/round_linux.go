@@ -93,7 +93,7 @@ func (r *round) mend(ctx context.Context, m *watched, ns namespace) error {
 	if err := r.ask(ctx, m, ns); err != nil {
 		return err
 	}
-	gone := dead(ns.bound, func(b lxcfs.Bound) bool { return errors.Is(r.verdicts[b.Device], lxcfs.ErrDead) })
+	gone := dead(ns.bound, func(b lxcfs.MountedFile) bool { return errors.Is(r.verdicts[b.Device], lxcfs.ErrDead) })
 	before := len(s.lost)
 	err := m.detach(ctx, ns, gone, s)
 	r.detached += len(s.lost) - before
@@ -127,7 +127,7 @@ func (r *round) mend(ctx context.Context, m *watched, ns namespace) error {
 // ask asks the servers of a namespace that were not asked in this round. The verdict
 // is nil for one that lives, or of which nothing is known.
 func (r *round) ask(ctx context.Context, m *watched, ns namespace) error {
-	files := slices.DeleteFunc(slices.Clone(ns.bound), func(b lxcfs.Bound) bool { _, asked := r.verdicts[b.Device]; return asked })
+	files := slices.DeleteFunc(slices.Clone(ns.bound), func(b lxcfs.MountedFile) bool { _, asked := r.verdicts[b.Device]; return asked })
 	if len(files) == 0 {
 		return nil
 	}
@@ -151,8 +151,8 @@ func (r *round) supply(cfg config.LXCFS) *supply {
 // supply has sets of the files of an lxcfs to give away.
 type supply struct {
 	cfg    config.LXCFS
-	look   *lxcfs.Look // the last one, nil for none
-	served lxcfs.Served
+	look   *lxcfs.Probe // the last one, nil for none
+	served lxcfs.Result
 	err    error
 }
 
@@ -167,7 +167,7 @@ func (s *supply) take(ctx context.Context) ([]lxcfs.File, error) {
 			s.err = lxcfs.ErrHung
 			return nil, s.err
 		}
-		s.look = lxcfs.Start(ctx, s.cfg)
+		s.look = lxcfs.StartProbe(ctx, s.cfg)
 		if s.served, s.err = s.look.Result(); s.err != nil {
 			return nil, s.err
 		}

@@ -48,8 +48,8 @@ func (s *state) healed() {
 }
 
 // dead are the mounts to detach, topmost first, given which servers are dead.
-func dead(bound []lxcfs.Bound, isDead func(lxcfs.Bound) bool) []lxcfs.Bound {
-	var out []lxcfs.Bound
+func dead(bound []lxcfs.MountedFile, isDead func(lxcfs.MountedFile) bool) []lxcfs.MountedFile {
+	var out []lxcfs.MountedFile
 	for i := len(bound) - 1; i >= 0; i-- {
 		if isDead(bound[i]) {
 			out = append(out, bound[i])

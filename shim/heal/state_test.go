@@ -54,12 +54,12 @@ func TestState(t *testing.T) {
 
 func TestDead(t *testing.T) {
 	t.Parallel()
-	bound := []lxcfs.Bound{{Name: "a", ID: 1}, {Name: "a", ID: 2}, {Name: "b", ID: 3}}
-	got := dead(bound, func(b lxcfs.Bound) bool { return b.Name == "a" })
-	if !slices.Equal(got, []lxcfs.Bound{bound[1], bound[0]}) {
+	bound := []lxcfs.MountedFile{{Name: "a", ID: 1}, {Name: "a", ID: 2}, {Name: "b", ID: 3}}
+	got := dead(bound, func(b lxcfs.MountedFile) bool { return b.Name == "a" })
+	if !slices.Equal(got, []lxcfs.MountedFile{bound[1], bound[0]}) {
 		t.Errorf("%v: not the topmost first", got)
 	}
-	if got := dead(bound, func(lxcfs.Bound) bool { return false }); len(got) != 0 {
+	if got := dead(bound, func(lxcfs.MountedFile) bool { return false }); len(got) != 0 {
 		t.Error(got)
 	}
 }

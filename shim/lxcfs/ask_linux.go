@@ -14,14 +14,13 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/disposable"
 )
 
-// askerName is argv[0] of the disposable process that asks a server for a sign
-// of life.
+// askerName is argv[0] of the disposable process that asks a server for a sign of
+// life.
 const askerName = "isolate-lxcfs-ask"
 
-// Alive asks the server of a file, which was opened with O_PATH, for a sign of
-// life, in a disposable process. nil means that it answered, whatever it said;
-// otherwise the error is [ErrDead] or [ErrHung], or tells why it could not be
-// asked.
+// Alive asks the server of a file, which was opened with O_PATH, for a sign of life,
+// in a disposable process. nil means that the server answered, whatever it said;
+// otherwise the error is [ErrDead] or [ErrHung], or tells why it could not be asked.
 func Alive(ctx context.Context, file *os.File, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -43,7 +42,7 @@ func Alive(ctx context.Context, file *os.File, limit time.Duration) error {
 	return nil
 }
 
-// asker is the disposable process: it has the server tell the file's size.
+// asker is the disposable process: it asks the server for the file's attributes.
 func asker(args []string) int {
 	if len(args) != 1 {
 		return 2
@@ -58,7 +57,7 @@ func asker(args []string) int {
 	if err := unix.Statx(disposable.FirstFD, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
 		errors.As(err, &last.Errno)
 	}
-	if err := (&looker{socket: disposable.SocketFD}).send(last, -1); err != nil {
+	if err := (&prober{socket: disposable.SocketFD}).send(last, -1); err != nil {
 		return 1
 	}
 	return 0

@@ -22,12 +22,12 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
-// childName is argv[0] of the disposable process.
-const childName = "isolate-lxcfs-look"
+// childName is argv[0] of the disposable process that probes a mount.
+const childName = "isolate-lxcfs-probe"
 
 // MaybeChild must be the first call of main in every program that uses this
-// package: if the process is the disposable child of a look, it does its work
-// and does not return.
+// package: if the process is a disposable child, it does its work and does not
+// return.
 func MaybeChild() {
 	if len(os.Args) == 0 {
 		return
@@ -40,8 +40,8 @@ func MaybeChild() {
 	}
 }
 
-// child looks at one mount: args are its mount point, its mount id and the time
-// after which nobody listens any more. The exit status is for a human.
+// child probes one mount: args are its mount point, its mount id and the time after
+// which nobody listens any more. The exit status is for a human.
 func child(args []string) int {
 	if len(args) != 3 {
 		return 2
@@ -54,9 +54,9 @@ func child(args []string) int {
 	// The parent kills a late child; this is for a parent that is gone. A
 	// thread that waits in FUSE outlives even this.
 	time.AfterFunc(limit, func() { os.Exit(3) })
-	l := looker{socket: disposable.SocketFD, blkio: blkio()}
+	l := prober{socket: disposable.SocketFD, blkio: blkio()}
 	last := message{End: true}
-	if err := l.look(mount{Root: args[0], ID: id}); err != nil {
+	if err := l.probe(mount{Root: args[0], ID: id}); err != nil {
 		last.Failed = err.Error()
 		errors.As(err, &last.Errno)
 		last.Hidden = errors.Is(err, errHidden)
@@ -67,25 +67,25 @@ func child(args []string) int {
 	return 0
 }
 
-// errHidden means that the path leads to another mount than the one looked for.
+// errHidden means that the path leads to another mount than the one to be probed.
 var errHidden = errors.New("another file system is mounted over it")
 
-// looker lists a tree and sends what it finds.
-type looker struct {
+// prober lists the files of an lxcfs and sends what it finds.
+type prober struct {
 	socket int
 	root   *os.File // the mount's
 	files  int
 	blkio  bool // the host has that controller in a hierarchy of version 1
 }
 
-func (l *looker) look(m mount) error {
+func (l *prober) probe(m mount) error {
 	fd, err := unix.Open(m.Root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open mount point: %w", err)
 	}
 	l.root = os.NewFile(uintptr(fd), m.Root)
 	defer l.root.Close()
-	// DONT_SYNC: the mount's id is known without asking the server.
+	// DONT_SYNC: the kernel knows the mount's id without asking the server.
 	var st unix.Statx_t
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
 		return fmt.Errorf("stat mount point: %w", err)
@@ -117,7 +117,7 @@ func blkio() bool {
 }
 
 // walk visits the files below a directory; depth bounds how far down.
-func (l *looker) walk(dir string, depth int) error {
+func (l *prober) walk(dir string, depth int) error {
 	f, err := l.open(dir, unix.O_DIRECTORY)
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
@@ -145,14 +145,14 @@ func (l *looker) walk(dir string, depth int) error {
 	return nil
 }
 
-// file sends one file, or says why not. Its error ends the look: the file does
-// not exist (which only matters for a name that was not listed), the server is
-// gone, or nobody listens.
+// file sends one file, or says why not. Its error ends the probe: the file does not
+// exist (which only matters for a name that was not listed), the server is gone, or
+// nobody listens.
 //
-// Until one file could be read, each is read a little: a server can be mounted
-// and dead, or answer and refuse. One that lets one file be read lets all be
-// read, and reading takes lxcfs most of the time of a look.
-func (l *looker) file(name string) error {
+// Until one file could be read, a little of each is read: a server can be mounted and
+// dead, or answer and refuse. A server that lets one file be read lets all be read,
+// and reading takes most of the time of a probe.
+func (l *prober) file(name string) error {
 	flags := unix.O_PATH
 	if l.files == 0 {
 		flags = 0
@@ -183,18 +183,18 @@ func (l *looker) file(name string) error {
 	return l.send(message{File: name}, int(tree.Fd()))
 }
 
-// open opens a file of the tree, and nothing that is mounted over it or a link
-// leads to. A FIFO or the like is not waited for.
-func (l *looker) open(name string, flags int) (*os.File, error) {
+// open opens a file of lxcfs, and nothing that is mounted over it or to which a link
+// leads. It does not wait for the writer of a FIFO.
+func (l *prober) open(name string, flags int) (*os.File, error) {
 	if flags&unix.O_PATH == 0 {
 		flags |= unix.O_RDONLY | unix.O_NONBLOCK
 	}
 	return openat.Open(l.root, name, flags, openat.Beneath|openat.NoLinks|openat.SameMount)
 }
 
-// detach clones the mount of an open file. The clone belongs to no peer group,
-// so that nothing done to lxcfs's own mount spreads to it, and cannot be used to
-// write or execute, as lxcfs has files for neither.
+// detach clones the mount of an open file. The clone belongs to no peer group, so that
+// nothing done to lxcfs' own mount spreads to it. It cannot be used to write or
+// execute, since lxcfs has files for neither.
 func detach(f *os.File) (*os.File, error) {
 	return idmap.CloneTree(int(f.Fd()), "", idmap.CloneOptions{
 		SetAttrs:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
@@ -203,7 +203,7 @@ func detach(f *os.File) (*os.File, error) {
 }
 
 // send sends a message, with a descriptor if there is one.
-func (l *looker) send(m message, fd int) error {
+func (l *prober) send(m message, fd int) error {
 	data, err := m.encode()
 	if err != nil {
 		return err

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lxcfs fetches the files that a running lxcfs serves, as mounts that
-// can be put over /proc and /sys of a container.
+// Package lxcfs gets the files that a running lxcfs serves, as mounts that can be put
+// over /proc and /sys of a container.
 //
 // lxcfs is a FUSE server, and FUSE has no time limit: a process that looks up a name
 // or reads a byte waits for the server, and once the server has taken a request not
@@ -12,12 +12,12 @@
 // the detached mount to the shim. The shim reads what the child sends with a deadline.
 // A child that is late is killed and never waited for.
 //
-// The descriptors attach with move_mount(2), which needs no answer of the
-// server. Runtimes do not see a path on lxcfs at all, which they would have to
-// resolve, and some refuse /proc files in a spec.
+// move_mount(2) attaches the descriptors, and needs no answer of the server for it. OCI
+// runtimes never see a path on lxcfs: they would have to resolve it, and some refuse
+// files of /proc in a spec.
 //
 // lxcfs is recognised by its superblock in mountinfo (fuse.lxcfs), never by a
-// path: an empty /var/lib/lxcfs left by a package looks the same to stat(2).
+// path: to stat(2) an empty /var/lib/lxcfs that a package has left looks the same.
 //
 // What does not belong here: attaching the files, watching lxcfs, starting it.
 package lxcfs

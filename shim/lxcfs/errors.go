@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// Why there is nothing to show. Match with errors.Is; the errors that wrap them
-// tell an administrator what to do.
+// Why lxcfs has no files for containers. Match with errors.Is; the errors that wrap
+// these tell an administrator what to do.
 var (
 	// ErrOff means lxcfs.mode = "off".
 	ErrOff = errors.New("lxcfs is switched off")
 	// ErrAbsent means that no lxcfs is mounted, or not where it should be.
 	ErrAbsent = errors.New("lxcfs is not running")
-	// ErrDead means that the mount outlived its server.
+	// ErrDead means that the mount has outlived its server.
 	ErrDead = errors.New("lxcfs has died")
-	// ErrHung means that the server did not answer in time.
+	// ErrHung means that lxcfs did not answer in time.
 	ErrHung = errors.New("lxcfs does not answer")
-	// ErrRefused means that the server answers with permission errors only.
+	// ErrRefused means that lxcfs answers with permission errors only.
 	ErrRefused = errors.New("lxcfs refuses access")
 )
 

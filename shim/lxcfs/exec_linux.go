@@ -16,8 +16,8 @@ import (
 // --enable-pidfd saves it a search for each read.
 var Options = []string{"-l", "--enable-cfs", "--enable-pidfd"}
 
-// Exec turns this process into an lxcfs that serves its files below a directory,
-// which is made if need be. It only returns if that fails.
+// Exec turns this process into an lxcfs that serves its files below a directory, and
+// makes the directory if need be. It only returns if that fails.
 func Exec(program, dir string) error {
 	path, err := exec.LookPath(program)
 	if err != nil {
@@ -33,9 +33,9 @@ func Exec(program, dir string) error {
 	return fmt.Errorf("run lxcfs: exec %s: %w", path, unix.Exec(path, argv, os.Environ()))
 }
 
-// detachStale lazily unmounts what lxcfs has mounted on a directory. It does not
-// look at the directory: whoever asks a dead FUSE server is told ENOTCONN, and
-// one that hangs does not answer at all.
+// detachStale lazily unmounts what an earlier lxcfs has mounted on a directory. It does
+// not stat the directory: a dead FUSE server answers ENOTCONN, and one that hangs does
+// not answer at all.
 func detachStale(dir string) error {
 	for {
 		mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))

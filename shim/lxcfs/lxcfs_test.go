@@ -69,7 +69,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-func TestBoundIn(t *testing.T) {
+func TestMountedFiles(t *testing.T) {
 	t.Parallel()
 	const table = `
 24 1 0:22 / / rw - overlay overlay rw
@@ -82,29 +82,29 @@ func TestBoundIn(t *testing.T) {
 35 25 0:42 /proc/swaps /proc/swaps ro - fuse.other lxcfs rw
 36 24 0:40 /sys/devices/system/cpu/online /sys/devices/system/cpu/online ro - fuse.lxcfs lxcfs rw
 `
-	want := []Bound{{"proc/meminfo", 30, Device{0, 40}}, {"proc/meminfo", 31, Device{0, 41}}, {cpuOnline, 36, Device{0, 40}}}
-	got, err := BoundIn(strings.NewReader(strings.TrimPrefix(table, "\n")))
+	want := []MountedFile{{"proc/meminfo", 30, Device{0, 40}}, {"proc/meminfo", 31, Device{0, 41}}, {cpuOnline, 36, Device{0, 40}}}
+	got, err := MountedFiles(strings.NewReader(strings.TrimPrefix(table, "\n")))
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got  %v, %v\nwant %v", got, err, want)
 	}
-	if _, err := BoundIn(strings.NewReader("nonsense - fuse.lxcfs \n")); err == nil {
+	if _, err := MountedFiles(strings.NewReader("nonsense - fuse.lxcfs \n")); err == nil {
 		t.Error("nonsense was read")
 	}
 }
 
 // A container can have any number of mounts, and of files of lxcfs among them.
-func TestBoundInHugeTable(t *testing.T) {
+func TestMountedFilesHugeTable(t *testing.T) {
 	t.Parallel()
 	const one = "30 25 0:40 /proc/meminfo /proc/meminfo ro - fuse.lxcfs lxcfs rw\n"
 	long := "31 25 0:22 / /" + strings.Repeat("x", 100<<10) + " - fuse.lxcfs lxcfs rw\n"
 	others := strings.Repeat("32 25 0:22 / /mnt rw - tmpfs tmpfs rw\n", 100_000)
-	got, err := BoundIn(strings.NewReader(others + long + one))
+	got, err := MountedFiles(strings.NewReader(others + long + one))
 	if err != nil || len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
 	}
-	got, err = BoundIn(strings.NewReader(strings.Repeat(one, maxBound+5)))
-	if err != nil || len(got) != maxBound {
-		t.Errorf("%d of %d, %v", len(got), maxBound+5, err)
+	got, err = MountedFiles(strings.NewReader(strings.Repeat(one, maxMountedFiles+5)))
+	if err != nil || len(got) != maxMountedFiles {
+		t.Errorf("%d of %d, %v", len(got), maxMountedFiles+5, err)
 	}
 }
 
@@ -123,10 +123,10 @@ func TestWithheld(t *testing.T) {
 	}
 }
 
-func FuzzBoundIn(f *testing.F) {
+func FuzzMountedFiles(f *testing.F) {
 	f.Add("30 25 0:40 /proc/meminfo /proc/meminfo ro - fuse.lxcfs lxcfs rw\n")
 	f.Fuzz(func(t *testing.T, table string) {
-		found, err := BoundIn(strings.NewReader(table))
+		found, err := MountedFiles(strings.NewReader(table))
 		for _, b := range found {
 			if err != nil || !servable(b.Name) {
 				t.Errorf("%v, %v", b, err)
@@ -154,19 +154,19 @@ func TestVerdict(t *testing.T) {
 	file := []File{{Name: "proc/stat"}}
 	for _, c := range []struct {
 		name string
-		s    Served
+		s    Result
 		end  message
 		want error
 		text string
 	}{
-		{"served", Served{Files: file}, message{End: true}, nil, ""},
-		{"served in part", Served{Files: file, Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, nil, ""},
-		{"dead", Served{Root: "/l"}, message{End: true, Failed: "open proc", Errno: unix.ENOTCONN}, ErrDead, "umount -l /l"},
-		{"died while reading", Served{Files: file}, message{End: true, Failed: "read", Errno: unix.ECONNABORTED}, ErrDead, "start lxcfs again"},
-		{"refuses the list", Served{}, message{End: true, Failed: "open proc", Errno: unix.EACCES}, ErrRefused, "/proc/1/personality"},
-		{"refuses each file", Served{Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, ErrRefused, "proc/x: permission denied"},
-		{"hidden", Served{Root: "/l"}, message{End: true, Failed: errHidden.Error(), Hidden: true}, ErrAbsent, `"/l" is hidden`},
-		{"serves nothing", Served{}, message{End: true}, ErrDead, "serves no file"},
+		{"served", Result{Files: file}, message{End: true}, nil, ""},
+		{"served in part", Result{Files: file, Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, nil, ""},
+		{"dead", Result{Root: "/l"}, message{End: true, Failed: "open proc", Errno: unix.ENOTCONN}, ErrDead, "umount -l /l"},
+		{"died while reading", Result{Files: file}, message{End: true, Failed: "read", Errno: unix.ECONNABORTED}, ErrDead, "start lxcfs again"},
+		{"refuses the list", Result{}, message{End: true, Failed: "open proc", Errno: unix.EACCES}, ErrRefused, "/proc/1/personality"},
+		{"refuses each file", Result{Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, ErrRefused, "proc/x: permission denied"},
+		{"hidden", Result{Root: "/l"}, message{End: true, Failed: errHidden.Error(), Hidden: true}, ErrAbsent, `"/l" is hidden`},
+		{"serves nothing", Result{}, message{End: true}, ErrDead, "serves no file"},
 	} {
 		err := verdict(c.s, c.end)
 		if !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.text) {
@@ -204,7 +204,7 @@ func mountID(t *testing.T, path string) int {
 	return int(st.Mnt_id)
 }
 
-func names(s Served) []string {
+func names(s Result) []string {
 	var out []string
 	for _, f := range s.Files {
 		out = append(out, f.Name)
@@ -212,7 +212,7 @@ func names(s Served) []string {
 	return out
 }
 
-func TestLookAt(t *testing.T) {
+func TestProbeMount(t *testing.T) {
 	t.Parallel()
 	m := tree(t, map[string]string{
 		"proc/meminfo": "MemTotal: 1\n", "proc/stat": "cpu\n", "proc/pressure/cpu": "some\n", "proc/swaps": "",
@@ -225,7 +225,7 @@ func TestLookAt(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(m.Root, "proc/fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := lookAt(t.Context(), m, 10*time.Second)
+	s, err := probeMount(t.Context(), m, 10*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestLookAt(t *testing.T) {
 // link is a path to an open file.
 func link(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-func TestLookAtWhatIsNotLxcfs(t *testing.T) {
+func TestProbeMountWhatIsNotLxcfs(t *testing.T) {
 	t.Parallel()
 	m := tree(t, map[string]string{"proc/x/y/z": "", "proc/big": "x"})
 	empty := tree(t, map[string]string{"proc/x/y/z": ""})
@@ -279,7 +279,7 @@ func TestLookAtWhatIsNotLxcfs(t *testing.T) {
 		{"no proc", mount{ID: m.ID, Root: m.Root + "/proc"}, nil, "no such file"},
 		{"no directory", mount{ID: m.ID, Root: m.Root + "/absent"}, nil, "open mount point"},
 	} {
-		_, err := lookAt(t.Context(), c.m, 10*time.Second)
+		_, err := probeMount(t.Context(), c.m, 10*time.Second)
 		if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -288,11 +288,11 @@ func TestLookAtWhatIsNotLxcfs(t *testing.T) {
 
 func TestStartModes(t *testing.T) {
 	t.Parallel()
-	off := Start(t.Context(), config.LXCFS{Mode: config.LXCFSOff})
+	off := StartProbe(t.Context(), config.LXCFS{Mode: config.LXCFSOff})
 	if _, err := off.Result(); !errors.Is(err, ErrOff) || off.Required() || off.Mounted() {
 		t.Error(err)
 	}
-	l := Start(t.Context(), config.LXCFS{Mode: config.LXCFSRequire, Path: "/nowhere", TimeoutMS: 1000})
+	l := StartProbe(t.Context(), config.LXCFS{Mode: config.LXCFSRequire, Path: "/nowhere", TimeoutMS: 1000})
 	if _, err := l.Result(); !errors.Is(err, ErrAbsent) || !l.Required() || l.Mounted() {
 		t.Error(err)
 	}

@@ -21,14 +21,15 @@ const (
 
 // message is what the child sends, one to a datagram.
 type message struct {
-	// File is a served file, relative to the root; its mount comes along.
+	// File is a file that lxcfs serves, relative to its mount point; the file's mount
+	// comes along.
 	File string `json:"file,omitempty"`
 	// Skip is a file that cannot be used, because of Errno.
 	Skip string `json:"skip,omitempty"`
-	// Failed is what the child was doing when it had to give up.
+	// Failed is what the child was doing when it gave up, because of Errno.
 	Failed string        `json:"failed,omitempty"`
 	Errno  syscall.Errno `json:"errno,omitempty"`
-	// Hidden means that the mount is below another one.
+	// Hidden means that another file system is mounted over lxcfs.
 	Hidden bool `json:"hidden,omitempty"`
 	// End is set in the last message.
 	End bool `json:"end,omitempty"`
@@ -55,7 +56,7 @@ func decode(data []byte) (message, error) {
 	return m, nil
 }
 
-// withheld are files that a container does not get, and why not.
+// withheld tells whether a container is not to get a file that lxcfs serves.
 //
 // slabinfo: lxcfs passes the host's on, which the kernel shows to the host's root
 // alone, and keeps 17 to 25 kB of its own memory for each open descriptor.
@@ -69,8 +70,8 @@ func withheld(name string, blkio bool) bool {
 	return name == "proc/slabinfo" || name == "proc/diskstats" && blkio
 }
 
-// servable tells whether a file of lxcfs has its place in a container: those
-// below proc, and cpuOnline.
+// servable tells whether a file of lxcfs has a place in a container: a file below
+// proc, or cpuOnline.
 func servable(name string) bool {
 	if name == cpuOnline {
 		return true

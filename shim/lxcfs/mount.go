@@ -27,10 +27,10 @@ type mount struct {
 	Root   string // mount point
 }
 
-// choose returns the lxcfs mounts to try, best first. That is the newest one;
-// older ones follow, because a mount may outlive its server. Mounts of the same
-// superblock are tried once, and of a mount that shows only a part of it (files
-// bound into a container) nothing is known about the rest.
+// choose returns the lxcfs mounts to try. The newest one is the best; older ones
+// follow, because a mount may outlive its server. Each superblock is tried once. A
+// mount that shows only a part of a superblock (a file that is bound into a container)
+// does not tell what else there is, and is left out.
 //
 // With a path, there must be an lxcfs on that path.
 func choose(mounts []*mountinfo.Info, path string) ([]mount, error) {
@@ -44,7 +44,7 @@ func choose(mounts []*mountinfo.Info, path string) ([]mount, error) {
 		if m.FSType != fsType || m.Root != "/" || path != "" && m.Mountpoint != path {
 			continue
 		}
-		// A mount of a directory that is gone.
+		// The directory below the mount was removed.
 		if strings.HasSuffix(m.Mountpoint, "//deleted") {
 			continue
 		}
@@ -62,49 +62,49 @@ func choose(mounts []*mountinfo.Info, path string) ([]mount, error) {
 	return nil, absent("nothing of type " + fsType + " is mounted in this mount namespace")
 }
 
-// Bound is a file of lxcfs that is mounted in a container.
-type Bound struct {
+// MountedFile is a file of lxcfs that is mounted in a container.
+type MountedFile struct {
 	// Name is its place relative to the container's root, as in [File].
 	Name string
-	// ID is the mount's, as in mountinfo.
+	// ID numbers the mount, as in mountinfo.
 	ID     int
 	Device Device
 }
 
-// maxBound bounds how many files of lxcfs are looked at in one mount namespace: a
+// maxMountedFiles bounds how many files of lxcfs are found in one mount namespace: a
 // container can bind one any number of times.
-const maxBound = 4096
+const maxMountedFiles = 4096
 
-// BoundIn finds the files of lxcfs in the mountinfo of a container's process.
-// Those that are stacked on one place come from the lowest to the topmost. Of a
-// table that has more than 4,096 only the first are found.
-func BoundIn(r io.Reader) ([]Bound, error) {
+// MountedFiles finds the files of lxcfs in the mountinfo of a container's process.
+// Files that are stacked on one place come from the lowest to the topmost. Of more
+// than 4,096 files only the first are found.
+func MountedFiles(r io.Reader) ([]MountedFile, error) {
 	lines, err := lxcfsLines(r)
 	if err != nil {
-		return nil, fmt.Errorf("look for files of lxcfs: %w", err)
+		return nil, fmt.Errorf("find files of lxcfs: %w", err)
 	}
 	infos, err := mountinfo.GetMountsFromReader(bytes.NewReader(lines), mountinfo.FSTypeFilter(fsType))
 	if err != nil {
-		return nil, fmt.Errorf("look for files of lxcfs: %w", err)
+		return nil, fmt.Errorf("find files of lxcfs: %w", err)
 	}
-	var found []Bound
+	var found []MountedFile
 	for _, m := range infos {
 		name := strings.TrimPrefix(m.Mountpoint, "/")
-		// What the container bound elsewhere is its own affair.
+		// A file that the container has bound elsewhere is left alone.
 		if servable(name) && m.Root == m.Mountpoint {
-			found = append(found, Bound{Name: name, ID: m.ID, Device: Device{m.Major, m.Minor}})
+			found = append(found, MountedFile{Name: name, ID: m.ID, Device: Device{m.Major, m.Minor}})
 		}
 	}
 	return found, nil
 }
 
-// lxcfsLines returns the lines of a mountinfo that are of lxcfs. A container may
-// have 100,000 mounts, so the rest is neither kept nor parsed.
+// lxcfsLines returns the lines of lxcfs in a mountinfo. A container may have 100,000
+// mounts, so the other lines are neither kept nor parsed.
 func lxcfsLines(r io.Reader) ([]byte, error) {
 	mark := []byte(" - " + fsType + " ") // blanks in a path are written as \040
 	lines := bufio.NewReaderSize(r, 64<<10)
 	var out []byte
-	for n := 0; n < maxBound; {
+	for n := 0; n < maxMountedFiles; {
 		line, err := lines.ReadSlice('\n')
 		whole := !errors.Is(err, bufio.ErrBufferFull)
 		for errors.Is(err, bufio.ErrBufferFull) { // longer than two paths: none of lxcfs

@@ -72,8 +72,8 @@ func (s *Service) create(ctx context.Context, c *container, r *taskAPI.CreateTas
 		return nil, fmt.Errorf("%w: %w", err, spec.ErrRefused)
 	}
 	settings.Runc.SystemdCgroup = settings.Runc.SystemdCgroup || spec.SystemdCgroup(doc.Spec)
-	look := startLook(ctx, cfg) // beside the steps up to settle
-	defer look.Close()          //nolint:errcheck // mounts, only held
+	probe := startProbe(ctx, cfg) // beside the steps up to settle
+	defer probe.Close()           //nolint:errcheck // mounts, only held
 
 	// plan
 	unlock, err := lockID(ctx, ns, r.ID)
@@ -149,7 +149,7 @@ func (s *Service) create(ctx context.Context, c *container, r *taskAPI.CreateTas
 	if err := c.joinClocks(ctx, doc.Spec, clocks); err != nil {
 		return nil, err
 	}
-	if err := c.edit(ctx, r.Bundle, doc, cfg, bin, look); err != nil {
+	if err := c.edit(ctx, r.Bundle, doc, cfg, bin, probe); err != nil {
 		return nil, err
 	}
 	// runtime
@@ -171,7 +171,7 @@ func (s *Service) create(ctx context.Context, c *container, r *taskAPI.CreateTas
 		return nil, err
 	}
 	// settle
-	if err := c.settle(ctx, int(resp.Pid), look); err != nil {
+	if err := c.settle(ctx, int(resp.Pid), probe); err != nil {
 		if c.init != nil { // else the runtime's word is not good enough to signal anybody
 			s.discard(detached(ctx), c)
 		}
@@ -424,7 +424,7 @@ func (c *container) openTo(dir string) error {
 
 // edit applies the plan to the spec and replaces config.json in one step:
 // upstream reads it again later.
-func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document, cfg config.Config, bin runtime.Binary, look *lxcfs.Look) error {
+func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document, cfg config.Config, bin runtime.Binary, probe *lxcfs.Probe) error {
 	warnings, err := spec.Apply(doc.Spec, &c.plan)
 	c.warn(ctx, append(c.plan.Warnings, warnings...)...)
 	if err != nil {
@@ -437,7 +437,7 @@ func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document,
 		c.limits.want("", doc.Spec.Process.Rlimits)
 		doc.Spec.Process.Rlimits = nil
 	}
-	c.listen(ctx, doc.Spec, cfg, bin, look)
+	c.listen(ctx, doc.Spec, cfg, bin, probe)
 	data, err := doc.JSON()
 	if err != nil {
 		return err
@@ -475,8 +475,8 @@ func (c *container) request(r *taskAPI.CreateTaskRequest, settings options.Setti
 // dockerNamespace is containerd's namespace of dockerd (--containerd-namespace).
 const dockerNamespace = "moby"
 
-func startLook(ctx context.Context, cfg config.Config) *lxcfs.Look {
-	return lxcfs.Start(ctx, cfg.LXCFS)
+func startProbe(ctx context.Context, cfg config.Config) *lxcfs.Probe {
+	return lxcfs.StartProbe(ctx, cfg.LXCFS)
 }
 
 func (c *container) warn(ctx context.Context, warnings ...string) {

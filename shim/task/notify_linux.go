@@ -24,14 +24,14 @@ import (
 // files of lxcfs over the inner /proc. Without lxcfs there is nothing to show,
 // and nothing is reported; one that is dead may be there again when it is asked for.
 //
-// It does not wait for the look, which goes on while the runtime makes the container.
+// It does not wait for the probe, which goes on while the runtime makes the container.
 //
 // Whatever stands in the way costs the inner view only, and is one warning.
-func (c *container) listen(ctx context.Context, s *specs.Spec, cfg config.Config, bin runtime.Binary, look *lxcfs.Look) {
+func (c *container) listen(ctx context.Context, s *specs.Spec, cfg config.Config, bin runtime.Binary, probe *lxcfs.Probe) {
 	if c.plan.Nesting == nil || c.plan.Nesting.KeepSeccomp || !cfg.LXCFS.Nested {
 		return
 	}
-	if !look.Mounted() {
+	if !probe.Mounted() {
 		return // reported by view
 	}
 	err := notify.Probe()
@@ -66,9 +66,9 @@ func (c *container) report(ctx context.Context, s *specs.Spec, cfg config.Config
 
 // innerViews looks at lxcfs anew: it may have been restarted since.
 func (c *container) innerViews(ctx context.Context, cfg config.LXCFS) ([]notify.View, error) {
-	// The look is not closed: its files are the notifier's from here on, and its
+	// The probe is not closed: its files are the notifier's from here on, and its
 	// deadline ends the rest.
-	served, err := lxcfs.Start(ctx, cfg).Result()
+	served, err := lxcfs.StartProbe(ctx, cfg).Result()
 	if err != nil {
 		return nil, err
 	}

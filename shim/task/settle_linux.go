@@ -26,7 +26,7 @@ import (
 //
 // A restored container (r.Checkpoint) has no process before start; pid is 0 and
 // there is nothing to settle but the staging area, which must stay until then.
-func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error {
+func (c *container) settle(ctx context.Context, pid int, probe *lxcfs.Probe) error {
 	if pid <= 0 {
 		c.views = "none (restored)"
 		return nil
@@ -42,7 +42,7 @@ func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error
 			return err
 		}
 	}
-	if err := c.view(ctx, look); err != nil {
+	if err := c.view(ctx, probe); err != nil {
 		return err
 	}
 	if c.plan.Nesting != nil {
@@ -68,10 +68,10 @@ func (c *container) settle(ctx context.Context, pid int, look *lxcfs.Look) error
 // runtime never looks up a path on FUSE, so a server that dies or hangs now
 // cannot hold it up; runc refuses some of the files in a spec; and the same
 // graft repairs a running container.
-func (c *container) view(ctx context.Context, look *lxcfs.Look) error {
-	served, err := look.Result()
+func (c *container) view(ctx context.Context, probe *lxcfs.Probe) error {
+	served, err := probe.Result()
 	if err != nil {
-		if look.Required() {
+		if probe.Required() {
 			return fmt.Errorf("lxcfs.mode is \"require\": %w", err)
 		}
 		c.views = "none"
@@ -107,7 +107,7 @@ func (c *container) view(ctx context.Context, look *lxcfs.Look) error {
 	})
 	c.views = fmt.Sprintf("%d/%d", grafted, len(files))
 	if err != nil {
-		if look.Required() {
+		if probe.Required() {
 			return fmt.Errorf("lxcfs.mode is \"require\": %w", err)
 		}
 		c.warn(ctx, fmt.Sprintf("/proc and /sys show the host's resources in part: %v", err))

@@ -16,7 +16,7 @@ import (
 // served checks that lxcfs answers, and what it serves.
 func served(ctx context.Context, r *Report, cfg config.Config) {
 	const what = "lxcfs"
-	look := lxcfs.Start(ctx, cfg.LXCFS)
+	look := lxcfs.StartProbe(ctx, cfg.LXCFS)
 	defer look.Close() //nolint:errcheck // closes O_PATH descriptors
 	if cfg.LXCFS.Mode == config.LXCFSOff {
 		r.ok(what, "switched off (lxcfs.mode): /proc shows the host's resources in containers")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package lxcfs_test looks at real lxcfs servers in the states they can be in.
+// Package lxcfs_test probes real lxcfs servers in the states that they can be in.
 package lxcfs_test
 
 import (
@@ -42,10 +42,10 @@ func versions(t *testing.T, test func(t *testing.T, name peer.Name)) {
 	}
 }
 
-func look(t *testing.T, path string, ms uint32) (lxcfs.Served, time.Duration, error) {
+func probe(t *testing.T, path string, ms uint32) (lxcfs.Result, time.Duration, error) {
 	t.Helper()
 	start := time.Now()
-	l := lxcfs.Start(t.Context(), config.LXCFS{Mode: config.LXCFSAuto, Path: path, TimeoutMS: ms})
+	l := lxcfs.StartProbe(t.Context(), config.LXCFS{Mode: config.LXCFSAuto, Path: path, TimeoutMS: ms})
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Error(err)
@@ -71,7 +71,7 @@ func soon(t *testing.T, took time.Duration) {
 func TestServed(t *testing.T) {
 	versions(t, func(t *testing.T, name peer.Name) {
 		server := rig.LxcfsFor(t, name, filepath.Join(t.TempDir(), "l"))
-		served, took, err := look(t, "", patient)
+		served, took, err := probe(t, "", patient)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, path := range []string{"", server.Dir} {
-			_, took, err := look(t, path, patient)
+			_, took, err := probe(t, path, patient)
 			if !errors.Is(err, lxcfs.ErrDead) || !strings.Contains(err.Error(), server.Dir) {
 				t.Errorf("path %q: %v", path, err)
 			}
@@ -117,7 +117,7 @@ func TestKilled(t *testing.T) {
 		// Another one elsewhere is found although the dead one is mounted, and
 		// also if the dead one is the newer mount.
 		other := rig.LxcfsFor(t, name, filepath.Join(t.TempDir(), "other"))
-		served, _, err := look(t, "", patient)
+		served, _, err := probe(t, "", patient)
 		if err != nil || served.Root != other.Dir {
 			t.Errorf("beside a dead one: %q %v", served.Root, err)
 		}
@@ -125,7 +125,7 @@ func TestKilled(t *testing.T) {
 		if err := third.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		served, _, err = look(t, "", patient)
+		served, _, err = probe(t, "", patient)
 		if err != nil || served.Root != other.Dir {
 			t.Errorf("below a dead one: %q %v", served.Root, err)
 		}
@@ -136,14 +136,14 @@ func TestStopped(t *testing.T) {
 	versions(t, func(t *testing.T, name peer.Name) {
 		server := rig.LxcfsFor(t, name, filepath.Join(t.TempDir(), "l"))
 		// Fetched while it was well, attached while it hangs.
-		served, _, err := look(t, "", patient)
+		served, _, err := probe(t, "", patient)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := server.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		_, took, err := look(t, server.Dir, hasty)
+		_, took, err := probe(t, server.Dir, hasty)
 		if !errors.Is(err, lxcfs.ErrHung) || !strings.Contains(err.Error(), "lxcfs.timeout_ms") {
 			t.Errorf("%v", err)
 		}
@@ -172,7 +172,7 @@ func TestStopped(t *testing.T) {
 		if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := look(t, server.Dir, patient); err != nil {
+		if _, _, err := probe(t, server.Dir, patient); err != nil {
 			t.Errorf("after it goes on: %v", err)
 		}
 		noChildren(t)
@@ -185,7 +185,7 @@ func TestCloseDoesNotWaitForTheServer(t *testing.T) {
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	l := lxcfs.Start(t.Context(), config.LXCFS{Mode: config.LXCFSAuto, TimeoutMS: 60_000})
+	l := lxcfs.StartProbe(t.Context(), config.LXCFS{Mode: config.LXCFSAuto, TimeoutMS: 60_000})
 	time.Sleep(100 * time.Millisecond) // it hangs by now
 	start := time.Now()
 	if err := l.Close(); err != nil {
@@ -202,7 +202,7 @@ func TestAbsent(t *testing.T) {
 	rig.Require(t, rig.Root)
 	dir := t.TempDir()
 	for _, path := range []string{"", dir, "/proc"} {
-		_, took, err := look(t, path, patient)
+		_, took, err := probe(t, path, patient)
 		if !errors.Is(err, lxcfs.ErrAbsent) {
 			t.Errorf("path %q: %v", path, err)
 		}
@@ -219,7 +219,7 @@ func TestAbsent(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, _, err := look(t, "", patient); !errors.Is(err, lxcfs.ErrAbsent) || !strings.Contains(err.Error(), "hidden") {
+	if _, _, err := probe(t, "", patient); !errors.Is(err, lxcfs.ErrAbsent) || !strings.Contains(err.Error(), "hidden") {
 		t.Errorf("%v", err)
 	}
 }
@@ -238,7 +238,7 @@ func noChildren(t *testing.T) {
 			if _, err := strconv.Atoi(e.Name()); err != nil {
 				continue
 			}
-			if line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); err == nil && strings.HasPrefix(string(line), "isolate-lxcfs-look") {
+			if line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); err == nil && strings.HasPrefix(string(line), "isolate-lxcfs-probe") {
 				left++
 			}
 		}

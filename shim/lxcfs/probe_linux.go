@@ -20,24 +20,22 @@ import (
 	"github.com/isolate-shim/isolate/shim/config"
 )
 
-// Served is what an lxcfs serves.
-type Served struct {
+// Result is what a probe has found out of an lxcfs.
+type Result struct {
 	// Root is its mount point.
 	Root string
-	// Device numbers its superblock, as in mountinfo.
-	Device Device
-	// Seen is when it answered, since boot (CLOCK_BOOTTIME).
+	// Seen is when lxcfs answered, since boot (CLOCK_BOOTTIME).
 	Seen time.Duration
-	// Files are those that it serves; one of them could be read a moment ago.
+	// Files are those that lxcfs serves; one of them could be read a moment ago.
 	Files []File
-	// Skipped are files that exist and cannot be used, and why.
+	// Skipped has the files that exist and cannot be used, and why.
 	Skipped map[string]error
 }
 
 // File is one file of lxcfs.
 type File struct {
-	// Name is relative to the root: "proc/meminfo". It has the same place
-	// below "/" of a container.
+	// Name is relative to the mount point: "proc/meminfo". The file has the same
+	// place below "/" of a container.
 	Name string
 	// Mount is the file as a detached mount, to be attached with move_mount(2).
 	// Attaching uses it up; closing it then leaves the mount where it is.
@@ -45,7 +43,7 @@ type File struct {
 }
 
 // Close releases the mounts.
-func (s Served) Close() error {
+func (s Result) Close() error {
 	var errs []error
 	for _, f := range s.Files {
 		if err := f.Mount.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
@@ -55,67 +53,66 @@ func (s Served) Close() error {
 	return errors.Join(errs...)
 }
 
-// Look is a look at lxcfs that is under way. It takes about as long as starting
-// a process and reading a dozen files, and goes on beside other work.
-type Look struct {
+// Probe finds out what lxcfs serves, beside other work. It takes about as long as
+// starting a process and reading a dozen files.
+type Probe struct {
 	cfg    config.LXCFS
 	cancel context.CancelFunc
 	found  chan struct{} // closed when it is known what is mounted
 	done   chan struct{}
 
 	mounts []mount
-	served Served
+	result Result
 	err    error
 	once   sync.Once
 }
 
-// Start begins to look at lxcfs as the configuration says. The caller must call
-// Close.
-func Start(ctx context.Context, cfg config.LXCFS) *Look {
-	l := &Look{cfg: cfg, found: make(chan struct{}), done: make(chan struct{})}
+// StartProbe begins to probe the lxcfs that the configuration names. The caller must
+// call Close.
+func StartProbe(ctx context.Context, cfg config.LXCFS) *Probe {
+	p := &Probe{cfg: cfg, found: make(chan struct{}), done: make(chan struct{})}
 	if cfg.Mode == config.LXCFSOff {
-		l.cancel = func() {}
-		l.err = ErrOff
-		close(l.found)
-		close(l.done)
-		return l
+		p.cancel = func() {}
+		p.err = ErrOff
+		close(p.found)
+		close(p.done)
+		return p
 	}
-	ctx, l.cancel = context.WithTimeout(ctx, cfg.Timeout())
+	ctx, p.cancel = context.WithTimeout(ctx, cfg.Timeout())
 	go func() {
-		defer close(l.done)
-		l.mounts, l.err = find(cfg.Path)
-		close(l.found)
-		if l.err == nil {
-			l.served, l.err = look(ctx, cfg, l.mounts)
+		defer close(p.done)
+		p.mounts, p.err = find(cfg.Path)
+		close(p.found)
+		if p.err == nil {
+			p.result, p.err = probe(ctx, cfg, p.mounts)
 		}
 	}()
-	return l
+	return p
 }
 
-// Mounted tells, at once, whether there is an lxcfs to look at. It may be dead.
-func (l *Look) Mounted() bool {
-	<-l.found
-	return len(l.mounts) > 0
+// Mounted tells, at once, whether an lxcfs is mounted. It may be dead.
+func (p *Probe) Mounted() bool {
+	<-p.found
+	return len(p.mounts) > 0
 }
 
-// Result waits for the look to end, at most until the configured timeout is
-// over. The files stay the Look's: they are closed with it.
-func (l *Look) Result() (Served, error) {
-	<-l.done
-	return l.served, l.err
+// Result waits for the probe to end, at most until the configured timeout is over.
+// The files belong to the probe: Close closes them.
+func (p *Probe) Result() (Result, error) {
+	<-p.done
+	return p.result, p.err
 }
 
 // Required tells whether a container must not start without lxcfs.
-func (l *Look) Required() bool { return l.cfg.Mode == config.LXCFSRequire }
+func (p *Probe) Required() bool { return p.cfg.Mode == config.LXCFSRequire }
 
-// Close ends the look if it is under way and closes the files. It may be called
-// more than once.
-func (l *Look) Close() error {
+// Close ends the probe and closes the files. It may be called more than once.
+func (p *Probe) Close() error {
 	var err error
-	l.once.Do(func() {
-		l.cancel()
-		<-l.done
-		err = l.served.Close()
+	p.once.Do(func() {
+		p.cancel()
+		<-p.done
+		err = p.result.Close()
 	})
 	return err
 }
@@ -124,18 +121,18 @@ func (l *Look) Close() error {
 func find(path string) ([]mount, error) {
 	infos, err := mountinfo.GetMounts(mountinfo.FSTypeFilter(fsType))
 	if err != nil {
-		return nil, fmt.Errorf("look for lxcfs: %w", err)
+		return nil, fmt.Errorf("find lxcfs: %w", err)
 	}
 	return choose(infos, path)
 }
 
-// look tries the mounts until one serves.
-func look(ctx context.Context, cfg config.LXCFS, mounts []mount) (Served, error) {
+// probe tries the mounts until one serves.
+func probe(ctx context.Context, cfg config.LXCFS, mounts []mount) (Result, error) {
 	var first error
 	for _, m := range mounts {
-		served, err := lookAt(ctx, m, cfg.Timeout())
+		result, err := probeMount(ctx, m, cfg.Timeout())
 		if err == nil {
-			return served, nil
+			return result, nil
 		}
 		if first == nil {
 			first = err
@@ -144,21 +141,21 @@ func look(ctx context.Context, cfg config.LXCFS, mounts []mount) (Served, error)
 			break
 		}
 	}
-	return Served{}, first
+	return Result{}, first
 }
 
-// lookAt runs a child that looks at one mount. It returns when the child has
-// told everything or ctx is over, whatever became of the child.
-func lookAt(ctx context.Context, m mount, limit time.Duration) (_ Served, retErr error) {
+// probeMount runs a child that probes one mount. It returns when the child has told
+// everything or ctx is over, whatever became of the child.
+func probeMount(ctx context.Context, m mount, limit time.Duration) (_ Result, retErr error) {
 	c, err := disposable.Start(ctx, nil, nil, childName, m.Root, strconv.Itoa(m.ID), (limit + disposable.Grace).String())
 	if err != nil {
-		return Served{}, fmt.Errorf("look at lxcfs: %w", err)
+		return Result{}, fmt.Errorf("probe lxcfs: %w", err)
 	}
 	defer c.Close() //nolint:errcheck // nothing was written
-	served := Served{Root: m.Root, Device: m.Device, Skipped: map[string]error{}}
+	result := Result{Root: m.Root, Skipped: map[string]error{}}
 	defer func() {
 		if retErr != nil {
-			retErr = errors.Join(retErr, served.Close())
+			retErr = errors.Join(retErr, result.Close())
 		}
 	}()
 	for {
@@ -166,24 +163,24 @@ func lookAt(ctx context.Context, m mount, limit time.Duration) (_ Served, retErr
 		switch {
 		case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 			hang(c)
-			return served, hung(m.Root, limit)
+			return result, hung(m.Root, limit)
 		case ctx.Err() != nil:
-			return served, fmt.Errorf("look at lxcfs on %q: %w", m.Root, ctx.Err())
+			return result, fmt.Errorf("probe lxcfs on %q: %w", m.Root, ctx.Err())
 		case err != nil:
-			return served, fmt.Errorf("look at lxcfs on %q: %w", m.Root, err)
+			return result, fmt.Errorf("probe lxcfs on %q: %w", m.Root, err)
 		case msg.End:
-			served.Seen = sinceBoot()
-			return served, verdict(served, msg)
+			result.Seen = sinceBoot()
+			return result, verdict(result, msg)
 		case msg.File != "":
-			served.Files = append(served.Files, File{Name: msg.File, Mount: mount})
+			result.Files = append(result.Files, File{Name: msg.File, Mount: mount})
 		case msg.Skip != "":
-			served.Skipped[msg.Skip] = msg.Errno
+			result.Skipped[msg.Skip] = msg.Errno
 		}
 	}
 }
 
 // verdict tells what a complete report means.
-func verdict(s Served, end message) error {
+func verdict(s Result, end message) error {
 	switch {
 	case end.Hidden:
 		return absent(fmt.Sprintf("its mount on %q is hidden: %s", s.Root, end.Failed))
@@ -192,7 +189,7 @@ func verdict(s Served, end message) error {
 	case end.Errno == unix.EACCES || end.Errno == unix.EPERM:
 		return refused(s.Root, end.Errno)
 	case end.Failed != "":
-		return fmt.Errorf("look at lxcfs on %q: %s", s.Root, end.Failed)
+		return fmt.Errorf("probe lxcfs on %q: %s", s.Root, end.Failed)
 	case len(s.Files) > 0:
 		return nil
 	}
@@ -207,7 +204,7 @@ func verdict(s Served, end message) error {
 func sinceBoot() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return 0 // then whatever is asked about it looks later
+		return 0 // then every server counts as a later one
 	}
 	return time.Duration(ts.Nano())
 }
@@ -216,7 +213,7 @@ func sinceBoot() time.Duration {
 var waiting atomic.Int32
 
 // Waiting tells whether a server that did not answer in time still does not. Callers
-// that ask again and again have to look at it: each question leaves a process waiting.
+// that ask again and again must heed it: each question leaves a process waiting.
 func Waiting() bool { return waiting.Load() > 0 }
 
 // hang notes that a child did not answer in time.

@@ -65,6 +65,7 @@ func drop(ctx context.Context, root, namespace, id string) error {
 		return err
 	}
 	if _, err := os.Lstat(d); errors.Is(err, fs.ErrNotExist) { // the usual case
+		_ = unix.Rmdir(filepath.Dir(d)) // which a killed one may have left after the other
 		return nil
 	}
 	unlock, err := lock(ctx, root, namespace, id)

@@ -85,6 +85,7 @@ func TestDrop(t *testing.T) {
 	temporary := filepath.Join(d, ".record.json.tmp123")
 	for name, leave := range map[string]func() error{
 		"nothing":         func() error { return nil },
+		"the namespace":   func() error { return os.Mkdir(filepath.Dir(d), 0o711) },
 		"before a record": func() error { return os.MkdirAll(d, 0o711) },
 		"half a record":   func() error { return errors.Join(os.MkdirAll(d, 0o711), os.WriteFile(temporary, nil, 0o600)) },
 		"only the note":   func() error { return errors.Join(r.Save(), r.Unfinished(), os.Remove(filepath.Join(d, file))) },

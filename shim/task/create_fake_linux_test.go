@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/testprogram"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/options"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -332,12 +333,18 @@ func TestAbandonedTooLate(t *testing.T) {
 }
 
 // TestClientLeaves while the runtime works: its context ends, and what was done is
-// undone all the same.
+// undone all the same, also what takes a runtime that is run for it.
 func TestClientLeaves(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.mkdir("bin")
+	if err := testprogram.Write(w.bin.Path, "#!/bin/sh\necho \"$@\" >"+w.path("asked")+"\nrmdir \"$2/a\"\n"); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join("runc", w.ns, "a")
 	ctx, leave := context.WithCancel(namespaces.WithNamespace(context.Background(), w.ns))
 	w.up.create = func(ctx context.Context, _ *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+		w.mkdir(state) // what a runtime that is killed leaves behind
 		leave()
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -347,6 +354,10 @@ func TestClientLeaves(t *testing.T) {
 	}
 	if !w.kernel.Has("unmount rootfs") {
 		t.Error("the rootfs was not unmounted")
+	}
+	asked, err := os.ReadFile(w.path("asked"))
+	if want := "--root " + filepath.Dir(w.path(state)) + " delete --force a\n"; err != nil || string(asked) != want {
+		t.Errorf("the runtime was asked %q (%v), want %q", asked, err, want)
 	}
 }
 

@@ -168,25 +168,37 @@ func (e *end) each(ctx context.Context, fn func(*member.Process) error) error {
 		if len(e.others) > 0 {
 			break
 		}
-		pids, err := cgroupfs.Processes(ctx, dir)
-		if errors.Is(err, fs.ErrNotExist) {
+		err := eachIn(ctx, dir, e.Member, func(p *member.Process) error {
+			e.others = append(e.others, p.PID())
+			return fn(p)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachIn calls fn for the processes of a cgroup, and of those below, that are proved to
+// be a container's. A process may end meanwhile.
+func eachIn(ctx context.Context, dir string, of member.Container, fn func(*member.Process) error) error {
+	pids, err := cgroupfs.Processes(ctx, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		p, err := verify(pid, of)
+		if errors.Is(err, proc.ErrEnded) || errors.Is(err, member.ErrForeign) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		for _, pid := range pids {
-			p, err := verify(pid, e.Member)
-			if errors.Is(err, proc.ErrEnded) || errors.Is(err, member.ErrForeign) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			e.others = append(e.others, pid)
-			if err := errors.Join(fn(p), p.Close()); err != nil && !errors.Is(err, proc.ErrEnded) {
-				return err
-			}
+		if err := errors.Join(fn(p), p.Close()); err != nil && !errors.Is(err, proc.ErrEnded) {
+			return err
 		}
 	}
 	return nil

@@ -15,9 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
-	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
@@ -35,24 +33,8 @@ func (c connections) host() error {
 func (c connections) peer(ctx context.Context, peer member.Container) error {
 	seen := map[ns.ID]bool{}
 	for _, dir := range peer.Cgroups {
-		pids, err := cgroupfs.Processes(ctx, dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		if err := eachIn(ctx, dir, peer, func(p *member.Process) error { return c.process(p, seen) }); err != nil {
 			return err
-		}
-		for _, pid := range pids {
-			p, err := verify(pid, peer)
-			if errors.Is(err, proc.ErrEnded) || errors.Is(err, member.ErrForeign) {
-				continue
-			}
-			if err == nil {
-				err = errors.Join(c.process(p, seen), p.Close())
-			}
-			if err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -62,9 +44,6 @@ func (c connections) peer(ctx context.Context, peer member.Container) error {
 // containers that wait for each other's servers must not protect each other.
 func (c connections) process(p *member.Process, seen map[ns.ID]bool) error {
 	status, err := p.Read("status")
-	if errors.Is(err, proc.ErrEnded) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}

@@ -332,7 +332,7 @@ func TestKillOfAContainer(t *testing.T) {
 		t.Errorf("the second one: %v", err)
 	}
 	equal(t, "upstream was asked", w.up.called(), nil)
-	w.discard(w.ctx(), c) // whose process has ended
+	(&creation{container: c, service: w.Service}).discard(w.ctx()) // whose process has ended
 	equal(t, "upstream was asked", w.up.called(), []string{"wait a", "delete a"})
 	w.deleted("a")
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 
 	"github.com/containerd/log"
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/spec"
@@ -16,11 +15,11 @@ import (
 
 // findCgroups finds the directories of the container's cgroups, and those of them that
 // exist already. There are none if the spec leaves the path to the runtime.
-func (c *container) findCgroups(ctx context.Context, s *specs.Spec, systemd bool) error {
-	if err := spec.CheckCgroupPath(s); err != nil {
+func (c *creation) findCgroups(ctx context.Context) error {
+	if err := spec.CheckCgroupPath(c.doc.Spec); err != nil {
 		return err
 	}
-	path := spec.CgroupPath(s, systemd)
+	path := spec.CgroupPath(c.doc.Spec, c.settings.Runc.SystemdCgroup)
 	if path == "" {
 		return nil
 	}

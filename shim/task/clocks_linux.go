@@ -15,7 +15,6 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/timens"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
-	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -24,33 +23,36 @@ import (
 // the namespace's zero or the host's, from an uptime that is the container's age.
 const uptimeFile = "proc/uptime"
 
-// making waits for a time namespace that is being made; nil for none.
-type making func() (*timens.Namespace, error)
+// pendingClocks waits for a time namespace that is being made; nil if none is.
+type pendingClocks func() (*timens.Namespace, error)
 
 // startClocks begins to make the container's time namespace, beside the mounts: with
 // the offsets that the caller asks for, or with clocks that begin with the container,
 // where kernel and runtime can and the administrator wants the container to see its
 // own. A restored process has its clocks from before.
-func (c *container) startClocks(s *specs.Spec, cfg config.Config, bin runtime.Binary, restored bool) making {
-	asked := spec.AskedClocks(s)
-	own := cfg.LXCFS.Mode != config.LXCFSOff && spec.OwnClocks(s)
+func (c *creation) startClocks(context.Context) error {
+	asked := spec.AskedClocks(c.doc.Spec)
+	own := c.cfg.LXCFS.Mode != config.LXCFSOff && spec.OwnClocks(c.doc.Spec)
 	userns := c.plan.Userns
-	if n := spec.Namespace(s, specs.UserNamespace); userns == "" && n != nil {
+	if n := spec.Namespace(c.doc.Spec, specs.UserNamespace); userns == "" && n != nil {
 		userns = n.Path
 	}
-	if restored || !bin.TimeNamespaces() || asked == nil && !own || userns == "" { // then the runtime makes both
-		return func() (*timens.Namespace, error) { return nil, nil }
+	if c.restored() || !c.bin.TimeNamespaces() || asked == nil && !own || userns == "" { // then the runtime makes both
+		return nil
 	}
-	made := sync.OnceValues(func() (*timens.Namespace, error) { return newClocks(userns, asked) })
-	go made() //nolint:errcheck // for who waits
-	return made
+	c.clocks = sync.OnceValues(func() (*timens.Namespace, error) { return newClocks(userns, asked) })
+	go c.clocks() //nolint:errcheck // for who waits
+	return nil
 }
 
 // joinClocks plans to join what startClocks has made.
-func (c *container) joinClocks(ctx context.Context, s *specs.Spec, clocks making) error {
-	made, err := clocks()
+func (c *creation) joinClocks(ctx context.Context) error {
+	if c.clocks == nil {
+		return nil
+	}
+	made, err := c.clocks()
 	switch {
-	case err != nil && spec.AskedClocks(s) != nil:
+	case err != nil && spec.AskedClocks(c.doc.Spec) != nil:
 		return fmt.Errorf("linux.timeOffsets: %w", err)
 	case err != nil && !errors.Is(err, timens.ErrUnsupported):
 		c.warn(ctx, fmt.Sprintf("start times of processes count from the host's boot, and do not fit lxcfs' uptime: %v", err))
@@ -61,8 +63,11 @@ func (c *container) joinClocks(ctx context.Context, s *specs.Spec, clocks making
 }
 
 // release lets go of the namespace, which the runtime has joined or will not.
-func (m making) release() {
-	if made, _ := m(); made != nil { // the error is joinClocks'
+func (p pendingClocks) release() {
+	if p == nil {
+		return
+	}
+	if made, _ := p(); made != nil { // the error is joinClocks'
 		go made.Close() //nolint:errcheck // its process is killed
 	}
 }

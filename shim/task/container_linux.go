@@ -7,55 +7,32 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/log"
 
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/pool"
-	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/notify"
 	"github.com/isolate-shim/isolate/shim/record"
-	"github.com/isolate-shim/isolate/shim/runtime"
-	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// container is what the shim keeps of a container while it lives.
+// container is what Exec, Kill, Delete and their like need of a container.
 type container struct {
 	id      string
-	kernel  stage.Kernel
 	plan    spec.Plan
 	sandbox *spec.Sandbox // in mode join: whom it joined
 	held    *pool.Lease   // of a range, or of the mapping that the caller made
 	record  *record.Record
 	cgroups []string // directories, one in each hierarchy
-	premade []string // those of them that existed before
 	found   []string // once delegated is closed: the groups that the container was given
-	bounds  config.Cgroup
-	// snapshot is the rootfs if its ids were moved on disk.
-	snapshot *chown.Snapshot
-	views    string // how many files of lxcfs it got, for the log
-	// shown are those files, and those that it cannot have.
-	shown []string
-	// lxcfs is where those come from, and when that was seen alive, since boot.
-	lxcfs struct {
-		root string
-		seen time.Duration
-	}
-	// handed is the caller's mount that becomes the container's; nil for none.
-	handed *stage.Handed
-	// upper is the writable layer of the rootfs, if that is an overlay of ours.
-	upper string
-	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
-	sealed bool
-	// standIns are grafted over settings of the kernel once the container exists.
-	standIns []stage.StandIn
 	// delegated is closed when the cgroups are handed over; nil if they are not.
 	delegated chan struct{}
+	// snapshot is the rootfs if its ids were moved on disk.
+	snapshot *chown.Snapshot
 	// ownPIDs is set if the container is alone in its pid namespace.
 	ownPIDs bool
 	// init is its first process, which was proved to be; nil before there is one.
@@ -106,7 +83,6 @@ func (c *container) delete(ctx context.Context) error {
 // called for a container at any stage of its making, while its id is reserved.
 func (c *container) undo(ctx context.Context) error {
 	var errs []error
-	c.closeStandIns()
 	c.awaitDelegation()
 	if c.notifier != nil {
 		errs = append(errs, c.notifier.Close())
@@ -140,25 +116,6 @@ func (c *container) undo(ctx context.Context) error {
 		return fmt.Errorf("clean up container %q: %w", c.id, err)
 	}
 	return nil
-}
-
-func (c *container) closeStandIns() {
-	for _, f := range c.standIns {
-		f.Mount.Close()
-	}
-	c.standIns = nil
-}
-
-// announce logs the decisions, in one line for each container.
-func (c *container) announce(ctx context.Context, bin runtime.Binary) {
-	fields := log.Fields{"mode": c.plan.Mode, "runtime": bin.Path, "lxcfs": c.views}
-	if c.snapshot != nil {
-		fields["rootfs"] = "chown"
-	}
-	if uid, ok := c.plan.Mapping.RootUID(); ok {
-		fields["uid"] = uid
-	}
-	log.G(ctx).WithFields(fields).Info("isolate: container created")
 }
 
 // Start starts a process. The container's first process starts once the container has

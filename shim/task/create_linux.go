@@ -6,25 +6,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/process"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/isolate-shim/isolate/idmap"
-	"github.com/isolate-shim/isolate/idmap/pool"
-	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
-	"github.com/isolate-shim/isolate/shim/options"
-	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
@@ -33,16 +24,15 @@ import (
 // Create makes a container: everything isolate does happens here, around
 // upstream's Create.
 func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
-	c := &container{id: r.ID, kernel: s.kernel, execs: map[string]*execution{}}
-	ctx, end, err := s.begin(ctx, c)
+	c, err := s.begin(ctx, r)
 	if err != nil {
 		return nil, toGRPC(err)
 	}
-	defer end()
+	defer s.over(c)
 	go ending.Sweep(detached(ctx)) // this one may need what is left
-	resp, err := s.create(ctx, c, r)
+	resp, err := c.create(c.ctx)
 	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, errAbandoned) {
+		if cause := context.Cause(c.ctx); errors.Is(cause, errAbandoned) {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 		return nil, toGRPC(idmap.ExplainNoSpace(err))
@@ -50,153 +40,109 @@ func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*ta
 	return resp, nil
 }
 
-func (s *Service) create(ctx context.Context, c *container, r *taskAPI.CreateTaskRequest) (_ *taskAPI.CreateTaskResponse, retErr error) {
-	ns, err := namespaces.NamespaceRequired(ctx)
-	if err != nil {
+// create makes the container. Its steps read from top to bottom, and each is in a file
+// of its name. What a step does is in the record before the step does it.
+func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, retErr error) {
+	var err error
+	if c.namespace, err = namespaces.NamespaceRequired(ctx); err != nil {
 		return nil, err
 	}
-	ctx = log.WithLogger(ctx, log.G(ctx).WithFields(log.Fields{"id": r.ID, "namespace": ns}))
-
-	// bundle
-	doc, err := readBundle(r.Bundle)
-	if err != nil {
+	ctx = log.WithLogger(ctx, log.G(ctx).WithFields(log.Fields{"id": c.id, "namespace": c.namespace}))
+	if c.doc, err = readBundle(c.request.Bundle); err != nil {
 		return nil, err
 	}
-	// options
-	settings, bin, err := s.resolve(ctx, config.Dir, r.Options)
-	if err != nil {
+	if err := c.resolve(ctx); err != nil {
 		return nil, err
 	}
-	cfg, err := settings.Config.WithAnnotations(doc.Spec.Annotations)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", err, spec.ErrRefused)
-	}
-	settings.Runc.SystemdCgroup = settings.Runc.SystemdCgroup || spec.SystemdCgroup(doc.Spec)
-	probe := startProbe(ctx, cfg) // beside the steps up to settle
-	defer probe.Close()           //nolint:errcheck // mounts, only held
-
-	// plan
-	unlock, err := lockID(ctx, ns, r.ID)
+	c.probe = lxcfs.StartProbe(ctx, c.cfg.LXCFS) // beside the steps up to settle
+	defer c.probe.Close()                        //nolint:errcheck // mounts, only held
+	unlock, err := lockID(ctx, c.namespace, c.id)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := endEarlier(ctx, ns, r.ID, r.Bundle); err != nil {
+	if err := endEarlier(ctx, c.namespace, c.id, c.request.Bundle); err != nil {
 		return nil, err
 	}
-	c.bounds = cfg.Cgroup
-	if n := spec.Namespace(doc.Spec, specs.PIDNamespace); n != nil {
-		c.ownPIDs = n.Path == ""
-	}
-	pod := spec.PodOf(ns, r.ID, doc.Spec.Annotations)
-	facts, err := s.facts(ctx, doc.Spec, pod, stage.Mapped(r.Rootfs))
-	if err != nil {
+	if err := c.decide(ctx); err != nil {
 		return nil, err
 	}
-	c.plan.Decision, err = spec.Decide(doc.Spec, facts, policy(cfg, bin))
-	if err != nil {
-		return nil, err
-	}
-	c.plan.MisreportsPIDs = bin.Name == runtime.Crun
-	c.plan.OCIVersion = bin.OCIVersion(doc.Spec.Version)
-	c.plan.Annotations.Allowed = cfg.Annotations.Allow
-	if bin.Features != nil {
-		c.plan.Annotations.Obeyed = bin.Features.PotentiallyUnsafeConfigAnnotations
-	}
-	c.sandbox = facts.Sandbox
-	if c.plan.Peer {
-		c.plan.Userns = facts.Peer.Userns
-	}
-
 	defer func() {
 		if retErr != nil {
 			retErr = errors.Join(retErr, c.undo(detached(ctx)))
 		}
 	}()
-	// lease
-	if err := stage.Reachable(ctx, r.Rootfs, rootfsDir(r.Bundle, doc.Spec)); err != nil {
-		return nil, err
+	defer c.letGo()
+	for _, step := range []func(context.Context) error{
+		c.lease,
+		c.writeRecord,
+		c.makeUserns,
+		c.startClocks, // beside the mounts
+		c.mount,
+		c.findNodes,
+		c.setNetSysctls,
+		c.joinClocks,
+		c.editSpec,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
 	}
-	preferred := stage.Preferred(snapshots, r.Rootfs, rootfsDir(r.Bundle, doc.Spec))
-	if err := c.lease(ctx, ns, doc.Spec, cfg, settings.Runc.SystemdCgroup, preferred); err != nil {
-		return nil, err
-	}
-	// record
-	if err := c.write(ns, r, doc.Spec, settings, cfg, bin); err != nil {
-		return nil, err
-	}
-	// user namespace
-	userns, err := c.makeUserns(ctx, doc.Spec, r.Checkpoint != "")
+	resp, err := c.run(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if userns != nil {
-		defer userns.Close() //nolint:errcheck // only held
-	}
-	clocks := c.startClocks(doc.Spec, cfg, bin, r.Checkpoint != "")
-	defer clocks.release()
-	// stage
-	if err := c.mount(ctx, r, doc.Spec, cfg, bin); err != nil {
-		return nil, err
-	}
-	if c.plan.Nodes, err = nodes(ctx, doc.Spec); err != nil {
-		return nil, err
-	}
-	// spec
-	if err := c.netSysctls(doc.Spec); err != nil {
-		return nil, err
-	}
-	if err := c.joinClocks(ctx, doc.Spec, clocks); err != nil {
-		return nil, err
-	}
-	if err := c.edit(ctx, r.Bundle, doc, cfg, bin, probe); err != nil {
-		return nil, err
-	}
-	// runtime
-	req, err := c.request(r, settings, bin)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.limits.lend(""); err != nil {
-		return nil, err
-	}
-	if err := c.expect(doc.Spec); err != nil {
-		return nil, err
-	}
-	resp, err := s.TTRPCTaskService.Create(ctx, req)
-	if err != nil && c.refused != nil {
-		return nil, c.refused
-	}
-	if err != nil {
-		return nil, err
-	}
-	// settle
-	if err := c.settle(ctx, int(resp.Pid), probe); err != nil {
+	if err := c.settle(ctx, int(resp.Pid)); err != nil {
 		if c.init != nil { // else the runtime's word is not good enough to signal anybody
-			s.discard(detached(ctx), c)
+			c.discard(detached(ctx))
 		}
 		return nil, err
 	}
-	if err := s.enter(ctx, c); err != nil {
-		s.discard(detached(ctx), c)
+	if err := c.service.enter(ctx, c.container); err != nil {
+		c.discard(detached(ctx))
 		return nil, err
 	}
-	s.watch(ctx, c, cfg)
-	c.announce(ctx, bin)
+	c.watch(ctx)
+	c.announce(ctx)
 	return resp, nil
 }
 
-func readBundle(bundle string) (*spec.Document, error) {
-	path := filepath.Join(bundle, "config.json")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read bundle: %w", err)
+// resolve finds out what the client and the administrator ask for, and the runtime.
+func (c *creation) resolve(ctx context.Context) (err error) {
+	if c.settings, c.bin, err = c.service.resolve(ctx, config.Dir, c.request.Options); err != nil {
+		return err
 	}
-	doc, err := spec.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if c.cfg, err = c.settings.Config.WithAnnotations(c.doc.Spec.Annotations); err != nil {
+		return fmt.Errorf("%w: %w", err, spec.ErrRefused)
 	}
-	return doc, nil
+	c.settings.Runc.SystemdCgroup = c.settings.Runc.SystemdCgroup || spec.SystemdCgroup(c.doc.Spec)
+	return nil
+}
+
+// decide plans what follows from the request and from whose namespaces it joins.
+func (c *creation) decide(ctx context.Context) error {
+	s := c.doc.Spec
+	facts, err := c.service.facts(ctx, s, spec.PodOf(c.namespace, c.id, s.Annotations), stage.Mapped(c.request.Rootfs))
+	if err != nil {
+		return err
+	}
+	if c.plan.Decision, err = spec.Decide(s, facts, policy(c.cfg, c.bin)); err != nil {
+		return err
+	}
+	c.plan.MisreportsPIDs = c.bin.Name == runtime.Crun
+	c.plan.OCIVersion = c.bin.OCIVersion(s.Version)
+	c.plan.Annotations.Allowed = c.cfg.Annotations.Allow
+	if c.bin.Features != nil {
+		c.plan.Annotations.Obeyed = c.bin.Features.PotentiallyUnsafeConfigAnnotations
+	}
+	if c.plan.Peer {
+		c.plan.Userns = facts.Peer.Userns
+	}
+	c.sandbox = facts.Sandbox
+	if n := spec.Namespace(s, specs.PIDNamespace); n != nil {
+		c.ownPIDs = n.Path == ""
+	}
+	return nil
 }
 
 func policy(cfg config.Config, bin runtime.Binary) spec.Policy {
@@ -207,281 +153,33 @@ func policy(cfg config.Config, bin runtime.Binary) spec.Policy {
 	}
 }
 
-// lease settles whose ids the container has, and takes hold of its range: of the
-// one that its files have on disk, if they do and it is free.
-func (c *container) lease(ctx context.Context, ns string, s *specs.Spec, cfg config.Config, systemd bool, preferred idmap.HostID) error {
-	if err := c.findCgroups(ctx, s, systemd); err != nil {
-		return err
-	}
-	owner := pool.Owner{Namespace: ns, ID: c.id, Cgroups: c.cgroups}
-	switch c.plan.Mode {
-	case spec.ModeAdopt:
-		m, err := idmap.FromSpec(s.Linux.UIDMappings, s.Linux.GIDMappings)
-		if err != nil {
-			return fmt.Errorf("id mapping of the spec: %w: %w", err, spec.ErrRefused)
-		}
-		if err := pool.CheckHost(m, accounts); err != nil {
-			return fmt.Errorf("%w: %w", err, spec.ErrRefused)
-		}
-		c.plan.Mapping = m
-		return c.adopt(ctx, owner, cfg, spec.Namespace(s, specs.UserNamespace).Path)
-	case spec.ModeJoin:
-		c.plan.Mapping = c.sandbox.Mapping
-		if !c.plan.Apart && !c.plan.Peer {
-			c.plan.Userns = c.sandbox.Userns
-		}
-		if c.sandbox.Mode != spec.ModeOwn {
-			return c.adopt(ctx, owner, cfg, c.sandbox.Userns)
-		}
-		p, err := openPool(cfg)
-		if err != nil {
-			return err
-		}
-		c.held, err = p.Share(ctx, c.plan.Mapping, owner)
-		return err
-	case spec.ModeOwn:
-		p, err := openPool(cfg)
-		if err != nil {
-			return err
-		}
-		c.held, err = p.AcquirePreferred(ctx, owner, cfg.IDs.Size, preferred)
-		if err != nil {
-			return err
-		}
-		c.plan.Mapping = c.held.Mapping()
-	}
-	return nil
-}
-
-// write writes the record, before the first mount.
-func (c *container) write(ns string, r *taskAPI.CreateTaskRequest, s *specs.Spec, settings options.Settings, cfg config.Config, bin runtime.Binary) error {
-	root := settings.Runc.GetRoot()
-	if root == "" {
-		root = process.RuncRoot
-	}
-	c.record = &record.Record{
-		Version:   record.Version,
-		Namespace: ns,
-		ID:        r.ID,
-		Bundle:    r.Bundle,
-		Mode:      string(c.plan.Mode),
-		Mapping:   c.plan.Mapping,
-		Rootfs:    len(r.Rootfs) > 0 || c.mapsRootfs(r.Rootfs),
-		Runtime:   record.Runtime{Path: bin.Path, Version: bin.Version, Root: root},
-		Cgroups:   c.cgroups,
-		Premade:   c.premade,
-	}
-	if err := c.takes(r, s, chownPolicy(cfg.Rootfs)); err != nil {
-		c.record = nil
-		return err
-	}
-	if c.held != nil && c.held.Size > 0 {
-		c.record.Lease = &c.held.Span
-	}
-	if err := c.record.Save(); err != nil {
-		c.record = nil
-		return err
-	}
-	return nil
-}
-
-// takes finds out what a directory is that the caller names as rootfs.
-func (c *container) takes(r *taskAPI.CreateTaskRequest, s *specs.Spec, policy stage.ChownPolicy) error {
-	if len(r.Rootfs) > 0 || !c.mapsRootfs(nil) {
-		return nil
-	}
-	c.record.Directory = true
-	if policy == stage.ChownAlways {
-		return nil
-	}
-	var err error
-	c.handed, err = stage.FindHanded(rootfsDir(r.Bundle, s))
-	if errors.Is(err, spec.ErrRefused) && policy == stage.ChownFallback {
-		return nil // its ids are moved on disk instead
-	}
-	if err != nil || c.handed == nil {
-		return err
-	}
-	c.record.Handed = &record.Handed{
-		Path: c.handed.Path, Source: record.NewSource(), Was: c.handed.Source, Dir: c.handed.Dir, Options: c.handed.Overlay.MountOptions(),
-	}
-	return nil
-}
-
-// mapsRootfs is true unless the caller prepared the rootfs for its own mapping:
-// by chowning it, or by mount options that containerd understands.
-func (c *container) mapsRootfs(mounts []*types.Mount) bool {
-	switch c.plan.Mode {
-	case spec.ModeAdopt:
-		return false
-	case spec.ModeJoin:
-		return c.sandbox.Mode == spec.ModeOwn && !stage.Mapped(mounts)
-	default:
-		return true
-	}
-}
-
-// mount mounts the rootfs, stages the volumes, and makes what nesting needs.
-func (c *container) mount(ctx context.Context, r *taskAPI.CreateTaskRequest, s *specs.Spec, cfg config.Config, bin runtime.Binary) error {
-	dir, err := c.record.StageDir()
+// run has the runtime make the container.
+func (c *creation) run(ctx context.Context) (*taskAPI.CreateTaskResponse, error) {
+	req, err := c.upstreamRequest()
 	if err != nil {
-		return err
-	}
-	if err := c.openTo(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	st := stage.New(c.kernel, dir, s.Linux.MountLabel)
-	defer st.Close() //nolint:errcheck // user namespaces, only held
-	rootfs := rootfsDir(r.Bundle, s)
-	if c.record.Rootfs {
-		c.plan.Rootfs = c.record.RootfsDir()
-		if err := c.mountRootfs(ctx, st, r, rootfs, cfg); err != nil {
-			return err
-		}
-		c.sealed = s.Root.Readonly && c.upper != "" && c.mapsRootfs(r.Rootfs)
-		rootfs = c.plan.Rootfs
-	}
-	if err := c.openTo(r.Bundle); err != nil {
-		return err
-	}
-	paths := map[int]string{}
-	volumes, err := spec.Volumes(s, c.plan.Decision, c.plan.Mapping, r.Bundle)
-	if err != nil {
-		return err
-	}
-	if c.record.Namespace == dockerNamespace {
-		spec.ReadOnlyAsDocker(volumes)
-	}
-	for _, v := range volumes {
-		path, warnings, err := st.Volume(ctx, v, cfg.Volumes.RequireIDMap)
-		if err != nil {
-			return err
-		}
-		c.warn(ctx, warnings...)
-		paths[v.Index] = path
-	}
-	if bin.Name != runtime.Runc {
-		if err := st.Lock(); err != nil {
-			return err
-		}
-	}
-	flags, err := st.Flags()
-	if err != nil {
-		return err
-	}
-	c.plan.Staged = map[int]spec.StagedMount{}
-	for _, v := range volumes {
-		path := paths[v.Index]
-		c.plan.Staged[v.Index] = spec.StagedMount{Source: path, Flags: flags[path], Kernel: v.Kernel}
-	}
-	if cfg.Nesting == config.NestingOff {
-		return nil
-	}
-	return c.nest(st, s, cfg, rootfs) //nolint:contextcheck // a look-up in a volume has a bound of its own
-}
-
-// mountRootfs mounts the rootfs where the runtime is to find it; dir is where the
-// caller has put it.
-func (c *container) mountRootfs(ctx context.Context, st *stage.Stage, r *taskAPI.CreateTaskRequest, dir string, cfg config.Config) (err error) {
-	c.upper = stage.Upper(r.Rootfs)
-	switch {
-	case !c.mapsRootfs(r.Rootfs):
-		return st.PlainRootfs(r.Rootfs, c.plan.Rootfs)
-	case c.handed != nil:
-		c.upper = c.handed.Upper()
-		c.snapshot, err = st.HandedRootfs(ctx, c.handed, c.record.Handed, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx, cfg))
-	default:
-		c.snapshot, err = st.Rootfs(ctx, r.Rootfs, dir, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx, cfg))
-	}
-	return err
-}
-
-// rootfsDir is the rootfs that a spec names.
-func rootfsDir(bundle string, s *specs.Spec) string {
-	if filepath.IsAbs(s.Root.Path) {
-		return s.Root.Path
-	}
-	return filepath.Join(bundle, s.Root.Path)
-}
-
-// openTo lets the container's root, and nobody else, pass through a directory:
-// the bundle, as containerd does for clients that mapped
-// (core/runtime/v2/bundle_linux.go), and that of the staged mounts, which crun
-// 1.8 looks up from inside.
-func (c *container) openTo(dir string) error {
-	gid, ok := c.plan.Mapping.RootGID()
-	if !ok {
-		return fmt.Errorf("the container's id mapping has no group 0: %w", spec.ErrRefused)
-	}
-	if err := c.kernel.Chown(dir, -1, int(gid)); err != nil {
-		return fmt.Errorf("open directory to the container's root: %w", err)
-	}
-	if err := os.Chmod(dir, 0o710); err != nil {
-		return fmt.Errorf("open directory to the container's root: %w", err)
-	}
-	return nil
-}
-
-// edit applies the plan to the spec and replaces config.json in one step:
-// upstream reads it again later.
-func (c *container) edit(ctx context.Context, bundle string, doc *spec.Document, cfg config.Config, bin runtime.Binary, probe *lxcfs.Probe) error {
-	warnings, err := spec.Apply(doc.Spec, &c.plan)
-	c.warn(ctx, append(c.plan.Warnings, warnings...)...)
-	if err != nil {
-		return err
-	}
-	if c.limits, err = c.findLimits(doc.Spec, bin); err != nil {
-		return err
-	}
-	if c.limits != nil {
-		c.limits.want("", doc.Spec.Process.Rlimits)
-		doc.Spec.Process.Rlimits = nil
-	}
-	c.listen(ctx, doc.Spec, cfg, bin, probe)
-	data, err := doc.JSON()
-	if err != nil {
-		return err
-	}
-	return c.writeSpec(bundle, data)
-}
-
-// writeSpec replaces config.json. The container's root may read it, as it could what
-// containerd wrote: hooks that run as that root find the rootfs by it, among them
-// those that NVIDIA's devices come with (CDI).
-func (c *container) writeSpec(bundle string, data []byte) error {
-	gid, _ := c.plan.Mapping.RootGID() // there is one: see openTo
-	return atomicfile.Write(filepath.Join(bundle, "config.json"), data, 0o640, func(f *os.File) error { return c.kernel.Chown(f.Name(), -1, int(gid)) })
-}
-
-// request is the caller's request as upstream is to see it: with options of
-// runc's type only (it asserts the type unchecked), and without the rootfs that
-// is mounted already.
-func (c *container) request(r *taskAPI.CreateTaskRequest, settings options.Settings, bin runtime.Binary) (*taskAPI.CreateTaskRequest, error) {
-	out := proto.CloneOf(r)
-	owner, ok := c.plan.Mapping.Root()
-	if !ok {
-		return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
-	}
-	var err error
-	if out.Options, err = settings.Any(bin, owner.UID, owner.GID); err != nil {
 		return nil, err
 	}
-	if c.record.Rootfs {
-		out.Rootfs = nil
+	if err := c.limits.lend(""); err != nil {
+		return nil, err
 	}
-	return out, nil
+	if err := c.expect(); err != nil {
+		return nil, err
+	}
+	resp, err := c.service.TTRPCTaskService.Create(ctx, req)
+	if err != nil && c.refused != nil {
+		return nil, c.refused
+	}
+	return resp, err
 }
 
-// dockerNamespace is containerd's namespace of dockerd (--containerd-namespace).
-const dockerNamespace = "moby"
-
-func startProbe(ctx context.Context, cfg config.Config) *lxcfs.Probe {
-	return lxcfs.StartProbe(ctx, cfg.LXCFS)
-}
-
-func (c *container) warn(ctx context.Context, warnings ...string) {
-	for _, w := range warnings {
-		log.G(ctx).Warn("isolate: " + w)
-		c.record.Warnings = append(c.record.Warnings, w)
+// announce logs the decisions, in one line for each container.
+func (c *creation) announce(ctx context.Context) {
+	fields := log.Fields{"mode": c.plan.Mode, "runtime": c.bin.Path, "lxcfs": c.attached.summary}
+	if c.snapshot != nil {
+		fields["rootfs"] = "chown"
 	}
+	if uid, ok := c.plan.Mapping.RootUID(); ok {
+		fields["uid"] = uid
+	}
+	log.G(ctx).WithFields(fields).Info("isolate: container created")
 }

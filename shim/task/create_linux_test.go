@@ -72,6 +72,11 @@ func TestReadBundle(t *testing.T) {
 	}
 }
 
+// creationOf is a creation of a container that nothing is asked for.
+func creationOf(c *container) *creation {
+	return &creation{container: c, service: &Service{kernel: stage.Linux}, request: &taskAPI.CreateTaskRequest{}}
+}
+
 func TestMapsRootfs(t *testing.T) {
 	t.Parallel()
 	plain := []*types.Mount{{Type: "overlay", Options: []string{"lowerdir=/a"}}}
@@ -92,9 +97,9 @@ func TestMapsRootfs(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			k := &container{sandbox: c.sandbox}
-			k.plan.Mode = c.mode
-			if got := k.mapsRootfs(c.mounts); got != c.want {
+			k := creationOf(&container{sandbox: c.sandbox})
+			k.plan.Mode, k.request.Rootfs = c.mode, c.mounts
+			if got := k.mapsRootfs(); got != c.want {
 				t.Errorf("got %v", got)
 			}
 		})
@@ -114,9 +119,10 @@ func TestRequest(t *testing.T) {
 	settings := options.Settings{Config: config.Default(), Runc: &runcoptions.Options{BinaryName: "crun", Root: "/r", IoUid: 1}}
 	bin := runtime.Binary{Path: "/usr/bin/crun"}
 	for _, mounted := range []bool{true, false} {
-		c := &container{record: &record.Record{Rootfs: mounted}}
+		c := creationOf(&container{record: &record.Record{Rootfs: mounted}})
+		c.request, c.settings, c.bin = in, settings, bin
 		c.plan.Mapping = idmap.Contiguous(200000, 65536)
-		out, err := c.request(in, settings, bin)
+		out, err := c.upstreamRequest()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,9 +141,9 @@ func TestRequest(t *testing.T) {
 			t.Errorf("mounted %v: rootfs is %v", mounted, out.Rootfs)
 		}
 	}
-	c := &container{record: &record.Record{}}
+	c := creationOf(&container{record: &record.Record{}})
 	c.plan.Mapping = idmap.Mapping{UIDs: []idmap.Range{{Container: 1, Host: 5, Size: 1}}}
-	if _, err := c.request(in, settings, bin); !errors.Is(err, spec.ErrRefused) {
+	if _, err := c.upstreamRequest(); !errors.Is(err, spec.ErrRefused) {
 		t.Errorf("mapping without root: %v", err)
 	}
 }
@@ -145,11 +151,11 @@ func TestRequest(t *testing.T) {
 func TestOpenTo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := (&container{}).openTo(dir); !errors.Is(err, spec.ErrRefused) {
+	if err := creationOf(&container{}).openTo(dir); !errors.Is(err, spec.ErrRefused) {
 		t.Errorf("mapping without group 0: %v", err)
 	}
 	gid := idmap.HostID(os.Getgid())
-	c := &container{kernel: stage.Linux}
+	c := creationOf(&container{})
 	c.plan.Mapping = idmap.Contiguous(gid, 1)
 	if err := c.openTo(dir); err != nil {
 		t.Fatal(err)
@@ -167,9 +173,10 @@ func TestOpenTo(t *testing.T) {
 func TestSpecIsForTheContainersRoot(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	c := &container{kernel: stage.Linux}
+	c := creationOf(&container{})
+	c.request.Bundle = dir
 	c.plan.Mapping = idmap.Contiguous(idmap.HostID(os.Getgid()), 1)
-	if err := c.writeSpec(dir, []byte("{}")); err != nil {
+	if err := c.writeSpec([]byte("{}")); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "config.json")); err != nil || info.Mode() != 0o640 {

@@ -10,17 +10,57 @@ import (
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/options"
+	"github.com/isolate-shim/isolate/shim/runtime"
+	"github.com/isolate-shim/isolate/shim/stage"
+	"github.com/isolate-shim/isolate/spec"
 )
 
-// creation is a call of Create that goes on. The runtime may take any time for it,
-// and containerd does not cancel the call when its client has left: it asks to delete
-// the container, which upstream does not know yet, and leaves the shim alone.
+// creation makes one container. It is a transaction that lives as long as the call of
+// Create, some 100 ms: what it has done is in the container and in its record, and undo
+// takes that back.
+//
+// The runtime may take any time for it, and containerd does not cancel the call when
+// its client has left: it asks to delete the container, which upstream does not know
+// yet, and leaves the shim alone.
 type creation struct {
-	of     *container
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when the container is there, or undone
+	*container // what stays when the creation is over
+
+	service *Service
+	request *taskAPI.CreateTaskRequest
+	ctx     context.Context // ends with the call, and when somebody abandons it
+	cancel  context.CancelCauseFunc
+	done    chan struct{} // closed when the container is there, or undone
+
+	// What is asked for.
+	namespace string // containerd's
+	doc       *spec.Document
+	settings  options.Settings
+	cfg       config.Config // with the container's annotations
+	bin       runtime.Binary
+
+	// What is held until the container has it.
+	probe    *lxcfs.Probe
+	userns   *idmap.ContainerUserns // nil if the shim makes none
+	clocks   pendingClocks
+	standIns []stage.StandIn // for settings of the kernel
+
+	// premade are those of the container's cgroups that existed before.
+	premade []string
+	// handed is the caller's mount that becomes the container's; nil for none.
+	handed *stage.Handed
+	// upper is the writable layer of the rootfs, if that is an overlay of ours.
+	upper string
+	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
+	sealed bool
+	// attached is what the container got of lxcfs.
+	attached attachedFiles
 }
 
 // undoneAfter is how long Delete waits for the undoing of a container that is still
@@ -30,49 +70,98 @@ const undoneAfter = 3 * time.Second
 var errAbandoned = fmt.Errorf("the container was killed or deleted before the runtime had created it: %w", errdefs.ErrAborted)
 
 // begin notes that a container is being created, so that its id is taken and others
-// can end that. The returned function says that it is over. While one with the same
-// id is being undone it waits, for some time.
-func (s *Service) begin(ctx context.Context, c *container) (context.Context, func(), error) {
+// can end that; over says that it is over. While one with the same id is being undone,
+// begin waits for some time.
+func (s *Service) begin(ctx context.Context, r *taskAPI.CreateTaskRequest) (*creation, error) {
 	late := time.NewTimer(earlierTimeout)
 	defer late.Stop()
 	for {
-		earlier, n := s.take(ctx, c)
+		earlier, c := s.reserve(ctx, r)
 		switch {
-		case n != nil:
-			return n.ctx, func() { s.over(n) }, nil
+		case c != nil:
+			return c, nil
 		case earlier == nil || earlier.ctx.Err() == nil:
-			return nil, nil, fmt.Errorf("container %q: %w", c.id, errdefs.ErrAlreadyExists)
+			return nil, fmt.Errorf("container %q: %w", r.ID, errdefs.ErrAlreadyExists)
 		}
 		select {
 		case <-earlier.done:
 		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+			return nil, ctx.Err()
 		case <-late.C:
-			return nil, nil, fmt.Errorf("an earlier container with the id %q is still being undone, try again later or use another id: %w", c.id, errdefs.ErrUnavailable)
+			return nil, fmt.Errorf("an earlier container with the id %q is still being undone, try again later or use another id: %w", r.ID, errdefs.ErrUnavailable)
 		}
 	}
 }
 
-// take takes the id for a creation, or returns the one that has it; neither if a
+// reserve reserves the id for a creation, or returns the one that has it; neither if a
 // container has it.
-func (s *Service) take(ctx context.Context, c *container) (earlier, n *creation) {
+func (s *Service) reserve(ctx context.Context, r *taskAPI.CreateTaskRequest) (earlier, c *creation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.containers[c.id] != nil || s.creations[c.id] != nil {
-		return s.creations[c.id], nil
+	if s.containers[r.ID] != nil || s.creations[r.ID] != nil {
+		return s.creations[r.ID], nil
 	}
-	n = &creation{of: c, done: make(chan struct{})}
-	n.ctx, n.cancel = context.WithCancelCause(ctx)
-	s.creations[c.id] = n
-	return nil, n
+	c = &creation{
+		container: &container{id: r.ID, execs: map[string]*execution{}},
+		service:   s, request: r, done: make(chan struct{}),
+	}
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	s.creations[r.ID] = c
+	return nil, c
 }
 
-func (s *Service) over(n *creation) {
+func (s *Service) over(c *creation) {
 	s.mu.Lock()
-	delete(s.creations, n.of.id)
+	delete(s.creations, c.id)
 	s.mu.Unlock()
-	n.cancel(nil)
-	close(n.done)
+	c.cancel(nil)
+	close(c.done)
+}
+
+// undo takes back everything that was done. It may be called after any step, while the
+// id is reserved.
+func (c *creation) undo(ctx context.Context) error {
+	c.closeStandIns()
+	return c.container.undo(ctx)
+}
+
+// letGo lets go of the namespaces, which the runtime has joined or will not.
+func (c *creation) letGo() {
+	c.clocks.release()
+	if c.userns != nil {
+		c.userns.Close() //nolint:errcheck // only held
+	}
+}
+
+// warn logs what the container's user will miss, and notes it in the record.
+func (c *creation) warn(ctx context.Context, warnings ...string) {
+	for _, w := range warnings {
+		log.G(ctx).Warn("isolate: " + w)
+		c.record.Warnings = append(c.record.Warnings, w)
+	}
+}
+
+// discardTimeout bounds how long a container that could not be finished may
+// take to die.
+const discardTimeout = 10 * time.Second
+
+// discard removes a container from the runtime that isolate could not finish.
+// Errors are logged: the error that led here is the one to report, and
+// containerd runs `delete` for what is left.
+func (c *creation) discard(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
+	defer cancel()
+	upstream := c.service.TTRPCTaskService
+	steps := []func() error{
+		func() error { return c.ended(ctx) },
+		func() error { _, err := upstream.Wait(ctx, &taskAPI.WaitRequest{ID: c.id}); return err },
+		func() error { _, err := upstream.Delete(ctx, &taskAPI.DeleteRequest{ID: c.id}); return err },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			log.G(ctx).WithError(err).Warn("isolate: discard unfinished container")
+		}
+	}
 }
 
 // enter makes a container known, unless its creation was ended.

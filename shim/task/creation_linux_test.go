@@ -30,6 +30,8 @@ func (strangers) Shutdown(context.Context, *taskAPI.ShutdownRequest) (*emptypb.E
 	return &emptypb.Empty{}, nil
 }
 
+var request = &taskAPI.CreateTaskRequest{ID: "a"}
+
 // TestCreationThatHangsIsEnded: containerd deletes what its client has given up, and
 // upstream does not know it yet.
 func TestCreationThatHangsIsEnded(t *testing.T) {
@@ -58,18 +60,18 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-			ctx, over, err := s.begin(t.Context(), &container{id: "a"})
+			c, err := s.begin(t.Context(), request)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := s.begin(t.Context(), &container{id: "a"}); !errors.Is(err, errdefs.ErrAlreadyExists) {
+			if _, err := s.begin(t.Context(), request); !errors.Is(err, errdefs.ErrAlreadyExists) {
 				t.Errorf("a second one with the same id: %v", err)
 			}
 			entered := make(chan error)
 			go func() {
-				<-ctx.Done()
-				err := s.enter(ctx, &container{id: "a"})
-				over()
+				<-c.ctx.Done()
+				err := s.enter(c.ctx, c.container)
+				s.over(c)
 				entered <- err
 			}()
 			if err := end(s); err != nil {
@@ -78,7 +80,7 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 			if err := <-entered; !errors.Is(err, errAbandoned) {
 				t.Errorf("the container is there: %v", err)
 			}
-			if _, _, err := s.begin(t.Context(), &container{id: "a"}); err != nil {
+			if _, err := s.begin(t.Context(), request); err != nil {
 				t.Errorf("the id is not free: %v", err)
 			}
 		})
@@ -89,21 +91,21 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 func TestCreatedContainerIsNotEnded(t *testing.T) {
 	t.Parallel()
 	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-	ctx, over, err := s.begin(t.Context(), &container{id: "a"})
+	c, err := s.begin(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.enter(ctx, &container{id: "a"}); err != nil {
+	if err := s.enter(c.ctx, c.container); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Shutdown(t.Context(), &taskAPI.ShutdownRequest{ID: "a"}); err != nil || ctx.Err() != nil {
-		t.Error(err, ctx.Err())
+	if _, err := s.Shutdown(t.Context(), &taskAPI.ShutdownRequest{ID: "a"}); err != nil || c.ctx.Err() != nil {
+		t.Error(err, c.ctx.Err())
 	}
-	over()
+	s.over(c)
 	if s.abandon("a") != nil || s.container("a") == nil {
 		t.Error("it is still being created")
 	}
-	if _, _, err := s.begin(t.Context(), &container{id: "a"}); !errors.Is(err, errdefs.ErrAlreadyExists) {
+	if _, err := s.begin(t.Context(), request); !errors.Is(err, errdefs.ErrAlreadyExists) {
 		t.Errorf("a second one with the same id: %v", err)
 	}
 }
@@ -113,18 +115,18 @@ func TestCreatedContainerIsNotEnded(t *testing.T) {
 func TestReusedIDWaitsForTheUndo(t *testing.T) {
 	t.Parallel()
 	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-	_, over, err := s.begin(t.Context(), &container{id: "a"})
+	c, err := s.begin(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.abandon("a")
 	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, _, err := s.begin(impatient, &container{id: "a"}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := s.begin(impatient, request); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("it has not waited: %v", err)
 	}
-	time.AfterFunc(50*time.Millisecond, over)
-	if _, _, err := s.begin(t.Context(), &container{id: "a"}); err != nil {
+	time.AfterFunc(50*time.Millisecond, func() { s.over(c) })
+	if _, err := s.begin(t.Context(), request); err != nil {
 		t.Errorf("the id is not free: %v", err)
 	}
 }
@@ -133,7 +135,7 @@ func TestReusedIDWaitsForTheUndo(t *testing.T) {
 func TestUndoingThatHangsHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-	if _, _, err := s.begin(t.Context(), &container{id: "a"}); err != nil {
+	if _, err := s.begin(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*undoneAfter)

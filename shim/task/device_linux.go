@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/shim/stage"
@@ -20,18 +19,18 @@ import (
 // devDir is where the host has its devices, on a devtmpfs, on which nothing blocks.
 const devDir = "/dev"
 
-// nodes lists the devices that the caller gives the container.
-func nodes(ctx context.Context, s *specs.Spec) ([]spec.Node, error) {
-	out := spec.Nodes(s)
+// findNodes lists the devices that the caller gives the container.
+func (c *creation) findNodes(ctx context.Context) error {
+	c.plan.Nodes = spec.Nodes(c.doc.Spec)
 	sources := &stage.Sources{}
-	for _, source := range spec.DeviceSources(s) {
+	for _, source := range spec.DeviceSources(c.doc.Spec) {
 		more, err := boundNodes(ctx, sources, source, devDir)
 		if err != nil {
-			return nil, fmt.Errorf("devices in volume %s: %w", source, err)
+			return fmt.Errorf("devices in volume %s: %w", source, err)
 		}
-		out = append(out, more...)
+		c.plan.Nodes = append(c.plan.Nodes, more...)
 	}
-	return out, nil
+	return nil
 }
 
 // boundNodes lists the devices that a bind mount of source gives: source itself, or

@@ -6,14 +6,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
-	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/spec"
 )
@@ -154,17 +151,3 @@ func isNamespace(path string, id ns.ID) bool {
 	there, err := ns.At(path)
 	return err == nil && there == id
 }
-
-func openPool(cfg config.Config) (*pool.Pool, error) {
-	ids, err := pool.Resolve(cfg.IDs.Spans(), accounts)
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range ids.Warnings {
-		log.L.Warn("isolate: " + w) // of the host, not of the container
-	}
-	return pool.Open(filepath.Join(record.Root, ".ids"), ids.Spans)
-}
-
-// accounts are the files that say which ids the host has given away.
-var accounts = pool.FilesIn("/etc")

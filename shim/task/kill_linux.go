@@ -93,25 +93,3 @@ func (c *container) ended(ctx context.Context) error {
 	defer cancel()
 	return ending.End(ctx, ending.Of(ctx, c.record))
 }
-
-// discardTimeout bounds how long a container that could not be finished may
-// take to die.
-const discardTimeout = 10 * time.Second
-
-// discard removes a container from the runtime that isolate could not finish.
-// Errors are logged: the error that led here is the one to report, and
-// containerd runs `delete` for what is left.
-func (s *Service) discard(ctx context.Context, c *container) {
-	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
-	defer cancel()
-	steps := []func() error{
-		func() error { return c.ended(ctx) },
-		func() error { _, err := s.TTRPCTaskService.Wait(ctx, &taskAPI.WaitRequest{ID: c.id}); return err },
-		func() error { _, err := s.TTRPCTaskService.Delete(ctx, &taskAPI.DeleteRequest{ID: c.id}); return err },
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			log.G(ctx).WithError(err).Warn("isolate: discard unfinished container")
-		}
-	}
-}

@@ -33,12 +33,12 @@ type limits struct {
 }
 
 // findLimits tells whether the shim has to set limits itself; nil if not.
-func (c *container) findLimits(s *specs.Spec, bin runtime.Binary) (*limits, error) {
-	if bin.Name != runtime.Runc {
+func (c *creation) findLimits() (*limits, error) {
+	if c.bin.Name != runtime.Runc {
 		return nil, nil
 	}
 	path := c.plan.Userns
-	if n := spec.Namespace(s, specs.UserNamespace); path == "" && n != nil {
+	if n := spec.Namespace(c.doc.Spec, specs.UserNamespace); path == "" && n != nil {
 		path = n.Path
 	}
 	if may, err := setsLimits(); err != nil || may || path == "" {

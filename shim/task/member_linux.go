@@ -37,9 +37,9 @@ type execution struct {
 
 // expect notes the namespaces that the container is to join, by the spec that the
 // runtime reads.
-func (c *container) expect(s *specs.Spec) error {
+func (c *creation) expect() error {
 	for kind, at := range map[specs.LinuxNamespaceType]**ns.ID{specs.UserNamespace: &c.record.Userns, specs.PIDNamespace: &c.record.PIDs} {
-		n := spec.Namespace(s, kind)
+		n := spec.Namespace(c.doc.Spec, kind)
 		if n == nil || n.Path == "" {
 			continue
 		}
@@ -88,7 +88,7 @@ func (s *Service) reported(r report) error {
 	s.mu.Lock()
 	c := s.containers[r.ID] // one that is restored now
 	if creation := s.creations[r.ID]; creation != nil {
-		c = creation.of
+		c = creation.container
 	}
 	s.mu.Unlock()
 	if c == nil {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/shim/config"
@@ -19,13 +18,14 @@ import (
 
 // nest makes what the container needs for running containers inside it, and
 // plans for the rest.
-func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, rootfs string) error {
+func (c *creation) nest(st *stage.Stage, rootfs string) error {
+	s := c.doc.Spec
 	n := &spec.Nesting{
-		KeepCaps:    cfg.Caps == config.CapsHonor || c.plan.AsAsked,
-		KeepSeccomp: cfg.Seccomp == config.SeccompKeep,
+		KeepCaps:    c.cfg.Caps == config.CapsHonor || c.plan.AsAsked,
+		KeepSeccomp: c.cfg.Seccomp == config.SeccompKeep,
 	}
 	var err error
-	if n.AppArmor, err = appArmor(cfg); err != nil {
+	if n.AppArmor, err = appArmor(c.cfg); err != nil {
 		return err
 	}
 	if n.SELinux, err = selinuxTypes(s.Process.SelinuxLabel); err != nil {
@@ -34,7 +34,7 @@ func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, root
 	if n.Limits, err = hostLimits(); err != nil {
 		return err
 	}
-	if n.Systemd, err = c.startsSystemd(s, cfg, rootfs); err != nil {
+	if n.Systemd, err = c.startsSystemd(rootfs); err != nil {
 		return err
 	}
 	if n.Systemd {
@@ -69,11 +69,11 @@ func (c *container) nest(st *stage.Stage, s *specs.Spec, cfg config.Config, root
 }
 
 // startsSystemd tells whether the container's first process is systemd.
-func (c *container) startsSystemd(s *specs.Spec, cfg config.Config, rootfs string) (bool, error) {
-	if cfg.Init != config.InitAuto {
-		return cfg.Init == config.InitSystemd, nil
+func (c *creation) startsSystemd(rootfs string) (bool, error) {
+	if c.cfg.Init != config.InitAuto {
+		return c.cfg.Init == config.InitSystemd, nil
 	}
-	found, err := stage.IsSystemd(rootfs, s.Process)
+	found, err := stage.IsSystemd(rootfs, c.doc.Spec.Process)
 	if errors.Is(err, stage.ErrUnclear) {
 		c.plan.Warnings = append(c.plan.Warnings, fmt.Sprintf("%v, so it counts as something else; the setting init tells it", err))
 		err = nil

@@ -10,16 +10,13 @@ import (
 	goruntime "runtime"
 	"slices"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/isolate-shim/isolate/shim/cgroup"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/notify"
-	"github.com/isolate-shim/isolate/shim/runtime"
 )
 
-// listen makes the containers inside this one see its limits: pivot_root, which
+// startNotifier makes the containers inside this one see its limits: pivot_root, which
 // an inner runtime calls once for each, is reported to the shim, which puts the
 // files of lxcfs over the inner /proc. Without lxcfs there is nothing to show,
 // and nothing is reported; one that is dead may be there again when it is asked for.
@@ -27,40 +24,43 @@ import (
 // It does not wait for the probe, which goes on while the runtime makes the container.
 //
 // Whatever stands in the way costs the inner view only, and is one warning.
-func (c *container) listen(ctx context.Context, s *specs.Spec, cfg config.Config, bin runtime.Binary, probe *lxcfs.Probe) {
-	if c.plan.Nesting == nil || c.plan.Nesting.KeepSeccomp || !cfg.LXCFS.Nested {
+func (c *creation) startNotifier(ctx context.Context) {
+	if c.plan.Nesting == nil || c.plan.Nesting.KeepSeccomp || !c.cfg.LXCFS.Nested {
 		return
 	}
-	if !probe.Mounted() {
-		return // reported by view
+	if !c.probe.Mounted() {
+		return // attachFiles tells it
 	}
 	err := notify.Probe()
 	if err == nil {
-		err = notify.Runtime(bin.Features)
+		err = notify.Runtime(c.bin.Features)
 	}
 	if err == nil {
-		err = c.report(ctx, s, cfg)
+		err = c.listen(ctx)
 	}
 	if err != nil {
 		c.warn(ctx, fmt.Sprintf("containers inside see the host's resources: %v", err))
 	}
 }
 
-func (c *container) report(ctx context.Context, s *specs.Spec, cfg config.Config) error {
+// listen starts to listen for reports, and has the seccomp profile make them.
+func (c *creation) listen(ctx context.Context) error {
 	path := c.record.ListenerPath()
-	profile, err := notify.Profile(s.Linux.Seccomp, path, goruntime.GOARCH)
+	profile, err := notify.Profile(c.doc.Spec.Linux.Seccomp, path, goruntime.GOARCH)
 	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("create directory of listeners: %w", err)
 	}
-	views := func(ctx context.Context) ([]notify.View, error) { return c.innerViews(ctx, cfg.LXCFS) }
-	processors := func() float64 { return cgroup.Processors(c.cgroups) }
+	// They live as long as the container, and must not hold the creation.
+	made, cfg := c.container, c.cfg.LXCFS
+	views := func(ctx context.Context) ([]notify.View, error) { return made.innerViews(ctx, cfg) }
+	processors := func() float64 { return cgroup.Processors(made.cgroups) }
 	if c.notifier, err = notify.Listen(ctx, path, views, processors); err != nil {
 		return err
 	}
-	s.Linux.Seccomp = profile
+	c.doc.Spec.Linux.Seccomp = profile
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/stage"
+	"github.com/isolate-shim/isolate/spec"
 )
 
 // snapshots holds the states of rootfs whose ids were moved on disk.
@@ -24,11 +25,46 @@ var methods = map[config.Choice]idmap.Method{
 	config.RootfsPrivate:  idmap.MethodPrivate,
 }
 
-func (c *container) rootfsOptions(ctx context.Context, cfg config.Config) stage.RootfsOptions {
+// mapsRootfs is true unless the caller prepared the rootfs for its own mapping:
+// by chowning it, or by mount options that containerd understands.
+func (c *creation) mapsRootfs() bool {
+	switch c.plan.Mode {
+	case spec.ModeAdopt:
+		return false
+	case spec.ModeJoin:
+		return c.sandbox.Mode == spec.ModeOwn && !stage.Mapped(c.request.Rootfs)
+	default:
+		return true
+	}
+}
+
+// mountRootfs mounts the rootfs where the runtime is to find it, and returns its path.
+// A rootfs that the caller has prepared stays where it is.
+func (c *creation) mountRootfs(ctx context.Context, st *stage.Stage) (path string, err error) {
+	dir := rootfsDir(c.request.Bundle, c.doc.Spec)
+	if !c.record.Rootfs {
+		return dir, nil
+	}
+	c.plan.Rootfs = c.record.RootfsDir()
+	c.upper = stage.Upper(c.request.Rootfs)
+	switch {
+	case !c.mapsRootfs():
+		return c.plan.Rootfs, st.PlainRootfs(c.request.Rootfs, c.plan.Rootfs)
+	case c.handed != nil:
+		c.upper = c.handed.Upper()
+		c.snapshot, err = st.HandedRootfs(ctx, c.handed, c.record.Handed, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx))
+	default:
+		c.snapshot, err = st.Rootfs(ctx, c.request.Rootfs, dir, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx))
+	}
+	c.sealed = c.doc.Spec.Root.Readonly && c.upper != ""
+	return c.plan.Rootfs, err
+}
+
+func (c *creation) rootfsOptions(ctx context.Context) stage.RootfsOptions {
 	return stage.RootfsOptions{
-		Method: methods[cfg.Rootfs.Method],
-		NoDev:  cfg.Nesting == config.NestingOff,
-		Chown:  chownPolicy(cfg.Rootfs),
+		Method: methods[c.cfg.Rootfs.Method],
+		NoDev:  c.cfg.Nesting == config.NestingOff,
+		Chown:  chownPolicy(c.cfg.Rootfs),
 		Store:  snapshots,
 		Owner:  c.record.Namespace + "/" + c.id,
 		Alive:  alive,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
@@ -26,9 +27,9 @@ import (
 //
 // A restored container (r.Checkpoint) has no process before start; pid is 0 and
 // there is nothing to settle but the staging area, which must stay until then.
-func (c *container) settle(ctx context.Context, pid int, probe *lxcfs.Probe) error {
+func (c *creation) settle(ctx context.Context, pid int) error {
 	if pid <= 0 {
-		c.views = "none (restored)"
+		c.attached.summary = "none (restored)"
 		return nil
 	}
 	if c.init == nil || c.init.PID() != pid {
@@ -42,12 +43,12 @@ func (c *container) settle(ctx context.Context, pid int, probe *lxcfs.Probe) err
 			return err
 		}
 	}
-	if err := c.view(ctx, probe); err != nil {
+	if err := c.attachFiles(ctx); err != nil {
 		return err
 	}
 	if c.plan.Nesting != nil {
 		c.delegate(detached(ctx))
-		if err := c.standIn(); err != nil {
+		if err := c.attachStandIns(); err != nil {
 			return err
 		}
 	}
@@ -62,19 +63,28 @@ func (c *container) settle(ctx context.Context, pid int, probe *lxcfs.Probe) err
 	return c.record.Save()
 }
 
-// view puts the files of lxcfs over the container's /proc and /sys.
+// attachedFiles are the files of lxcfs that a container got.
+type attachedFiles struct {
+	summary string   // how many, for the log
+	names   []string // of those, and of those that it cannot have
+	// root is where they come from, and seen when that was seen alive, since boot.
+	root string
+	seen time.Duration
+}
+
+// attachFiles puts the files of lxcfs over the container's /proc and /sys.
 //
 // They are grafted as detached mounts instead of being bound by the spec: the
 // runtime never looks up a path on FUSE, so a server that dies or hangs now
 // cannot hold it up; runc refuses some of the files in a spec; and the same
 // graft repairs a running container.
-func (c *container) view(ctx context.Context, probe *lxcfs.Probe) error {
-	served, err := probe.Result()
+func (c *creation) attachFiles(ctx context.Context) error {
+	served, err := c.probe.Result()
 	if err != nil {
-		if probe.Required() {
+		if c.probe.Required() {
 			return fmt.Errorf("lxcfs.mode is \"require\": %w", err)
 		}
-		c.views = "none"
+		c.attached.summary = "none"
 		if !errors.Is(err, lxcfs.ErrOff) {
 			c.warn(ctx, fmt.Sprintf("/proc and /sys show the host's resources: %v", err))
 		}
@@ -87,7 +97,7 @@ func (c *container) view(ctx context.Context, probe *lxcfs.Probe) error {
 			log.G(ctx).WithError(err).Debug("isolate: the first inner container has to wait for its views")
 		}
 	}
-	c.lxcfs.root, c.lxcfs.seen = served.Root, served.Seen
+	c.attached.root, c.attached.seen = served.Root, served.Seen
 	grafted, files := 0, c.forContainer(served.Files)
 	err = c.init.Inside(func(in *idmap.Inside) error {
 		for _, f := range files {
@@ -95,19 +105,19 @@ func (c *container) view(ctx context.Context, probe *lxcfs.Probe) error {
 			switch {
 			case err == nil:
 				grafted++
-				c.shown = append(c.shown, f.Name)
+				c.attached.names = append(c.attached.names, f.Name)
 			case errors.Is(err, os.ErrNotExist): // the kernel has no such file
 				log.G(ctx).WithError(err).Debug("isolate: lxcfs file without a counterpart")
-				c.shown = append(c.shown, f.Name)
+				c.attached.names = append(c.attached.names, f.Name)
 			default:
 				return fmt.Errorf("graft %s: %w", f.Name, err)
 			}
 		}
 		return nil
 	})
-	c.views = fmt.Sprintf("%d/%d", grafted, len(files))
+	c.attached.summary = fmt.Sprintf("%d/%d", grafted, len(files))
 	if err != nil {
-		if probe.Required() {
+		if c.probe.Required() {
 			return fmt.Errorf("lxcfs.mode is \"require\": %w", err)
 		}
 		c.warn(ctx, fmt.Sprintf("/proc and /sys show the host's resources in part: %v", err))
@@ -116,18 +126,18 @@ func (c *container) view(ctx context.Context, probe *lxcfs.Probe) error {
 }
 
 // watch keeps the files of lxcfs in order while the container runs.
-func (s *Service) watch(ctx context.Context, c *container, cfg config.Config) {
-	if c.init == nil || cfg.LXCFS.Mode == config.LXCFSOff {
+func (c *creation) watch(ctx context.Context) {
+	if c.init == nil || c.cfg.LXCFS.Mode == config.LXCFSOff {
 		return
 	}
-	h := heal.Container{ID: c.id, Init: c.init, Cgroups: c.cgroups, LXCFS: cfg.LXCFS, Root: c.lxcfs.root, Seen: c.lxcfs.seen, Files: c.shown}
+	h := heal.Container{ID: c.id, Init: c.init, Cgroups: c.cgroups, LXCFS: c.cfg.LXCFS, Root: c.attached.root, Seen: c.attached.seen, Files: c.attached.names}
 	if c.plan.Timens != "" {
 		h.Withheld = []string{uptimeFile}
 	}
 	if c.notifier != nil {
 		h.Refresh = c.notifier.Refresh
 	}
-	if err := s.healer.Add(detached(ctx), h); err != nil {
+	if err := c.service.healer.Add(detached(ctx), h); err != nil {
 		log.G(ctx).WithError(err).Warn("isolate: if lxcfs dies, /proc and /sys of the container show errors")
 	}
 }
@@ -136,14 +146,14 @@ func (s *Service) watch(ctx context.Context, c *container, cfg config.Config) {
 // create to start: moving a process between cgroups of version 2 can wait tens
 // of ms for the kernel (cgroup_threadgroup_rwsem). Without its cgroups the
 // container runs, but nothing inside can make sub-groups.
-func (c *container) delegate(ctx context.Context) {
+func (c *creation) delegate(ctx context.Context) {
 	owner, _ := c.plan.Mapping.Root()
 	c.delegated = make(chan struct{})
 	go func() {
 		defer close(c.delegated)
 		report, err := cgroup.Delegate(c.init, owner, cgroup.Options{
 			Leaf: !c.plan.Nesting.Systemd, Devices: spec.NodeRules(c.plan.Nodes),
-			MaxDescendants: c.bounds.MaxDescendants, MaxDepth: c.bounds.MaxDepth,
+			MaxDescendants: c.cfg.Cgroup.MaxDescendants, MaxDepth: c.cfg.Cgroup.MaxDepth,
 		})
 		if err != nil {
 			log.G(ctx).Warnf("isolate: the container's cgroups were not handed over in full, so programs inside may fail to make some: %v", err)
@@ -160,8 +170,8 @@ func (c *container) awaitDelegation() {
 	}
 }
 
-// standIn grafts the stand-ins over settings. runc refuses them in a spec.
-func (c *container) standIn() error {
+// attachStandIns grafts the stand-ins over settings. runc refuses them in a spec.
+func (c *creation) attachStandIns() error {
 	if len(c.standIns) == 0 {
 		return nil
 	}
@@ -176,4 +186,11 @@ func (c *container) standIn() error {
 		}
 		return nil
 	})
+}
+
+func (c *creation) closeStandIns() {
+	for _, f := range c.standIns {
+		f.Mount.Close()
+	}
+	c.standIns = nil
 }

@@ -3,6 +3,7 @@
 package task
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -17,13 +18,14 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// netSysctls sets the sysctls of a network namespace that the container's root
+// setNetSysctls sets the sysctls of a network namespace that the container's root
 // may use and not administer: that of a pod which is not mapped. The runtime
 // could not, from inside the container's user namespace. CRI sends two for every
 // pod, and without them nobody in it could listen on a port below 1024, or ping.
 //
 // The host's own network namespace is left alone, as every runtime does.
-func (c *container) netSysctls(s *specs.Spec) error {
+func (c *creation) setNetSysctls(context.Context) error {
+	s := c.doc.Spec
 	want := spec.NetSysctls(s, c.plan.Decision)
 	n := spec.Namespace(s, specs.NetworkNamespace)
 	if len(want) == 0 || n == nil {

@@ -14,32 +14,37 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// makeUserns makes the user namespace of a container that joins none, and returns
-// what holds it until the runtime has joined it; nil for none. The runtime would
-// make it too, but as root: what the container uses would count as the host's
-// root's (idmap.NewContainerUserns). CRIU makes that of a restored container.
-func (c *container) makeUserns(ctx context.Context, s *specs.Spec, restored bool) (*idmap.ContainerUserns, error) {
+// makeUserns makes the user namespace of a container that joins none, and holds it
+// until the runtime has joined it. The runtime would make it too, but as root: what the
+// container uses would count as the host's root's (idmap.NewContainerUserns). CRIU
+// makes that of a restored container.
+func (c *creation) makeUserns(ctx context.Context) error {
 	if c.plan.Userns != "" {
-		return nil, nil
+		return nil
 	}
-	if n := spec.Namespace(s, specs.UserNamespace); n != nil && n.Path != "" && !c.plan.Apart {
-		return nil, nil
+	if n := spec.Namespace(c.doc.Spec, specs.UserNamespace); n != nil && n.Path != "" && !c.plan.Apart {
+		return nil
 	}
 	const loss = "inotify watches, pending signals and namespaces of the container count as root's on the host"
-	if restored {
+	if c.restored() {
 		c.warn(ctx, loss+": CRIU has made the user namespace")
-		return nil, nil
+		return nil
 	}
 	userns, err := idmap.NewContainerUserns(c.plan.Mapping)
 	if err != nil {
 		c.warn(ctx, fmt.Sprintf("%s: %v", loss, err))
-		return nil, nil
+		return nil
 	}
 	id, err := ns.Of(userns.File)
 	if err != nil {
-		return nil, errors.Join(err, userns.Close())
+		return errors.Join(err, userns.Close())
 	}
 	c.record.Userns = &id
 	c.plan.Userns = userns.Path()
-	return userns, nil
+	c.userns = userns
+	return nil
 }
+
+// restored tells whether the container is restored from a checkpoint: it has its
+// process, and its clocks, from before.
+func (c *creation) restored() bool { return c.request.Checkpoint != "" }

@@ -24,15 +24,15 @@ import (
 // Create makes a container: everything isolate does happens here, around
 // upstream's Create.
 func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
-	c, err := s.begin(ctx, r)
+	ctx, c, err := s.begin(ctx, r)
 	if err != nil {
 		return nil, toGRPC(err)
 	}
 	defer s.over(c)
 	go ending.Sweep(detached(ctx)) // this one may need what is left
-	resp, err := c.create(c.ctx)
+	resp, err := c.create(ctx)
 	if err != nil {
-		if cause := context.Cause(c.ctx); errors.Is(cause, errAbandoned) {
+		if cause := context.Cause(ctx); errors.Is(cause, errAbandoned) {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 		return nil, toGRPC(idmap.ExplainNoSpace(err))

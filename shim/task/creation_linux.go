@@ -70,25 +70,25 @@ const undoneAfter = 3 * time.Second
 var errAbandoned = fmt.Errorf("the container was killed or deleted before the runtime had created it: %w", errdefs.ErrAborted)
 
 // begin notes that a container is being created, so that its id is taken and others
-// can end that; over says that it is over. While one with the same id is being undone,
+// can end the returned context; over says that it is over. While one with the same id is being undone,
 // begin waits for some time.
-func (s *Service) begin(ctx context.Context, r *taskAPI.CreateTaskRequest) (*creation, error) {
+func (s *Service) begin(ctx context.Context, r *taskAPI.CreateTaskRequest) (context.Context, *creation, error) {
 	late := time.NewTimer(earlierTimeout)
 	defer late.Stop()
 	for {
 		earlier, c := s.reserve(ctx, r)
 		switch {
 		case c != nil:
-			return c, nil
+			return c.ctx, c, nil
 		case earlier == nil || earlier.ctx.Err() == nil:
-			return nil, fmt.Errorf("container %q: %w", r.ID, errdefs.ErrAlreadyExists)
+			return nil, nil, fmt.Errorf("container %q: %w", r.ID, errdefs.ErrAlreadyExists)
 		}
 		select {
 		case <-earlier.done:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		case <-late.C:
-			return nil, fmt.Errorf("an earlier container with the id %q is still being undone, try again later or use another id: %w", r.ID, errdefs.ErrUnavailable)
+			return nil, nil, fmt.Errorf("an earlier container with the id %q is still being undone, try again later or use another id: %w", r.ID, errdefs.ErrUnavailable)
 		}
 	}
 }

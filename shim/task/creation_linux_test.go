@@ -60,11 +60,11 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-			c, err := s.begin(t.Context(), request)
+			_, c, err := s.begin(t.Context(), request)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.begin(t.Context(), request); !errors.Is(err, errdefs.ErrAlreadyExists) {
+			if _, _, err := s.begin(t.Context(), request); !errors.Is(err, errdefs.ErrAlreadyExists) {
 				t.Errorf("a second one with the same id: %v", err)
 			}
 			entered := make(chan error)
@@ -80,7 +80,7 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 			if err := <-entered; !errors.Is(err, errAbandoned) {
 				t.Errorf("the container is there: %v", err)
 			}
-			if _, err := s.begin(t.Context(), request); err != nil {
+			if _, _, err := s.begin(t.Context(), request); err != nil {
 				t.Errorf("the id is not free: %v", err)
 			}
 		})
@@ -91,7 +91,7 @@ func TestCreationThatHangsIsEnded(t *testing.T) {
 func TestCreatedContainerIsNotEnded(t *testing.T) {
 	t.Parallel()
 	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-	c, err := s.begin(t.Context(), request)
+	_, c, err := s.begin(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestCreatedContainerIsNotEnded(t *testing.T) {
 	if s.abandon("a") != nil || s.container("a") == nil {
 		t.Error("it is still being created")
 	}
-	if _, err := s.begin(t.Context(), request); !errors.Is(err, errdefs.ErrAlreadyExists) {
+	if _, _, err := s.begin(t.Context(), request); !errors.Is(err, errdefs.ErrAlreadyExists) {
 		t.Errorf("a second one with the same id: %v", err)
 	}
 }
@@ -115,18 +115,18 @@ func TestCreatedContainerIsNotEnded(t *testing.T) {
 func TestReusedIDWaitsForTheUndo(t *testing.T) {
 	t.Parallel()
 	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-	c, err := s.begin(t.Context(), request)
+	_, c, err := s.begin(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.abandon("a")
 	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := s.begin(impatient, request); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := s.begin(impatient, request); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("it has not waited: %v", err)
 	}
 	time.AfterFunc(50*time.Millisecond, func() { s.over(c) })
-	if _, err := s.begin(t.Context(), request); err != nil {
+	if _, _, err := s.begin(t.Context(), request); err != nil {
 		t.Errorf("the id is not free: %v", err)
 	}
 }
@@ -135,7 +135,7 @@ func TestReusedIDWaitsForTheUndo(t *testing.T) {
 func TestUndoingThatHangsHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	s := &Service{TTRPCTaskService: strangers{}, containers: map[string]*container{}, creations: map[string]*creation{}}
-	if _, err := s.begin(t.Context(), request); err != nil {
+	if _, _, err := s.begin(t.Context(), request); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*undoneAfter)

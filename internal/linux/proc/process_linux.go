@@ -33,7 +33,8 @@ type Process struct {
 // Open holds the process that has this pid now. It must not have ended.
 func Open(pid int) (*Process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) { // EINVAL: no leader of a thread group
+	// ENOENT, and EINVAL from older kernels: no leader of a thread group.
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 		return nil, fmt.Errorf("process %d: %w", pid, ErrEnded)
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,29 @@ func TestProcess(t *testing.T) {
 	}
 	if _, err := Open(p.PID()); !errors.Is(err, ErrEnded) {
 		t.Error(err)
+	}
+}
+
+// TestNoProcessOfAThread: a number that only a thread has is no process. That of a
+// process is such a one for a moment when the process ends.
+func TestNoProcessOfAThread(t *testing.T) {
+	t.Parallel()
+	tid := make(chan int)
+	for range 2 { // one of them may be the first thread
+		go func() {
+			runtime.LockOSThread() // it ends with this function
+			tid <- unix.Gettid()
+			tid <- 0
+		}()
+	}
+	for range 4 {
+		id := <-tid
+		if id == 0 || id == os.Getpid() {
+			continue
+		}
+		if p, err := Open(id); !errors.Is(err, ErrEnded) {
+			t.Errorf("thread %d: %v, %v", id, p, err)
+		}
 	}
 }
 

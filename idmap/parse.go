@@ -60,9 +60,9 @@ func ParseProcMap(content string) ([]Range, error) {
 	return ranges, nil
 }
 
-// parseRangeList parses what containerd puts behind uidmap= and gidmap= in
+// ParseRanges parses what containerd puts behind uidmap= and gidmap= in
 // mount options: container:host:size, comma separated.
-func parseRangeList(list string) ([]Range, error) {
+func ParseRanges(list string) ([]Range, error) {
 	var ranges []Range
 	for item := range strings.SplitSeq(list, ",") {
 		fields := strings.Split(item, ":")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/atomicfile"
+	"github.com/isolate-shim/isolate/internal/linux/thread"
 )
 
 // progressEvery is how often a long run says how far it is.
@@ -45,7 +46,7 @@ func (r *run) do(ctx context.Context, tree *os.File) error {
 	r.ctx, r.left, r.said = ctx, map[idmap.Span]bool{}, r.started
 	defer func() { r.report.Took = time.Since(r.started) }()
 	// The host's root, as which this runs anyway.
-	return idmap.As(idmap.Owner{}, func() error {
+	return thread.WithFSIDs(0, 0, func() error {
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return os.NewSyscallError("unshare", err)
 		}

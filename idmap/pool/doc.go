@@ -64,6 +64,6 @@
 // it is not (package chown), a range is no secret to keep: who has it next cannot
 // reach those files, and they are moved before they are used again.
 //
-// Not here: what a range is used for (package idmap) and when it is given back
+// Not here: what a range is used for (packages userns and rootfs) and when it is given back
 // (shim/record).
 package pool

@@ -44,11 +44,11 @@ func (s suite) name() string { return strings.ReplaceAll(s.dir, "/", "-") }
 
 // legs are in the order in which they are run.
 var legs = []leg{
-	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups, hostile, sysctls}},
+	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups, hostile, sysctls}},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitSystemd, suites: []suite{cgroupsOnMachine}},
-	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
-	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{mappings, core, cgroups}},
-	{kernel: vm.Linux510, cgroup: vm.CgroupV1, init: vm.InitNone, suites: []suite{mappings, old}},
+	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups}},
+	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups}},
+	{kernel: vm.Linux510, cgroup: vm.CgroupV1, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, old}},
 	{
 		kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, what: "apparmor", suites: []suite{{dir: "integration/apparmor"}},
 		parameters: []string{"apparmor=1", "security=apparmor", "audit=1"}, // audit: denials are logged
@@ -68,8 +68,12 @@ var usual = []string{
 	string(image.Inner), "isolate-programs",
 }
 
-// mappings is all of package idmap, whose tests need no containers.
-var mappings = suite{dir: "idmap"}
+// Packages whose tests need no containers.
+var (
+	namespaces = suite{dir: "internal/linux/userns"}
+	mounts     = suite{dir: "internal/linux/mount"}
+	overlays   = suite{dir: "idmap/rootfs"}
+)
 
 // core are the tests of containers whose outcome a kernel decides, with the newest
 // runtimes.

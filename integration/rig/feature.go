@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/feature"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
 // Features of kernels, as requirements. Whether there is one is found out by doing
@@ -23,20 +25,20 @@ const (
 )
 
 // features have the probes, which get a directory on a disk.
-var features = map[Requirement]func(dir string) *idmap.Probe{
-	MappedMounts:   idmap.MappableAt,
-	MappedLayers:   func(dir string) *idmap.Probe { return idmap.OverlayBy(idmap.MethodPrivate, dir) },
-	MappedTmpfs:    func(string) *idmap.Probe { return idmap.MappableTmpfs() },
-	MountBeneath:   idmap.MountBeneath,
-	DetachedLayers: func(dir string) *idmap.Probe { return idmap.OverlayBy(idmap.MethodDetached, dir) },
+var features = map[Requirement]func(dir string) *feature.Probe{
+	MappedMounts:   mount.MappableAt,
+	MappedLayers:   func(dir string) *feature.Probe { return rootfs.OverlayBy(rootfs.MethodPrivate, dir) },
+	MappedTmpfs:    func(string) *feature.Probe { return mount.MappableTmpfs() },
+	MountBeneath:   mount.AttachableBeneath,
+	DetachedLayers: func(dir string) *feature.Probe { return rootfs.OverlayBy(rootfs.MethodDetached, dir) },
 }
 
 // Since returns the version of Linux that brought each feature, as its probe
 // declares it.
 func Since() map[Requirement]string {
 	versions := map[Requirement]string{}
-	for feature, probe := range features {
-		versions[feature] = probe("").Version
+	for name, probe := range features {
+		versions[name] = probe("").Version
 	}
 	return versions
 }
@@ -44,35 +46,35 @@ func Since() map[Requirement]string {
 // probed holds the probes that were asked, which remember.
 var probed = struct {
 	sync.Mutex
-	probes map[Requirement]*idmap.Probe
-}{probes: map[Requirement]*idmap.Probe{}}
+	probes map[Requirement]*feature.Probe
+}{probes: map[Requirement]*feature.Probe{}}
 
 // Has tells whether the kernel has a feature, for tests that demand one thing of
 // kernels that have it and another of those that do not.
-func Has(feature Requirement) (bool, error) {
-	missing, err := feature.check()
+func Has(wanted Requirement) (bool, error) {
+	missing, err := wanted.check()
 	return missing == nil && err == nil, err
 }
 
-func probe(feature Requirement) *idmap.Probe {
+func probe(wanted Requirement) *feature.Probe {
 	probed.Lock()
 	defer probed.Unlock()
-	p, ok := probed.probes[feature]
+	p, ok := probed.probes[wanted]
 	if !ok {
-		p = features[feature](filepath.Join(Dir(), "test"))
-		probed.probes[feature] = p
+		p = features[wanted](filepath.Join(Dir(), "test"))
+		probed.probes[wanted] = p
 	}
 	return p
 }
 
 // checkFeature returns what is missing on an old kernel, and an error if it is
 // missing on one that should have it, or cannot be found out.
-func checkFeature(feature Requirement) (*lack, error) {
-	p := probe(feature)
+func checkFeature(wanted Requirement) (*lack, error) {
+	p := probe(wanted)
 	err := p.Check()
 	// Where there are no id-mapped mounts at all, a probe of what is made of them
 	// finds out nothing else.
-	if err == nil || !errors.Is(err, idmap.ErrNotSupported) && !errors.Is(err, idmap.ErrNotIDMappable) {
+	if err == nil || !errors.Is(err, feature.ErrNotSupported) && !errors.Is(err, mount.ErrNotIDMappable) {
 		return nil, err
 	}
 	old, release, versionErr := olderThan(p.Version)
@@ -80,7 +82,7 @@ func checkFeature(feature Requirement) (*lack, error) {
 		return nil, versionErr
 	}
 	if !old {
-		return nil, fmt.Errorf("kernel %s should have %s: %w", release, feature, err)
+		return nil, fmt.Errorf("kernel %s should have %s: %w", release, wanted, err)
 	}
 	return &lack{what: "kernel is " + release, ofKernel: true}, nil
 }

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/disposable"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
@@ -92,12 +92,12 @@ func (q request) run() error {
 		return err
 	}
 	defer p.Close()
-	return idmap.InMountNamespace(p, func(in *idmap.Inside) error {
+	return mount.InNamespace(p, func(in *mount.Inside) error {
 		return errors.Join(q.open(in), q.detach(in), q.attach(in))
 	})
 }
 
-func (q request) open(in *idmap.Inside) error {
+func (q request) open(in *mount.Inside) error {
 	opened := map[lxcfs.Device]bool{}
 	for n, b := range q.Open {
 		if opened[b.Device] || len(opened) == maxServers {
@@ -115,12 +115,12 @@ func (q request) open(in *idmap.Inside) error {
 	return nil
 }
 
-func (q request) detach(in *idmap.Inside) error {
+func (q request) detach(in *mount.Inside) error {
 	for n, b := range q.Detach {
 		a := answer{Entry: n}
 		switch err := in.DetachMount(b.Name, b.ID); {
 		case err == nil:
-		case errors.Is(err, idmap.ErrNotThere), errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, mount.ErrNotThere), errors.Is(err, fs.ErrNotExist):
 			a.Left = true
 		default:
 			a.Failed = err.Error()
@@ -132,18 +132,18 @@ func (q request) detach(in *idmap.Inside) error {
 	return nil
 }
 
-func (q request) attach(in *idmap.Inside) error {
+func (q request) attach(in *mount.Inside) error {
 	for n, name := range q.Attach {
-		a, mount := answer{Entry: n}, os.NewFile(uintptr(disposable.FirstFD+n), name)
-		err := in.Attach(mount, name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
+		a, fresh := answer{Entry: n}, os.NewFile(uintptr(disposable.FirstFD+n), name)
+		err := in.Attach(fresh, name, mount.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
 		switch {
 		case err == nil:
-		case errors.Is(err, idmap.ErrMounted), errors.Is(err, idmap.ErrWrongFileSystem), errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, mount.ErrMounted), errors.Is(err, mount.ErrWrongFileSystem), errors.Is(err, fs.ErrNotExist):
 			a.Left = true // or the kernel has no such file
 		default:
 			a.Failed = err.Error()
 		}
-		if err := errors.Join(a.send(-1), mount.Close()); err != nil {
+		if err := errors.Join(a.send(-1), fresh.Close()); err != nil {
 			return err
 		}
 	}

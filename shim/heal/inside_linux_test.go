@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/fusetest"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/member"
 )
@@ -75,12 +75,12 @@ func containerIn(t *testing.T, root, meminfo string) *watched {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	mount, err := idmap.CloneTree(int(file.Fd()), "", idmap.CloneOptions{Propagation: unix.MS_PRIVATE})
+	clone, err := mount.CloneTree(int(file.Fd()), "", mount.CloneOptions{Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = p.Inside(func(in *idmap.Inside) error { return in.Attach(mount, "proc/meminfo", idmap.Target{}) })
-	if err := errors.Join(err, mount.Close()); err != nil {
+	err = p.Inside(func(in *mount.Inside) error { return in.Attach(clone, "proc/meminfo", mount.Target{}) })
+	if err := errors.Join(err, clone.Close()); err != nil {
 		t.Fatal(err)
 	}
 	m, err := newWatched(Container{ID: filepath.Base(root), Init: p, LXCFS: config.LXCFS{TimeoutMS: 500, Path: "/nowhere"}, Files: []string{"proc/meminfo"}})

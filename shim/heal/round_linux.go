@@ -12,7 +12,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
@@ -174,7 +174,7 @@ func (s *supply) take(ctx context.Context) ([]lxcfs.File, error) {
 	}
 	var files []lxcfs.File
 	for _, f := range s.served.Files {
-		mount, err := idmap.CloneTree(int(f.Mount.Fd()), "", idmap.CloneOptions{})
+		mount, err := mount.CloneTree(int(f.Mount.Fd()), "", mount.CloneOptions{})
 		if errors.Is(err, unix.EINVAL) {
 			closeFiles(files)
 			s.look = nil // what it found is the caller's

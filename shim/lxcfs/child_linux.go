@@ -17,8 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/disposable"
+	linuxmount "github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/openat"
 )
 
@@ -196,7 +196,7 @@ func (l *prober) open(name string, flags int) (*os.File, error) {
 // nothing done to lxcfs' own mount spreads to it. It cannot be used to write or
 // execute, since lxcfs has files for neither.
 func detach(f *os.File) (*os.File, error) {
-	return idmap.CloneTree(int(f.Fd()), "", idmap.CloneOptions{
+	return linuxmount.CloneTree(int(f.Fd()), "", linuxmount.CloneOptions{
 		SetAttrs:    unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC,
 		Propagation: unix.MS_PRIVATE,
 	})

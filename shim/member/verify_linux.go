@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
@@ -93,9 +94,9 @@ func (p *Process) Container() Container {
 }
 
 // Inside runs fn in the mount namespace of the process; see
-// [idmap.InMountNamespace].
-func (p *Process) Inside(fn func(*idmap.Inside) error) error {
-	return idmap.InMountNamespace(p.Process, fn)
+// [mount.InNamespace].
+func (p *Process) Inside(fn func(*mount.Inside) error) error {
+	return mount.InNamespace(p.Process, fn)
 }
 
 // look reads the traits of a process. They are its own if it has not ended

@@ -21,8 +21,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/disposable"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/testprogram"
 )
 
@@ -91,7 +91,7 @@ func (c *container) meminfo(context.Context) ([]View, error) {
 			return nil, err
 		}
 	}
-	mount, err := idmap.CloneTree(-1, path, idmap.CloneOptions{Propagation: unix.MS_PRIVATE})
+	mount, err := mount.CloneTree(-1, path, mount.CloneOptions{Propagation: unix.MS_PRIVATE})
 	return []View{{Name: "proc/meminfo", Mount: mount}, {Name: "proc/absent", Mount: reopen(mount)}}, err
 }
 
@@ -263,12 +263,12 @@ func TestGraft(t *testing.T) {
 // clonable tells whether this kernel clones detached mounts.
 func clonable(t *testing.T) bool {
 	t.Helper()
-	a, err := idmap.CloneTree(-1, t.TempDir(), idmap.CloneOptions{})
+	a, err := mount.CloneTree(-1, t.TempDir(), mount.CloneOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	b, err := idmap.CloneTree(int(a.Fd()), "", idmap.CloneOptions{})
+	b, err := mount.CloneTree(int(a.Fd()), "", mount.CloneOptions{})
 	if err == nil {
 		b.Close()
 	}
@@ -377,7 +377,7 @@ func served(t *testing.T) (device int, views Views) {
 		}
 	})
 	return device, func(context.Context) ([]View, error) {
-		mount, err := idmap.CloneTree(-1, dir, idmap.CloneOptions{})
+		mount, err := mount.CloneTree(-1, dir, mount.CloneOptions{})
 		return []View{{Name: "proc/meminfo", Mount: mount}}, err
 	}
 }

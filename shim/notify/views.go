@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
 // View is a file that is put over one of /proc or /sys of an inner container.
@@ -56,7 +56,7 @@ type store struct {
 
 func newStore(fetch Views) *store {
 	s := &store{fetch: fetch, clone: func(f *os.File) (*os.File, error) {
-		return idmap.CloneTree(int(f.Fd()), "", idmap.CloneOptions{})
+		return mount.CloneTree(int(f.Fd()), "", mount.CloneOptions{})
 	}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s

@@ -13,7 +13,8 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
 // Handed names an overlay of the caller's that the shim has replaced by the
@@ -33,7 +34,7 @@ type Handed struct {
 	Was string `json:"was"`
 	// Dir is where the relative layers in Options start.
 	Dir string `json:"dir,omitempty"`
-	// Options are those of the caller's mount, as idmap.ParseOverlay reads them.
+	// Options are those of the caller's mount, as rootfs.ParseOverlay reads them.
 	Options []string `json:"options"`
 }
 
@@ -72,9 +73,9 @@ func (h *Handed) GiveBack() error {
 
 // ours returns the shim's mount, which may be under others; nil if there is none:
 // the caller has unmounted it, perhaps removed what it was on.
-func (h *Handed) ours() (_ *idmap.Mount, err error) {
+func (h *Handed) ours() (_ *mount.Mount, err error) {
 	for {
-		top, err := idmap.MountAt(h.Path)
+		top, err := mount.At(h.Path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			return nil, nil //nolint:nilnil // documented
 		}
@@ -113,7 +114,7 @@ func (h *Handed) restore() error {
 	if err != nil || m == nil {
 		return err
 	}
-	o, err := idmap.ParseOverlay(h.Options)
+	o, err := rootfs.ParseOverlay(h.Options)
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
@@ -143,7 +144,7 @@ func (h *Handed) count() (n int, err error) {
 
 // gone forgives that the caller has unmounted it at the same time.
 func gone(err error) error {
-	if errors.Is(err, idmap.ErrDetached) {
+	if errors.Is(err, mount.ErrDetached) {
 		return nil
 	}
 	return err

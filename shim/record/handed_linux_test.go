@@ -10,7 +10,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 )
 
 // TestGiveBack has every state in which a shim, or its caller, can have left the
@@ -124,7 +124,7 @@ func TestHandedValid(t *testing.T) {
 			t.Errorf("%+v is valid", bad)
 		}
 	}
-	if _, err := idmap.ParseOverlay(good.Options); err != nil {
+	if _, err := rootfs.ParseOverlay(good.Options); err != nil {
 		t.Error(err)
 	}
 }

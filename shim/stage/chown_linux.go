@@ -12,12 +12,14 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/containerd/v2/core/mount"
+	ctrdmount "github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/spec"
 )
@@ -34,7 +36,7 @@ func snapshotOf(mounts []*types.Mount, dir string) (snapshot, error) {
 	fail := func(why string) (snapshot, error) {
 		return snapshot{}, fmt.Errorf("ids of the rootfs cannot be moved on disk: %s: %w", why, spec.ErrRefused)
 	}
-	var o idmap.Overlay
+	var o rootfs.Overlay
 	var err error
 	switch {
 	case len(mounts) == 0:
@@ -48,7 +50,7 @@ func snapshotOf(mounts []*types.Mount, dir string) (snapshot, error) {
 			return snapshot{dir: dir}, nil
 		}
 	case len(mounts) == 1 && mounts[0].Type == "overlay":
-		o, err = idmap.ParseOverlay(mounts[0].Options)
+		o, err = rootfs.ParseOverlay(mounts[0].Options)
 	case len(mounts) == 1 && isBind(mounts[0]):
 		if slices.Contains(mounts[0].Options, "ro") {
 			return fail("it is a read-only view of a layer")
@@ -72,7 +74,7 @@ func isDir(path string) bool {
 }
 
 // overlayAt describes the overlay that is mounted at a directory, if one is.
-func overlayAt(dir string) (o idmap.Overlay, found bool, err error) {
+func overlayAt(dir string) (o rootfs.Overlay, found bool, err error) {
 	h, err := findOverlay(dir)
 	if h == nil || err != nil {
 		return o, false, err
@@ -228,7 +230,7 @@ func (s *Stage) plainRootfs(ctx context.Context, mounts []*types.Mount, dir, tar
 		if o.NoDev {
 			all[0].Options = append(slices.Clone(all[0].Options), "nodev")
 		}
-		if err := mount.All(all, target); err != nil {
+		if err := ctrdmount.All(all, target); err != nil {
 			return nil, fmt.Errorf("mount rootfs: %w", err)
 		}
 		defer func() {
@@ -241,7 +243,7 @@ func (s *Stage) plainRootfs(ctx context.Context, mounts []*types.Mount, dir, tar
 			return nil, &os.PathError{Op: "statfs", Path: target, Err: err}
 		}
 		if st.Flags&unix.ST_RDONLY != 0 {
-			return nil, fmt.Errorf("mount rootfs: %w; the kernel log tells why", idmap.ErrReadOnly)
+			return nil, fmt.Errorf("mount rootfs: %w; the kernel log tells why", rootfs.ErrReadOnly)
 		}
 		return os.OpenFile(target, unix.O_PATH|unix.O_DIRECTORY, 0)
 	}
@@ -258,7 +260,7 @@ func (s *Stage) plainRootfs(ctx context.Context, mounts []*types.Mount, dir, tar
 		return nil, err
 	}
 	// Without what is mounted below, which is not the snapshot's.
-	tree, err := s.kernel.CloneTree(-1, dir, idmap.CloneOptions{})
+	tree, err := s.kernel.CloneTree(-1, dir, mount.CloneOptions{})
 	if err != nil {
 		return nil, errors.Join(err, unmount(target))
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -74,8 +76,8 @@ func TestChownNeedsOneRange(t *testing.T) {
 func TestRefusalNamesTheSetting(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []error{
-		&idmap.NotIDMappableError{Path: "/r", FSType: "ramfs", Kernel: "5.10.0"},
-		&idmap.UnbuildableError{Path: "/r", FSType: "ramfs", Kernel: "5.10.0"},
+		&mount.NotIDMappableError{Path: "/r", FSType: "ramfs", Kernel: "5.10.0"},
+		&rootfs.UnbuildableError{Path: "/r", FSType: "ramfs", Kernel: "5.10.0"},
 	} {
 		err := refusal("rootfs", cause)
 		if !errors.Is(err, errUnmappable) || !errors.Is(err, spec.ErrRefused) {
@@ -88,8 +90,8 @@ func TestRefusalNamesTheSetting(t *testing.T) {
 		}
 	}
 	for _, cause := range []error{
-		&idmap.NotIDMappableError{Path: "/r", FSType: "overlay", Kernel: "6.18.1"},
-		&idmap.UnbuildableError{Path: "/r", FSType: "ext4", Kernel: "6.18.1"},
+		&mount.NotIDMappableError{Path: "/r", FSType: "overlay", Kernel: "6.18.1"},
+		&rootfs.UnbuildableError{Path: "/r", FSType: "ext4", Kernel: "6.18.1"},
 	} {
 		if err := refusal("rootfs", cause); strings.Contains(err.Error(), "Linux 5.19") || !strings.Contains(err.Error(), "ext4, xfs, btrfs") {
 			t.Errorf("%q blames a kernel that is new enough", err)

@@ -14,6 +14,8 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/spec"
 )
@@ -28,7 +30,7 @@ import (
 // a container that has ended gets the plain one back, see record.Handed.
 type Handed struct {
 	Path    string // where it is mounted
-	Overlay idmap.Overlay
+	Overlay rootfs.Overlay
 	Source  string // what it is called in mountinfo
 	Dir     string // where relative layers start
 	ID      int    // of the mount
@@ -60,7 +62,7 @@ func findOverlay(path string) (*Handed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rootfs: %w", err)
 	}
-	mounted, err := idmap.MountAt(at)
+	mounted, err := mount.At(at)
 	if err != nil {
 		return nil, fmt.Errorf("rootfs: %w", err)
 	}
@@ -68,7 +70,7 @@ func findOverlay(path string) (*Handed, error) {
 	if mounted.FSType != "overlay" || !mounted.IsRoot() || mounted.Root != "/" {
 		return nil, nil //nolint:nilnil // documented
 	}
-	overlay, err := idmap.ParseMountedOverlay(mounted.Options, mounted.VFSOptions)
+	overlay, err := rootfs.ParseMountedOverlay(mounted.Options, mounted.VFSOptions)
 	if err != nil {
 		return nil, fmt.Errorf("rootfs %q: %w", path, err)
 	}
@@ -89,18 +91,18 @@ func (h *Handed) Upper() string {
 // symbolic links, and layers with a directory in common are cheaper to map. All of
 // them are there: what the caller has mounted is not to go if it cannot be mounted
 // again.
-func (h *Handed) layers() (idmap.Overlay, error) {
+func (h *Handed) layers() (rootfs.Overlay, error) {
 	o := h.Overlay.Relative(h.Dir)
 	for _, dir := range []string{o.Upper, o.Work} {
 		if dir != "" && !isDir(dir) {
-			return o, fmt.Errorf("%w: there is no directory %q", idmap.ErrNoLayers, dir)
+			return o, fmt.Errorf("%w: there is no directory %q", rootfs.ErrNoLayers, dir)
 		}
 	}
 	for _, list := range [][]string{o.Lower, o.DataLower} {
 		for i, layer := range list {
 			at, err := filepath.EvalSymlinks(layer)
 			if err != nil {
-				return o, fmt.Errorf("%w: %w", idmap.ErrNoLayers, err)
+				return o, fmt.Errorf("%w: %w", rootfs.ErrNoLayers, err)
 			}
 			list[i] = at
 		}
@@ -178,7 +180,7 @@ func (s *Stage) takeOver(ctx context.Context, h *Handed, source, target string, 
 	defer built.Close()
 	// The runtime goes by a path that the container's root may use: neither
 	// dockerd's directories nor those of a containerd that it has started are.
-	again, err := s.kernel.CloneTree(int(built.Fd()), "", idmap.CloneOptions{Propagation: unix.MS_PRIVATE})
+	again, err := s.kernel.CloneTree(int(built.Fd()), "", mount.CloneOptions{Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		return err
 	}
@@ -186,7 +188,7 @@ func (s *Stage) takeOver(ctx context.Context, h *Handed, source, target string, 
 	if err := s.kernel.Attach(again, target); err != nil {
 		return err
 	}
-	placeholder, err := idmap.MountAt(h.Path)
+	placeholder, err := mount.At(h.Path)
 	if err != nil {
 		return err
 	}
@@ -201,7 +203,7 @@ var errReplaced = errors.New("somebody else mounts or unmounts there at the same
 
 // vacate takes the caller's mount away.
 func vacate(h *Handed, source string) error {
-	mounted, err := idmap.MountAt(h.Path)
+	mounted, err := mount.At(h.Path)
 	if err != nil {
 		return err
 	}

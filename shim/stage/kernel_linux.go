@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 )
 
 // Kernel is what a stage needs the rights of the host's root for. Tests have one
@@ -15,9 +18,9 @@ import (
 type Kernel interface {
 	Userns(m idmap.Mapping) (*os.File, error)
 	Mount(source, target, fsType string, flags uintptr, data string) error
-	Overlay(o idmap.Overlay, userns *os.File, root idmap.Owner, method idmap.Method) (*os.File, error)
-	CloneTree(dirfd int, path string, o idmap.CloneOptions) (*os.File, error)
-	ClonePartial(dirfd int, path string, o idmap.CloneOptions) (*os.File, []idmap.Unmapped, error)
+	Overlay(o rootfs.Overlay, userns *os.File, root idmap.Owner, method rootfs.Method) (*os.File, error)
+	CloneTree(dirfd int, path string, o mount.CloneOptions) (*os.File, error)
+	ClonePartial(dirfd int, path string, o mount.CloneOptions) (*os.File, []mount.Unmapped, error)
 	Attach(m *os.File, target string) error
 	Mknod(path string, mode uint32, dev int) error
 	Chown(path string, uid, gid int) error
@@ -28,25 +31,25 @@ var Linux Kernel = linux{}
 
 type linux struct{}
 
-func (linux) Userns(m idmap.Mapping) (*os.File, error) { return idmap.NewUserns(m) }
+func (linux) Userns(m idmap.Mapping) (*os.File, error) { return userns.New(m) }
 
 func (linux) Mount(source, target, fsType string, flags uintptr, data string) error {
 	return unix.Mount(source, target, fsType, flags, data)
 }
 
-func (linux) Overlay(o idmap.Overlay, userns *os.File, root idmap.Owner, method idmap.Method) (*os.File, error) {
+func (linux) Overlay(o rootfs.Overlay, userns *os.File, root idmap.Owner, method rootfs.Method) (*os.File, error) {
 	return o.Build(userns, root, method)
 }
 
-func (linux) CloneTree(dirfd int, path string, o idmap.CloneOptions) (*os.File, error) {
-	return idmap.CloneTree(dirfd, path, o)
+func (linux) CloneTree(dirfd int, path string, o mount.CloneOptions) (*os.File, error) {
+	return mount.CloneTree(dirfd, path, o)
 }
 
-func (linux) ClonePartial(dirfd int, path string, o idmap.CloneOptions) (*os.File, []idmap.Unmapped, error) {
-	return idmap.ClonePartial(dirfd, path, o)
+func (linux) ClonePartial(dirfd int, path string, o mount.CloneOptions) (*os.File, []mount.Unmapped, error) {
+	return mount.ClonePartial(dirfd, path, o)
 }
 
-func (linux) Attach(m *os.File, target string) error { return idmap.Attach(m, -1, target) }
+func (linux) Attach(m *os.File, target string) error { return mount.Attach(m, -1, target) }
 
 func (linux) Mknod(path string, mode uint32, dev int) error { return unix.Mknod(path, mode, dev) }
 

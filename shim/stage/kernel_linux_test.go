@@ -19,6 +19,8 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/stage/stagetest"
 	"github.com/isolate-shim/isolate/spec"
@@ -380,18 +382,18 @@ func TestStagedVolume(t *testing.T) {
 // kernel's own file systems do not count.
 func TestUnmappedVolume(t *testing.T) {
 	t.Parallel()
-	nfs := idmap.Unmapped{FSType: "nfs", Err: &idmap.NotIDMappableError{Path: "/n", FSType: "nfs", Kernel: "6.1"}}
+	nfs := mount.Unmapped{FSType: "nfs", Err: &mount.NotIDMappableError{Path: "/n", FSType: "nfs", Kernel: "6.1"}}
 	for _, c := range []struct {
 		name     string
-		unmapped []idmap.Unmapped
+		unmapped []mount.Unmapped
 		require  bool
 		warning  string
 		refused  bool
 	}{
-		{name: "kernel's", unmapped: []idmap.Unmapped{{FSType: "proc", Err: errors.New("x")}}, require: true},
-		{name: "warning", unmapped: []idmap.Unmapped{nfs}, warning: "show as nobody"},
-		{name: "more of them", unmapped: []idmap.Unmapped{nfs, {FSType: "sysfs"}, nfs, nfs}, warning: "nor can 2 other mounts in it"},
-		{name: "required", unmapped: []idmap.Unmapped{nfs}, require: true, refused: true},
+		{name: "kernel's", unmapped: []mount.Unmapped{{FSType: "proc", Err: errors.New("x")}}, require: true},
+		{name: "warning", unmapped: []mount.Unmapped{nfs}, warning: "show as nobody"},
+		{name: "more of them", unmapped: []mount.Unmapped{nfs, {FSType: "sysfs"}, nfs, nfs}, warning: "nor can 2 other mounts in it"},
+		{name: "required", unmapped: []mount.Unmapped{nfs}, require: true, refused: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -499,7 +501,7 @@ func TestRootfsThatCannotBeMapped(t *testing.T) {
 		ChownAlways:   "cannot be moved on disk: it is a read-only view",
 	} {
 		s, k, dir := pretend(t)
-		k.Fail, k.Err = "clone", &idmap.NotIDMappableError{Path: "/r", FSType: "ramfs", Kernel: "6.1"}
+		k.Fail, k.Err = "clone", &mount.NotIDMappableError{Path: "/r", FSType: "ramfs", Kernel: "6.1"}
 		mounts := []*types.Mount{{Type: "bind", Source: directory(t, dir, "data"), Options: []string{"ro", "rbind"}}}
 		_, err := s.Rootfs(t.Context(), mounts, "", filepath.Join(dir, "rootfs"), mapping, RootfsOptions{Chown: policy, Store: chown.NewStore(dir + "/states")})
 		if !errors.Is(err, spec.ErrRefused) || !strings.Contains(err.Error(), says) {
@@ -643,13 +645,13 @@ func TestHandedIsReplacedOnlyIfItIsTheSame(t *testing.T) {
 	if got := (*Handed)(nil).Upper(); got != "" {
 		t.Errorf("upper layer of nothing is %q", got)
 	}
-	h := &Handed{Path: merged, ID: -1, Dir: dir, Overlay: idmap.Overlay{Lower: []string{"lower"}, Upper: "upper", Work: "work"}}
+	h := &Handed{Path: merged, ID: -1, Dir: dir, Overlay: rootfs.Overlay{Lower: []string{"lower"}, Upper: "upper", Work: "work"}}
 	opts := RootfsOptions{Store: chown.NewStore(dir + "/states")}
 	take := func() error {
 		return s.TakeOver(t.Context(), h, "isolate-x", filepath.Join(dir, "rootfs"), mapping, opts)
 	}
 	for _, layer := range []string{"upper", "work", "lower"} {
-		if err := take(); !errors.Is(err, idmap.ErrNoLayers) {
+		if err := take(); !errors.Is(err, rootfs.ErrNoLayers) {
 			t.Errorf("without %s: %v", layer, err)
 		}
 		directory(t, dir, layer)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -173,7 +174,7 @@ func (s *Stage) StandIns(programs *Programs, m idmap.Mapping) (_ []StandIn, retE
 		if err := s.own(path, owner.UID, owner.GID, 0o644); err != nil {
 			return nil, err
 		}
-		clone, err := s.kernel.CloneTree(-1, path, idmap.CloneOptions{SetAttrs: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
+		clone, err := s.kernel.CloneTree(-1, path, mount.CloneOptions{SetAttrs: unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC})
 		if err != nil {
 			return nil, fmt.Errorf("stand-in for %s: %w", wanted.path, err)
 		}

@@ -10,12 +10,15 @@ import (
 	"slices"
 
 	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/containerd/v2/core/mount"
+	ctrdmount "github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/feature"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -23,14 +26,14 @@ import (
 // containerd's snapshotters add them for a client that mapped.
 func Mapped(mounts []*types.Mount) bool {
 	return slices.ContainsFunc(mounts, func(m *types.Mount) bool {
-		o, err := idmap.ParseOverlay(m.Options)
+		o, err := rootfs.ParseOverlay(m.Options)
 		return err == nil && o.Adopted != nil
 	})
 }
 
 // RootfsOptions say how a rootfs is mounted.
 type RootfsOptions struct {
-	Method idmap.Method
+	Method rootfs.Method
 	// NoDev keeps device nodes that are part of an image from being opened:
 	// through an id mapping they belong to the container's root, and only the
 	// device cgroup stands before the disk. The container's own nodes are mounts
@@ -126,7 +129,7 @@ func (s *Stage) mapped(ctx context.Context, mounts []*types.Mount, dir, target s
 func (s *Stage) build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, target string, m idmap.Mapping, opts RootfsOptions) (*os.File, error) {
 	switch {
 	case len(mounts) == 1 && mounts[0].Type == "overlay":
-		o, err := idmap.ParseOverlay(mounts[0].Options)
+		o, err := rootfs.ParseOverlay(mounts[0].Options)
 		if err != nil {
 			return nil, fmt.Errorf("rootfs: %w", err)
 		}
@@ -163,7 +166,7 @@ func (s *Stage) bindRootfs(ctx context.Context, userns *os.File, source string, 
 	}
 	defer dir.Close()
 	built, err := bounded(ctx, source, func() (*os.File, error) {
-		return s.kernel.CloneTree(int(dir.Fd()), "", idmap.CloneOptions{Recursive: true, Userns: userns, SetAttrs: attrs, Propagation: unix.MS_PRIVATE})
+		return s.kernel.CloneTree(int(dir.Fd()), "", mount.CloneOptions{Recursive: true, Userns: userns, SetAttrs: attrs, Propagation: unix.MS_PRIVATE})
 	})
 	return built, refusal(fmt.Sprintf("rootfs %q", source), err)
 }
@@ -174,17 +177,17 @@ func (s *Stage) PlainRootfs(mounts []*types.Mount, target string) error {
 	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("create rootfs directory: %w", err)
 	}
-	if err := mount.All(plain(mounts), target); err != nil {
+	if err := ctrdmount.All(plain(mounts), target); err != nil {
 		return fmt.Errorf("mount rootfs: %w", err)
 	}
 	s.moved = true
 	return nil
 }
 
-func plain(mounts []*types.Mount) []mount.Mount {
-	all := make([]mount.Mount, 0, len(mounts))
+func plain(mounts []*types.Mount) []ctrdmount.Mount {
+	all := make([]ctrdmount.Mount, 0, len(mounts))
 	for _, m := range mounts {
-		all = append(all, mount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+		all = append(all, ctrdmount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
 	return all
 }
@@ -194,7 +197,7 @@ func Upper(mounts []*types.Mount) string {
 	if len(mounts) != 1 || mounts[0].Type != "overlay" {
 		return ""
 	}
-	o, err := idmap.ParseOverlay(mounts[0].Options)
+	o, err := rootfs.ParseOverlay(mounts[0].Options)
 	if err != nil {
 		return "" // Rootfs has reported it
 	}
@@ -223,15 +226,15 @@ func Seal(target string) (retErr error) {
 func remedy(err error) string {
 	const place = "containerd's root directory on a file system that can be idmapped (ext4, xfs, btrfs; tmpfs since 6.3)"
 	kernel := ""
-	if unmappable := (*idmap.NotIDMappableError)(nil); errors.As(err, &unmappable) {
+	if unmappable := (*mount.NotIDMappableError)(nil); errors.As(err, &unmappable) {
 		kernel = unmappable.Kernel
 	}
-	unbuildable := (*idmap.UnbuildableError)(nil)
+	unbuildable := (*rootfs.UnbuildableError)(nil)
 	if errors.As(err, &unbuildable) {
 		kernel = unbuildable.Kernel
 	}
 	switch {
-	case idmap.Older(kernel, "5.19"):
+	case feature.Older(kernel, "5.19"):
 		return "use Linux 5.19 or newer, with " + place
 	case unbuildable != nil:
 		return "see the kernel log (dmesg), take out of the snapshotter's mount options what the kernel refuses, and keep " + place
@@ -241,11 +244,11 @@ func remedy(err error) string {
 
 func (s *Stage) throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string, attrs uint64) (_ *os.File, retErr error) {
 	all := plain(mounts)
-	if err := mount.All(all, target); err != nil {
+	if err := ctrdmount.All(all, target); err != nil {
 		return nil, fmt.Errorf("mount rootfs: %w", err)
 	}
 	defer func() {
-		if err := mount.UnmountMounts(all, target, unix.MNT_DETACH); err != nil {
+		if err := ctrdmount.UnmountMounts(all, target, unix.MNT_DETACH); err != nil {
 			retErr = errors.Join(retErr, fmt.Errorf("unmount unmapped rootfs: %w", err))
 		}
 	}()
@@ -264,11 +267,11 @@ func (e unmappableError) Is(target error) bool { return target == errUnmappable 
 
 // refusal adds to an error that means "this kernel cannot" what to do about it.
 func refusal(what string, err error) error {
-	var unbuildable *idmap.UnbuildableError
+	var unbuildable *rootfs.UnbuildableError
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, idmap.ErrNotIDMappable), errors.As(err, &unbuildable):
+	case errors.Is(err, mount.ErrNotIDMappable), errors.As(err, &unbuildable):
 		return unmappableError{fmt.Errorf("%s: %w; %s, or set rootfs.fallback = \"chown\" to have its files copied and chowned: %w", what, err, remedy(err), spec.ErrRefused)}
 	default:
 		return fmt.Errorf("%s: %w", what, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"github.com/isolate-shim/isolate/internal/linux/lookup"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
 // sourceTimeout bounds how long the source of a volume may take to be found. A
@@ -106,7 +107,7 @@ func (s *Sources) local(f *os.File) (bool, error) {
 			s.types[m.ID] = m.FSType
 		}
 	}
-	id, err := lookup.MountID(f)
+	id, err := mount.ID(f)
 	return local[s.types[id]] || s.overlays && s.types[id] == "overlay", err
 }
 

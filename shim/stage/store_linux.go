@@ -12,7 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/openat"
+	"github.com/isolate-shim/isolate/internal/linux/thread"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -68,7 +70,7 @@ func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covere
 		} else if !used {
 			continue
 		}
-		err := idmap.As(owner, func() error { return prepareStore(programs.root, layer, st.path) })
+		err := thread.WithFSIDs(uint32(owner.UID), uint32(owner.GID), func() error { return prepareStore(programs.root, layer, st.path) })
 		if errors.Is(err, errElsewhere) {
 			continue
 		}
@@ -92,7 +94,7 @@ func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, err
 		return "", err
 	}
 	defer dir.Close()
-	o := idmap.CloneOptions{Propagation: unix.MS_PRIVATE}
+	o := mount.CloneOptions{Propagation: unix.MS_PRIVATE}
 	if !s.moved {
 		if o.Userns, err = s.Userns(m); err != nil {
 			return "", err

@@ -13,7 +13,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -28,7 +28,7 @@ func (s *Stage) Volume(ctx context.Context, v spec.Volume, requireIdmap bool) (p
 	defer clone.Close()
 	// Files of the kernel's own belong to the host's root by nature; nobody expects
 	// them to be mapped.
-	unmapped = slices.DeleteFunc(unmapped, func(u idmap.Unmapped) bool { return kernelOwned[u.FSType] })
+	unmapped = slices.DeleteFunc(unmapped, func(u mount.Unmapped) bool { return kernelOwned[u.FSType] })
 	if len(unmapped) > 0 {
 		reason := fmt.Sprintf("volume %s: %v", v.Destination, unmapped[0].Err)
 		if n := len(unmapped) - 1; n > 0 {
@@ -52,13 +52,13 @@ func (s *Stage) Volume(ctx context.Context, v spec.Volume, requireIdmap bool) (p
 
 // Lock makes the flags of the volumes that were staged so far final, for a
 // runtime that hands the container a mount of the host's mount namespace
-// instead of a copy; see idmap.LockedClones. It makes their submounts
+// instead of a copy; see mount.LockedClones. It makes their submounts
 // inseparable too, without which crun 1.8 leaves them out.
 func (s *Stage) Lock() error {
 	if len(s.volumes) == 0 {
 		return nil
 	}
-	clones, err := idmap.LockedClones(s.volumes)
+	clones, err := mount.LockedClones(s.volumes)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (s *Stage) Flags() (map[string][]string, error) {
 // as they are unless a runtime names them (path_mount in fs/namespace.c).
 var lasting = map[string]bool{"ro": true, "nosuid": true, "nodev": true, "noexec": true}
 
-func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unmapped, error) {
+func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []mount.Unmapped, error) {
 	switch {
 	case v.Kernel != "" && v.Source != "":
 		m, err := kernelFS(v)
@@ -102,7 +102,7 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unm
 	}
 	// Never shared: crun gives the container this very mount, and what the
 	// container mounts below it must not reach the host.
-	opts := idmap.CloneOptions{Recursive: v.Recursive, Propagation: unix.MS_PRIVATE}
+	opts := mount.CloneOptions{Recursive: v.Recursive, Propagation: unix.MS_PRIVATE}
 	if v.Propagated {
 		opts.Propagation = unix.MS_SLAVE
 	}
@@ -126,7 +126,7 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unm
 		return nil, nil, err
 	}
 	defer source.Close()
-	var unmapped []idmap.Unmapped
+	var unmapped []mount.Unmapped
 	clone, err := bounded(ctx, v.Source, func() (f *os.File, err error) {
 		f, unmapped, err = s.kernel.ClonePartial(int(source.Fd()), "", opts)
 		return f, err
@@ -139,7 +139,7 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []idmap.Unm
 		if top&timeAttrs != 0 {
 			clear = unix.MOUNT_ATTR__ATIME
 		}
-		if clone, err = idmap.Restrict(clone, top, clear); err != nil {
+		if clone, err = mount.Restrict(clone, top, clear); err != nil {
 			return nil, nil, fmt.Errorf("set flags %v of %q: %w", v.Flags, v.Source, err)
 		}
 	}
@@ -157,7 +157,7 @@ func kernelFS(v spec.Volume) (*os.File, error) {
 	for _, f := range v.Flags {
 		attrs |= attributes[f]
 	}
-	return idmap.MountKernelFS(ns, namespaceOf[v.Kernel], v.Kernel, attrs)
+	return mount.KernelFS(ns, namespaceOf[v.Kernel], v.Kernel, attrs)
 }
 
 // namespaceOf are the kinds of namespaces that file systems of the kernel show.

@@ -12,7 +12,7 @@ import (
 	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/exhausted"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
@@ -35,7 +35,7 @@ func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*ta
 		if cause := context.Cause(ctx); errors.Is(cause, errAbandoned) {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
-		return nil, toGRPC(idmap.ExplainNoSpace(err))
+		return nil, toGRPC(exhausted.Explain(err))
 	}
 	return resp, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/containerd/log"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/options"
@@ -47,7 +47,7 @@ type creation struct {
 
 	// What is held until the container has it.
 	probe    *lxcfs.Probe
-	userns   *idmap.ContainerUserns // nil if the shim makes none
+	userns   *userns.Namespace // nil if the shim makes none
 	clocks   pendingClocks
 	standIns []stage.StandIn // for settings of the kernel
 

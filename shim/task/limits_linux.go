@@ -13,6 +13,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/internal/linux/thread"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/spec"
 )
@@ -76,7 +77,7 @@ func (l *limits) set(pid int, exec string) error {
 	if len(wanted) == 0 {
 		return nil
 	}
-	return idmap.AsUser(l.owner, func() error {
+	return thread.AsUser(uint32(l.owner), func() error {
 		for _, r := range wanted {
 			resource, ok := resources[r.Type]
 			if !ok {

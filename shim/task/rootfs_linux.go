@@ -6,8 +6,8 @@ import (
 	"context"
 	"strings"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/stage"
@@ -19,10 +19,10 @@ var snapshots = chown.NewStore(chown.Dir)
 
 // methods are the configuration's names for ways to build an overlay; "chown" is
 // none of them.
-var methods = map[config.Choice]idmap.Method{
-	config.RootfsAuto:     idmap.MethodAuto,
-	config.RootfsDetached: idmap.MethodDetached,
-	config.RootfsPrivate:  idmap.MethodPrivate,
+var methods = map[config.Choice]rootfs.Method{
+	config.RootfsAuto:     rootfs.MethodAuto,
+	config.RootfsDetached: rootfs.MethodDetached,
+	config.RootfsPrivate:  rootfs.MethodPrivate,
 }
 
 // mapsRootfs is true unless the caller prepared the rootfs for its own mapping:

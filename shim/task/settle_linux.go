@@ -12,7 +12,7 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/shim/cgroup"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/heal"
@@ -99,9 +99,9 @@ func (c *creation) attachFiles(ctx context.Context) error {
 	}
 	c.attached.root, c.attached.seen = served.Root, served.Seen
 	grafted, files := 0, c.forContainer(served.Files)
-	err = c.init.Inside(func(in *idmap.Inside) error {
+	err = c.init.Inside(func(in *mount.Inside) error {
 		for _, f := range files {
-			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
+			err := in.Attach(f.Mount, f.Name, mount.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
 			switch {
 			case err == nil:
 				grafted++
@@ -176,9 +176,9 @@ func (c *creation) attachStandIns() error {
 		return nil
 	}
 	defer c.closeStandIns()
-	return c.init.Inside(func(in *idmap.Inside) error {
+	return c.init.Inside(func(in *mount.Inside) error {
 		for _, f := range c.standIns {
-			err := in.Attach(f.Mount, f.Name, idmap.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
+			err := in.Attach(f.Mount, f.Name, mount.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
 			// A setting of the network namespace may not exist in this one.
 			if err != nil && !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("stand-in for /%s: %w", f.Name, err)

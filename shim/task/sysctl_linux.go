@@ -13,8 +13,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/internal/linux/thread"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -43,7 +43,7 @@ func (c *creation) setNetSysctls(context.Context) error {
 	if own, err := ns.Own("net"); err != nil || id == own {
 		return err
 	}
-	err = idmap.InNetworkNamespace(theirs, func() error {
+	err = thread.InNetwork(theirs, func() error {
 		for _, key := range slices.Sorted(maps.Keys(want)) {
 			if err := writeSysctl(key, want[key]); err != nil {
 				return err

@@ -9,14 +9,14 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/spec"
 )
 
 // makeUserns makes the user namespace of a container that joins none, and holds it
 // until the runtime has joined it. The runtime would make it too, but as root: what the
-// container uses would count as the host's root's (idmap.NewContainerUserns). CRIU
+// container uses would count as the host's root's (userns.NewOwned). CRIU
 // makes that of a restored container.
 func (c *creation) makeUserns(ctx context.Context) error {
 	if c.plan.Userns != "" {
@@ -30,18 +30,18 @@ func (c *creation) makeUserns(ctx context.Context) error {
 		c.warn(ctx, loss+": CRIU has made the user namespace")
 		return nil
 	}
-	userns, err := idmap.NewContainerUserns(c.plan.Mapping)
+	made, err := userns.NewOwned(c.plan.Mapping)
 	if err != nil {
 		c.warn(ctx, fmt.Sprintf("%s: %v", loss, err))
 		return nil
 	}
-	id, err := ns.Of(userns.File)
+	id, err := ns.Of(made.File)
 	if err != nil {
-		return errors.Join(err, userns.Close())
+		return errors.Join(err, made.Close())
 	}
 	c.record.Userns = &id
-	c.plan.Userns = userns.Path()
-	c.userns = userns
+	c.plan.Userns = made.Path()
+	c.userns = made
 	return nil
 }
 

@@ -5,7 +5,7 @@
 //
 // It tries instead of comparing versions: kernels of distributions have features
 // early or switched off. What is called here is what the shim calls at run time
-// (clones and overlays, by package idmap's probes; the look at lxcfs, the search for
+// (clones and overlays, by the probes of packages mount and rootfs; the look at lxcfs, the search for
 // a runtime, the id pool), so the answer is the one containers will get.
 //
 // A finding is one [Line], with a way to mend it whenever something is amiss.

@@ -10,7 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/feature"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/shim/config"
 )
 
@@ -29,13 +31,13 @@ func fileSystems(r *Report, cfg config.Config, roots []string) {
 			continue
 		}
 		fallback := cfg.Rootfs.Fallback == config.FallbackChown
-		switch err := idmap.MappableAt(dir).Check(); {
+		switch err := mount.MappableAt(dir).Check(); {
 		case err == nil:
 			r.ok(what, "can be idmapped")
 			overlay(r, cfg, root, dir)
-		case errors.Is(err, idmap.ErrNotSupported) && fallback:
+		case errors.Is(err, feature.ErrNotSupported) && fallback:
 			r.bad(Degraded, what, "boot Linux 5.19 or later and keep images on ext4, xfs or btrfs, to start containers at once", "are chowned for each container, as rootfs.fallback says: %v", err)
-		case errors.Is(err, idmap.ErrNotSupported):
+		case errors.Is(err, feature.ErrNotSupported):
 			r.bad(Failed, what, "move it to ext4, xfs, btrfs or another file system that can be idmapped (root in containerd's configuration, data-root in Docker's), or set rootfs.fallback = \"chown\"", "%v", err)
 		default:
 			r.bad(Failed, what, "run it with all of root's capabilities, outside of containers", "%v", err)
@@ -46,7 +48,7 @@ func fileSystems(r *Report, cfg config.Config, roots []string) {
 			continue
 		}
 		what := "volumes from " + dir
-		switch err := idmap.MappableAt(dir).Check(); {
+		switch err := mount.MappableAt(dir).Check(); {
 		case err == nil:
 			r.ok(what, "can be idmapped")
 		case cfg.Volumes.RequireIDMap:
@@ -66,8 +68,8 @@ func overlay(r *Report, cfg config.Config, root, dir string) {
 	}
 	var works []string
 	var errs []error
-	for _, m := range []idmap.Method{idmap.MethodDetached, idmap.MethodPrivate} {
-		if err := idmap.OverlayBy(m, dir).Check(); err != nil {
+	for _, m := range []rootfs.Method{rootfs.MethodDetached, rootfs.MethodPrivate} {
+		if err := rootfs.OverlayBy(m, dir).Check(); err != nil {
 			errs = append(errs, err)
 		} else {
 			works = append(works, m.String())
@@ -83,7 +85,7 @@ func overlay(r *Report, cfg config.Config, root, dir string) {
 		r.bad(Failed, what, "look into the kernel log (dmesg); it takes overlayfs of Linux 5.19 or later, and images on ext4, xfs or btrfs", "no method works: %v", errors.Join(errs...))
 	default:
 		beneath := "at once"
-		if idmap.MountBeneath("/tmp").Check() != nil {
+		if mount.AttachableBeneath("/tmp").Check() != nil {
 			beneath = "in two steps"
 		}
 		r.ok(what, "method %s; Docker's mounts are replaced %s", strings.Join(works, " and "), beneath)

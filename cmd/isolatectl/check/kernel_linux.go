@@ -11,7 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/feature"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 )
 
 // kernel checks what every container needs of the kernel.
@@ -22,12 +23,12 @@ func kernel(r *Report) {
 	} else {
 		r.ok("kernel", "Linux %s %s", unix.ByteSliceToString(name.Release[:]), unix.ByteSliceToString(name.Machine[:]))
 	}
-	switch err := idmap.UserNamespaces().Check(); {
+	switch err := userns.Supported().Check(); {
 	case err == nil:
 		r.ok("user namespaces", "can be made")
-	case errors.Is(err, idmap.ErrInUserNamespace):
+	case errors.Is(err, userns.ErrInside):
 		r.bad(Failed, "user namespaces", "run isolate on the host", "%v", err)
-	case errors.Is(err, idmap.ErrNotSupported):
+	case errors.Is(err, feature.ErrNotSupported):
 		r.bad(Failed, "user namespaces", "raise user.max_user_namespaces (sysctl), or boot a kernel with CONFIG_USER_NS", "%v", err)
 	default:
 		r.bad(Failed, "user namespaces", "run it with all of root's capabilities, outside of containers", "%v", err)

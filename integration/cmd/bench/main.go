@@ -55,7 +55,7 @@ func bench(ctx context.Context, pairs int, onlyChown bool) error {
 	if onlyChown {
 		return chowns(ctx)
 	}
-	if err := rootfs(); err != nil {
+	if err := overlays(); err != nil {
 		return err
 	}
 	lxcfs, err := rig.StartLxcfs(ctx, peer.Lxcfs6, "")

@@ -12,11 +12,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/mount"
+	ctrdmount "github.com/containerd/containerd/v2/core/mount"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 )
 
 // rounds is how often each root file system is set up.
@@ -25,9 +28,9 @@ const rounds = 200
 // hostRoot is whom the container's root is on the host.
 const hostRoot = idmap.HostID(1879048192)
 
-// rootfs measures the set-up of root file systems with some numbers of layers,
+// overlays measures the set-up of root file systems with some numbers of layers,
 // beside containerd's own, which maps no ids.
-func rootfs() error {
+func overlays() error {
 	fmt.Printf("\nroot file system, median of %d; target: 1000 us at 1 layer, 2500 us at 60\n", rounds)
 	fmt.Printf("%-10s  %16s  %16s  %16s  %16s\n", "us", "containerd plain", "user namespace", "idmap, detached", "idmap, private")
 	for _, layers := range []int{1, 10, 60} {
@@ -36,9 +39,9 @@ func rootfs() error {
 			return err
 		}
 		ways := []func() (time.Duration, error){
-			d.plain, userns,
-			func() (time.Duration, error) { return d.mapped(idmap.MethodDetached) },
-			func() (time.Duration, error) { return d.mapped(idmap.MethodPrivate) },
+			d.plain, namespace,
+			func() (time.Duration, error) { return d.mapped(rootfs.MethodDetached) },
+			func() (time.Duration, error) { return d.mapped(rootfs.MethodPrivate) },
 		}
 		columns := make([][]float64, len(ways))
 		unsupported := make([]error, len(ways))
@@ -48,7 +51,7 @@ func rootfs() error {
 					continue
 				}
 				elapsed, err := way()
-				if unbuildable := (*idmap.UnbuildableError)(nil); errors.As(err, &unbuildable) {
+				if unbuildable := (*rootfs.UnbuildableError)(nil); errors.As(err, &unbuildable) {
 					unsupported[i] = err
 					continue
 				}
@@ -97,11 +100,11 @@ func newLayers(n int) (layers, error) {
 
 // plain mounts the way containerd does for other shims.
 func (d layers) plain() (time.Duration, error) {
-	mounts := []mount.Mount{{Type: "overlay", Source: "overlay", Options: []string{
+	mounts := []ctrdmount.Mount{{Type: "overlay", Source: "overlay", Options: []string{
 		"lowerdir=" + strings.Join(d.lower, ":"), "upperdir=" + d.upper, "workdir=" + d.work, "index=off",
 	}}}
 	start := time.Now()
-	if err := mount.All(mounts, d.target); err != nil {
+	if err := ctrdmount.All(mounts, d.target); err != nil {
 		return 0, fmt.Errorf("mount: %w", err)
 	}
 	elapsed := time.Since(start)
@@ -110,20 +113,20 @@ func (d layers) plain() (time.Duration, error) {
 
 // mapped builds and attaches an overlay of idmapped layers. The user namespace
 // is the container's, which is there anyway.
-func (d layers) mapped(method idmap.Method) (_ time.Duration, err error) {
+func (d layers) mapped(method rootfs.Method) (_ time.Duration, err error) {
 	m := idmap.Contiguous(hostRoot, 65536)
-	userns, err := idmap.NewUserns(m)
+	ns, err := userns.New(m)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, userns.Close()) }()
-	o := idmap.Overlay{Lower: d.lower, Upper: d.upper, Work: d.work, Options: []idmap.Option{{Key: "index", Value: "off", HasValue: true}}}
+	defer func() { err = errors.Join(err, ns.Close()) }()
+	o := rootfs.Overlay{Lower: d.lower, Upper: d.upper, Work: d.work, Options: []mount.Option{{Key: "index", Value: "off", HasValue: true}}}
 	start := time.Now()
-	built, err := o.Build(userns, idmap.Owner{UID: hostRoot, GID: hostRoot}, method)
+	built, err := o.Build(ns, idmap.Owner{UID: hostRoot, GID: hostRoot}, method)
 	if err != nil {
 		return 0, err
 	}
-	err = errors.Join(idmap.Attach(built, -1, d.target), built.Close())
+	err = errors.Join(mount.Attach(built, -1, d.target), built.Close())
 	elapsed := time.Since(start)
 	if err != nil {
 		return 0, err
@@ -131,9 +134,9 @@ func (d layers) mapped(method idmap.Method) (_ time.Duration, err error) {
 	return elapsed, unmount(d.target)
 }
 
-func userns() (time.Duration, error) {
+func namespace() (time.Duration, error) {
 	start := time.Now()
-	ns, err := idmap.NewUserns(idmap.Contiguous(hostRoot, 65536))
+	ns, err := userns.New(idmap.Contiguous(hostRoot, 65536))
 	if err != nil {
 		return 0, err
 	}

@@ -35,13 +35,3 @@ func Cached(path string) (*os.File, error) {
 	}
 	return nil, nil //nolint:nilnil // documented
 }
-
-// MountID returns the id of the mount that a descriptor is on, as in mountinfo,
-// without asking a server.
-func MountID(f *os.File) (int, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_MNT_ID, &st); err != nil {
-		return 0, &os.PathError{Op: "statx", Path: f.Name(), Err: err}
-	}
-	return int(st.Mnt_id), nil //nolint:gosec // the kernel's is an int
-}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 )
 
 const insideEnv = "ISOLATE_TEST_TIMENS"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(insideEnv) == "" {
 		os.Exit(m.Run())
 	}
-	userns, err := idmap.NewContainerUserns(idmap.Contiguous(0x71300000, 65536))
+	userns, err := userns.NewOwned(idmap.Contiguous(0x71300000, 65536))
 	if err == nil {
 		var n *Namespace
 		if n, err = New(userns.File, Offsets{}); err == nil {
@@ -43,7 +44,7 @@ func newUserns(t *testing.T) *os.File {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for a user namespace with a range")
 	}
-	userns, err := idmap.NewUserns(idmap.Contiguous(0x71300000, 65536))
+	userns, err := userns.New(idmap.Contiguous(0x71300000, 65536))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,7 @@ func TestNamespaceOfAKilledProcess(t *testing.T) {
 }
 
 func BenchmarkNew(b *testing.B) {
-	userns, err := idmap.NewUserns(idmap.Contiguous(0x71300000, 65536))
+	userns, err := userns.New(idmap.Contiguous(0x71300000, 65536))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
 var table struct {
@@ -27,7 +29,7 @@ var table struct {
 // Kernel implements stage.Kernel.
 type Kernel struct {
 	// Unmapped are the file systems that no volume can be mapped with.
-	Unmapped []idmap.Unmapped
+	Unmapped []mount.Unmapped
 	// Unmounting is called before each unmount of what this kernel mounted.
 	Unmounting func(target string)
 	// Fail is how the calls begin, as the log has them, that fail, and Err with what:
@@ -136,7 +138,7 @@ func (k *Kernel) Mount(_, target, fsType string, flags uintptr, data string) err
 }
 
 // Overlay opens the upper layer.
-func (k *Kernel) Overlay(o idmap.Overlay, _ *os.File, root idmap.Owner, method idmap.Method) (*os.File, error) {
+func (k *Kernel) Overlay(o rootfs.Overlay, _ *os.File, root idmap.Owner, method rootfs.Method) (*os.File, error) {
 	if err := k.do("overlay %s for %d by %v", filepath.Base(o.Upper), root.UID, method); err != nil {
 		return nil, err
 	}
@@ -144,7 +146,7 @@ func (k *Kernel) Overlay(o idmap.Overlay, _ *os.File, root idmap.Owner, method i
 }
 
 // CloneTree opens the source.
-func (k *Kernel) CloneTree(dirfd int, path string, o idmap.CloneOptions) (*os.File, error) {
+func (k *Kernel) CloneTree(dirfd int, path string, o mount.CloneOptions) (*os.File, error) {
 	if dirfd >= 0 && path == "" {
 		path = fmt.Sprintf("/proc/self/fd/%d", dirfd)
 	}
@@ -159,7 +161,7 @@ func (k *Kernel) CloneTree(dirfd int, path string, o idmap.CloneOptions) (*os.Fi
 }
 
 // ClonePartial opens the source.
-func (k *Kernel) ClonePartial(dirfd int, path string, o idmap.CloneOptions) (*os.File, []idmap.Unmapped, error) {
+func (k *Kernel) ClonePartial(dirfd int, path string, o mount.CloneOptions) (*os.File, []mount.Unmapped, error) {
 	f, err := k.CloneTree(dirfd, path, o)
 	return f, slices.Clone(k.Unmapped), err
 }

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rootfs
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/isolate-shim/isolate/internal/linux/feature"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
+	"github.com/isolate-shim/isolate/internal/testmounts"
+)
+
+// TestProbesHere: on a kernel that should have it each probe says so, and leaves
+// nothing behind.
+func TestProbesHere(t *testing.T) {
+	t.Parallel()
+	testmounts.RequireRoot(t)
+	dir := testmounts.Dir(t)
+	for _, p := range []*feature.Probe{OverlayBy(MethodDetached, dir), OverlayBy(MethodPrivate, dir)} {
+		t.Run(p.Name, func(t *testing.T) { testmounts.RequireFeature(t, p) })
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if found := testmounts.Lines(t, dir); found != "" {
+		t.Errorf("mounts left:\n%s", found)
+	}
+}
+
+func TestProbeConcludes(t *testing.T) {
+	t.Parallel()
+	testmounts.RequireRoot(t)
+	dir := testmounts.Dir(t)
+	testmounts.Mount(t, "ramfs", dir+"/ram", "")
+	// A file system without mapping says nothing about overlays, but a kernel without
+	// any does.
+	if !mount.MapsIDs() {
+		return
+	}
+	if err := OverlayBy(MethodPrivate, dir+"/ram").Check(); err == nil || errors.Is(err, feature.ErrNotSupported) || !errors.Is(err, mount.ErrNotIDMappable) {
+		t.Errorf("overlay on ramfs: %v", err)
+	}
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mount
+
+import (
+	"os"
+	"testing"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
+	"github.com/isolate-shim/isolate/internal/testmounts"
+)
+
+func TestMain(m *testing.M) { os.Exit(testmounts.Main(m, programs)) }
+
+// programs are what tests run in processes of their own, by name.
+var programs = map[string]func(args []string) error{
+	"contain": contain,
+	"receive": receive,
+	"remount": remount,
+	"nested":  nested,
+}
+
+// mapped makes a user namespace for a test.
+func mapped(tb testing.TB, m idmap.Mapping) *os.File {
+	tb.Helper()
+	ns, err := userns.New(m)
+	testmounts.Check(tb, err)
+	tb.Cleanup(func() { testmounts.Close(tb, ns) })
+	return ns
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package userns
+
+import (
+	"testing"
+
+	"github.com/isolate-shim/isolate/internal/testmounts"
+)
+
+func TestSupportedHere(t *testing.T) {
+	t.Parallel()
+	testmounts.RequireRoot(t)
+	testmounts.RequireFeature(t, Supported())
+}

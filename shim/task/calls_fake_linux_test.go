@@ -300,11 +300,11 @@ func TestKillOfAContainer(t *testing.T) {
 	c := w.made("a")
 	p := sleeper(t)
 	init := p.ID()
-	if _, known := w.first("a"); known {
+	if _, known := w.firstProcess("a"); known {
 		t.Error("there is a first process before the start")
 	}
 	c.record.Init = &init
-	if first, known := w.first("a"); !known || first != init {
+	if first, known := w.firstProcess("a"); !known || first != init {
 		t.Errorf("the first process is %v, %v", first, known)
 	}
 	kill := func(signal unix.Signal) error {

@@ -10,37 +10,22 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/isolate-shim/isolate/internal/linux/timens"
-	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/spec"
 )
-
-// uptimeFile is the file of lxcfs that a time namespace makes unnecessary. Both
-// together contradict each other: programs subtract start times, which count from
-// the namespace's zero or the host's, from an uptime that is the container's age.
-const uptimeFile = "proc/uptime"
 
 // pendingClocks waits for a time namespace that is being made; nil if none is.
 type pendingClocks func() (*timens.Namespace, error)
 
-// startClocks begins to make the container's time namespace, beside the mounts: with
-// the offsets that the caller asks for, or with clocks that begin with the container,
-// where kernel and runtime can and the administrator wants the container to see its
-// own. A restored process has its clocks from before.
+// startClocks begins to make the container's time namespace, beside the mounts.
 func (c *creation) startClocks(context.Context) error {
-	asked := spec.AskedClocks(c.doc.Spec)
-	own := c.cfg.LXCFS.Mode != config.LXCFSOff && spec.OwnClocks(c.doc.Spec)
-	userns := c.plan.Userns
-	if n := spec.Namespace(c.doc.Spec, specs.UserNamespace); userns == "" && n != nil {
-		userns = n.Path
-	}
-	if c.restored() || !c.bin.TimeNamespaces() || asked == nil && !own || userns == "" { // then the runtime makes both
+	planned := plan.ClocksOf(c.asked(), &c.plan)
+	if planned == nil {
 		return nil
 	}
-	c.clocks = sync.OnceValues(func() (*timens.Namespace, error) { return newClocks(userns, asked) })
+	c.clocks = sync.OnceValues(func() (*timens.Namespace, error) { return newClocks(*planned) })
 	go c.clocks() //nolint:errcheck // for who waits
 	return nil
 }
@@ -72,21 +57,19 @@ func (p pendingClocks) release() {
 	}
 }
 
-// newClocks makes a time namespace that belongs to the user namespace at a path.
-func newClocks(userns string, asked map[string]specs.LinuxTimeOffset) (*timens.Namespace, error) {
-	for clock := range asked {
-		if clock != "boottime" && clock != "monotonic" {
-			return nil, fmt.Errorf("there is no clock %q: %w", clock, spec.ErrRefused)
-		}
+// newClocks makes a time namespace.
+func newClocks(c plan.Clocks) (*timens.Namespace, error) {
+	if err := c.Check(); err != nil {
+		return nil, err
 	}
 	o, err := timens.FromNow()
 	if err != nil {
 		return nil, err
 	}
-	if asked != nil {
-		o = timens.Offsets{Boottime: timens.Offset(asked["boottime"]), Monotonic: timens.Offset(asked["monotonic"])}
+	if c.Asked != nil {
+		o = timens.Offsets{Boottime: timens.Offset(c.Asked["boottime"]), Monotonic: timens.Offset(c.Asked["monotonic"])}
 	}
-	f, err := os.Open(userns)
+	f, err := os.Open(c.Userns)
 	if err != nil {
 		return nil, err
 	}
@@ -96,8 +79,9 @@ func newClocks(userns string, asked map[string]specs.LinuxTimeOffset) (*timens.N
 
 // forContainer are the files that the container gets of those that lxcfs serves.
 func (c *container) forContainer(files []lxcfs.File) []lxcfs.File {
-	if c.plan.Timens == "" {
+	withheld := plan.Withheld(&c.plan)
+	if len(withheld) == 0 {
 		return files
 	}
-	return slices.DeleteFunc(slices.Clone(files), func(f lxcfs.File) bool { return f.Name == uptimeFile })
+	return slices.DeleteFunc(slices.Clone(files), func(f lxcfs.File) bool { return slices.Contains(withheld, f.Name) })
 }

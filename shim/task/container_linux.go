@@ -154,7 +154,7 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 // the container.
 func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
 	if r.ExecID == "" {
-		s.undone(ctx, r.ID)
+		s.awaitUndo(ctx, r.ID)
 		if c := s.container(r.ID); c != nil {
 			c.awaitDelegation() // of one that was never started
 			c.emptyCgroups(ctx)

@@ -10,14 +10,12 @@ import (
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/log"
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/isolate-shim/isolate/internal/linux/exhausted"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
-	"github.com/isolate-shim/isolate/shim/runtime"
-	"github.com/isolate-shim/isolate/shim/stage"
+	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -121,36 +119,18 @@ func (c *creation) resolve(ctx context.Context) (err error) {
 
 // decide plans what follows from the request and from whose namespaces it joins.
 func (c *creation) decide(ctx context.Context) error {
-	s := c.doc.Spec
-	facts, err := c.service.facts(ctx, s, spec.PodOf(c.namespace, c.id, s.Annotations), stage.Mapped(c.request.Rootfs))
+	facts, err := c.facts(ctx)
 	if err != nil {
 		return err
 	}
-	if c.plan.Decision, err = spec.Decide(s, facts, policy(c.cfg, c.bin)); err != nil {
-		return err
-	}
-	c.plan.MisreportsPIDs = c.bin.Name == runtime.Crun
-	c.plan.OCIVersion = c.bin.OCIVersion(s.Version)
-	c.plan.Annotations.Allowed = c.cfg.Annotations.Allow
-	if c.bin.Features != nil {
-		c.plan.Annotations.Obeyed = c.bin.Features.PotentiallyUnsafeConfigAnnotations
-	}
-	if c.plan.Peer {
-		c.plan.Userns = facts.Peer.Userns
-	}
-	c.sandbox = facts.Sandbox
-	if n := spec.Namespace(s, specs.PIDNamespace); n != nil {
-		c.ownPIDs = n.Path == ""
-	}
-	return nil
+	c.plan, err = plan.New(c.asked(), facts)
+	c.sandbox, c.ownPIDs = facts.Sandbox, plan.OwnPIDs(c.doc.Spec)
+	return err
 }
 
-func policy(cfg config.Config, bin runtime.Binary) spec.Policy {
-	return spec.Policy{
-		RefuseForeignNetns: cfg.ForeignNetns == config.ForeignNetnsRefuse,
-		Apart:              cfg.Pods == config.PodsApart && cfg.Nesting == config.NestingFull && cfg.Caps == config.CapsFull,
-		OneUserns:          bin.OneUserns(),
-	}
+// asked is what the container is planned by.
+func (c *creation) asked() plan.Request {
+	return plan.Request{Spec: c.doc.Spec, Config: c.cfg, Runtime: c.bin, Restored: c.request.Checkpoint != ""}
 }
 
 // run has the runtime make the container.

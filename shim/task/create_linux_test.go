@@ -77,35 +77,6 @@ func creationOf(c *container) *creation {
 	return &creation{container: c, service: &Service{kernel: stage.Linux}, request: &taskAPI.CreateTaskRequest{}}
 }
 
-func TestMapsRootfs(t *testing.T) {
-	t.Parallel()
-	plain := []*types.Mount{{Type: "overlay", Options: []string{"lowerdir=/a"}}}
-	mapped := []*types.Mount{{Type: "overlay", Options: []string{"lowerdir=/a", "uidmap=0:100000:65536", "gidmap=0:100000:65536"}}}
-	for _, c := range []struct {
-		name    string
-		mode    spec.Mode
-		sandbox *spec.Sandbox
-		mounts  []*types.Mount
-		want    bool
-	}{
-		{"own", spec.ModeOwn, nil, plain, true},
-		{"own without mounts, as dockerd", spec.ModeOwn, nil, nil, true},
-		{"adopt", spec.ModeAdopt, nil, plain, false},
-		{"join one of ours", spec.ModeJoin, &spec.Sandbox{Mode: spec.ModeOwn}, plain, true},
-		{"join one of ours, mapped already", spec.ModeJoin, &spec.Sandbox{Mode: spec.ModeOwn}, mapped, false},
-		{"join the caller's", spec.ModeJoin, &spec.Sandbox{Mode: spec.ModeAdopt}, plain, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			k := creationOf(&container{sandbox: c.sandbox})
-			k.plan.Mode, k.request.Rootfs = c.mode, c.mounts
-			if got := k.mapsRootfs(); got != c.want {
-				t.Errorf("got %v", got)
-			}
-		})
-	}
-}
-
 // TestRequest holds upstream's request to what upstream can take: options of
 // runc's type with the chosen binary, and no rootfs that is mounted already.
 func TestRequest(t *testing.T) {
@@ -204,18 +175,6 @@ func TestAsSandbox(t *testing.T) {
 	c.plan.Mode, c.sandbox = spec.ModeJoin, &spec.Sandbox{Mode: spec.ModeAdopt}
 	if got := c.asSandbox(); got == nil || got.Mode != spec.ModeAdopt {
 		t.Errorf("joined: %+v", got)
-	}
-}
-
-func TestPolicy(t *testing.T) {
-	t.Parallel()
-	cfg := config.Default()
-	if policy(cfg, runtime.Binary{}).RefuseForeignNetns {
-		t.Error("the default refuses")
-	}
-	cfg.ForeignNetns = config.ForeignNetnsRefuse
-	if !policy(cfg, runtime.Binary{}).RefuseForeignNetns {
-		t.Error("refuse does not refuse")
 	}
 }
 

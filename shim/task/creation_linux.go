@@ -153,7 +153,7 @@ func (c *creation) discard(ctx context.Context) {
 	defer cancel()
 	upstream := c.service.TTRPCTaskService
 	steps := []func() error{
-		func() error { return c.ended(ctx) },
+		func() error { return c.endAndWait(ctx) },
 		func() error { _, err := upstream.Wait(ctx, &taskAPI.WaitRequest{ID: c.id}); return err },
 		func() error { _, err := upstream.Delete(ctx, &taskAPI.DeleteRequest{ID: c.id}); return err },
 	}
@@ -187,8 +187,8 @@ func (s *Service) abandon(id string) *creation {
 	return c
 }
 
-// undone ends the creation of a container, and waits a moment until that is undone.
-func (s *Service) undone(ctx context.Context, id string) {
+// awaitUndo ends the creation of a container, and waits a moment until that is undone.
+func (s *Service) awaitUndo(ctx context.Context, id string) {
 	c := s.abandon(id)
 	if c == nil {
 		return

@@ -140,7 +140,7 @@ func TestUndoingThatHangsHoldsNobodyUp(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*undoneAfter)
 	defer cancel()
-	if s.undone(ctx, "a"); ctx.Err() != nil {
+	if s.awaitUndo(ctx, "a"); ctx.Err() != nil {
 		t.Error(ctx.Err())
 	}
 	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)

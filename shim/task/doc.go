@@ -8,9 +8,14 @@
 // Delete, Shutdown). Everything else (attach, pause, stats, OOM events, checkpoint,
 // pods sharing a shim) stays upstream's.
 //
+// Three things live for different times. A creation lives as long as the call of
+// Create: some 100 ms. A container lives until Delete, and has what Exec, Kill and
+// Delete need. The record is on disk, and outlives the shim.
+//
 // Create is the heart. create_linux.go reads from top to bottom as the life of a
-// container begins: bundle, options, plan, lease, record, user namespace, stage, spec,
-// runtime, settle. What a step needs undone is in the record before the step runs. So
+// container begins, and each step is in a file of its name: bundle, plan, lease,
+// record, user namespace, clocks, mounts, spec, runtime, settle. What a step decides is
+// in package plan. What a step needs undone is in the record before the step runs. So
 // a failure at any step, and a shim that is killed at any step, end in the same
 // clean-up.
 //

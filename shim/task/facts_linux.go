@@ -12,43 +12,67 @@ import (
 
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
 
 // facts looks up what spec.Decide must know: whose the namespaces are that the
 // spec joins, and whether the container belongs to one of ours.
-func (s *Service) facts(ctx context.Context, sp *specs.Spec, pod spec.Pod, rootfsMapped bool) (spec.Facts, error) {
-	f := spec.Facts{Joined: map[specs.LinuxNamespaceType]spec.Owner{}, RootfsMapped: rootfsMapped}
+func (c *creation) facts(ctx context.Context) (spec.Facts, error) {
+	s := c.doc.Spec
+	f := spec.Facts{Joined: map[specs.LinuxNamespaceType]spec.Owner{}, RootfsMapped: stage.Mapped(c.request.Rootfs)}
 	host, err := ns.Own("user")
 	if err != nil {
 		return f, fmt.Errorf("own user namespace: %w", err)
 	}
-	for _, n := range sp.Linux.Namespaces {
+	o := owners{service: c.service, host: host, pod: spec.PodOf(c.namespace, c.id, s.Annotations)}
+	for _, n := range s.Linux.Namespaces {
 		if n.Path == "" || n.Type == specs.UserNamespace {
 			continue
 		}
-		err := withUserns(n.Path, func(owner ns.ID) {
-			f.Joined[n.Type] = s.classify(ctx, owner, host, pod, &f.Sandbox)
-		})
+		err := withUserns(n.Path, func(owner ns.ID) { f.Joined[n.Type] = o.classify(ctx, owner) })
 		if err != nil {
 			return f, fmt.Errorf("%s namespace: %w", n.Type, err)
 		}
 	}
-	if f.Sandbox == nil {
+	if f.Sandbox = o.sandbox; f.Sandbox == nil {
 		return f, nil
 	}
-	f.Sandbox.Pod = f.Sandbox.ID == pod.Sandbox
+	f.Sandbox.Pod = f.Sandbox.ID == o.pod.Sandbox
 	if f.Joined[specs.PIDNamespace] == spec.OwnerOther {
-		if f.Peer, err = s.peer(spec.Namespace(sp, specs.PIDNamespace).Path, f.Sandbox); err != nil {
+		if f.Peer, err = c.service.peer(spec.Namespace(s, specs.PIDNamespace).Path, f.Sandbox); err != nil {
 			return f, err
 		}
 	}
-	if n := spec.Namespace(sp, specs.UserNamespace); n != nil && n.Path != "" {
+	if n := spec.Namespace(s, specs.UserNamespace); n != nil && n.Path != "" {
 		if f.Joined[n.Type], err = sandboxes(n.Path, f.Sandbox); err != nil {
 			return f, err
 		}
 	}
 	return f, nil
+}
+
+// owners tells whose user namespaces are.
+type owners struct {
+	service *Service
+	host    ns.ID
+	pod     spec.Pod
+	// sandbox is the first container of ours that turned out to have one; nil for none.
+	sandbox *spec.Sandbox
+}
+
+// classify says whose a user namespace is.
+func (o *owners) classify(ctx context.Context, userns ns.ID) spec.Owner {
+	if userns == o.host {
+		return spec.OwnerHost
+	}
+	if o.sandbox == nil {
+		o.sandbox = o.service.sandboxOf(ctx, userns, o.pod)
+	}
+	if o.sandbox != nil && isNamespace(o.sandbox.Userns, userns) {
+		return spec.OwnerSandbox
+	}
+	return spec.OwnerOther
 }
 
 // peer finds the container of a sandbox to whose user namespace a pid namespace
@@ -103,21 +127,6 @@ func withUserns(path string, fn func(owner ns.ID)) error {
 		fn(id)
 	}
 	return err
-}
-
-// classify says whose a user namespace is. One of a container of ours becomes
-// the sandbox to join, if there is none yet.
-func (s *Service) classify(ctx context.Context, owner, host ns.ID, pod spec.Pod, joined **spec.Sandbox) spec.Owner {
-	if owner == host {
-		return spec.OwnerHost
-	}
-	if *joined == nil {
-		*joined = s.sandboxOf(ctx, owner, pod)
-	}
-	if *joined != nil && isNamespace((*joined).Userns, owner) {
-		return spec.OwnerSandbox
-	}
-	return spec.OwnerOther
 }
 
 // sandboxOf finds the container whose user namespace it is, in this shim or any

@@ -51,8 +51,8 @@ func (s *Service) Kill(ctx context.Context, r *taskAPI.KillRequest) (*emptypb.Em
 	return s.TTRPCTaskService.Kill(ctx, r)
 }
 
-// first names the first process of a container, if that is known.
-func (s *Service) first(id string) (linuxproc.ID, bool) {
+// firstProcess names the first process of a container, if it is known.
+func (s *Service) firstProcess(id string) (linuxproc.ID, bool) {
 	c := s.container(id)
 	if c == nil || c.record.Init == nil {
 		return linuxproc.ID{}, false
@@ -87,8 +87,9 @@ func (c *container) end(ctx context.Context) error {
 // endTimeout bounds how long the undoing of a container waits for its end.
 const endTimeout = 4 * time.Second
 
-// ended ends the container, within a time, and reports what is left.
-func (c *container) ended(ctx context.Context) error {
+// endAndWait ends the container, and waits for that at most endTimeout. The error names
+// what is left.
+func (c *container) endAndWait(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
 	return ending.End(ctx, ending.Of(ctx, c.record))

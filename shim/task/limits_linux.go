@@ -14,6 +14,7 @@ import (
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/thread"
+	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/spec"
 )
@@ -38,10 +39,7 @@ func (c *creation) findLimits() (*limits, error) {
 	if c.bin.Name != runtime.Runc {
 		return nil, nil
 	}
-	path := c.plan.Userns
-	if n := spec.Namespace(c.doc.Spec, specs.UserNamespace); path == "" && n != nil {
-		path = n.Path
-	}
+	path := plan.Userns(c.doc.Spec, &c.plan)
 	if may, err := setsLimits(); err != nil || may || path == "" {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
@@ -35,7 +35,7 @@ func (c *creation) mount(ctx context.Context) error {
 	if err := c.mountVolumes(ctx, st); err != nil {
 		return err
 	}
-	if c.cfg.Nesting == config.NestingOff {
+	if c.plan.Nesting = plan.Nesting(c.cfg, c.plan.Decision); c.plan.Nesting == nil {
 		return nil
 	}
 	return c.nest(st, rootfs) //nolint:contextcheck // a look-up in a volume has a bound of its own

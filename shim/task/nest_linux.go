@@ -12,18 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// nest makes what the container needs for running containers inside it, and
-// plans for the rest.
+// nest finds out and makes what the container needs for running containers inside it.
 func (c *creation) nest(st *stage.Stage, rootfs string) error {
-	s := c.doc.Spec
-	n := &spec.Nesting{
-		KeepCaps:    c.cfg.Caps == config.CapsHonor || c.plan.AsAsked,
-		KeepSeccomp: c.cfg.Seccomp == config.SeccompKeep,
-	}
+	n, s := c.plan.Nesting, c.doc.Spec
 	var err error
 	if n.AppArmor, err = appArmor(c.cfg); err != nil {
 		return err
@@ -64,7 +60,6 @@ func (c *creation) nest(st *stage.Stage, rootfs string) error {
 		}
 		c.plan.Warnings = append(c.plan.Warnings, warnings...)
 	}
-	c.plan.Nesting = n
 	return nil
 }
 
@@ -81,9 +76,7 @@ func (c *creation) startsSystemd(rootfs string) (bool, error) {
 	return found, err
 }
 
-// hostLimits returns the hard limits above which a runtime on this host cannot
-// go. With CAP_SYS_RESOURCE only that of open files has a bound, the sysctl
-// fs.nr_open (setrlimit(2)).
+// hostLimits returns the hard limits above which a runtime on this host cannot go.
 func hostLimits() (map[string]uint64, error) {
 	data, err := os.ReadFile("/proc/sys/fs/nr_open")
 	if err != nil {
@@ -93,20 +86,18 @@ func hostLimits() (map[string]uint64, error) {
 	if err != nil {
 		return nil, fmt.Errorf("limit of open files: %w", err)
 	}
-	limits := map[string]uint64{"RLIMIT_NOFILE": nrOpen}
 	if may, err := setsLimits(); err != nil || may {
-		return limits, err
+		return plan.HardLimits(nrOpen, nil), err
 	}
+	own := map[string]uint64{}
 	for name, resource := range resources {
 		var l unix.Rlimit
 		if err := unix.Getrlimit(resource, &l); err != nil {
 			return nil, fmt.Errorf("limit %s: %w", name, err)
 		}
-		if have, ok := limits[name]; !ok || l.Max < have {
-			limits[name] = l.Max
-		}
+		own[name] = l.Max
 	}
-	return limits, nil
+	return plan.HardLimits(nrOpen, own), nil
 }
 
 // setsLimits tells whether this process has CAP_SYS_RESOURCE.

@@ -14,6 +14,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/notify"
+	"github.com/isolate-shim/isolate/shim/plan"
 )
 
 // startNotifier makes the containers inside this one see its limits: pivot_root, which
@@ -25,11 +26,8 @@ import (
 //
 // Whatever stands in the way costs the inner view only, and is one warning.
 func (c *creation) startNotifier(ctx context.Context) {
-	if c.plan.Nesting == nil || c.plan.Nesting.KeepSeccomp || !c.cfg.LXCFS.Nested {
+	if !plan.ShowsInner(&c.plan, c.cfg) || !c.probe.Mounted() { // attachFiles tells the second
 		return
-	}
-	if !c.probe.Mounted() {
-		return // attachFiles tells it
 	}
 	err := notify.Probe()
 	if err == nil {

@@ -9,9 +9,9 @@ import (
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/stage"
-	"github.com/isolate-shim/isolate/spec"
 )
 
 // snapshots holds the states of rootfs whose ids were moved on disk.
@@ -25,17 +25,9 @@ var methods = map[config.Choice]rootfs.Method{
 	config.RootfsPrivate:  rootfs.MethodPrivate,
 }
 
-// mapsRootfs is true unless the caller prepared the rootfs for its own mapping:
-// by chowning it, or by mount options that containerd understands.
+// mapsRootfs tells whether the shim maps the rootfs.
 func (c *creation) mapsRootfs() bool {
-	switch c.plan.Mode {
-	case spec.ModeAdopt:
-		return false
-	case spec.ModeJoin:
-		return c.sandbox.Mode == spec.ModeOwn && !stage.Mapped(c.request.Rootfs)
-	default:
-		return true
-	}
+	return plan.MapsRootfs(c.plan.Mode, c.sandbox, stage.Mapped(c.request.Rootfs))
 }
 
 // mountRootfs mounts the rootfs where the runtime is to find it, and returns its path.

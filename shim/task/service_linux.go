@@ -77,7 +77,7 @@ func serviceOver(upstream taskAPI.TTRPCTaskService) *Service {
 		containers: map[string]*container{}, creations: map[string]*creation{},
 		kernel: stage.Linux, resolve: options.Resolve,
 	}
-	s.TTRPCTaskService = newBounded(upstream, s.first)
+	s.TTRPCTaskService = newBounded(upstream, s.firstProcess)
 	return s
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/heal"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
@@ -130,9 +131,9 @@ func (c *creation) watch(ctx context.Context) {
 	if c.init == nil || c.cfg.LXCFS.Mode == config.LXCFSOff {
 		return
 	}
-	h := heal.Container{ID: c.id, Init: c.init, Cgroups: c.cgroups, LXCFS: c.cfg.LXCFS, Root: c.attached.root, Seen: c.attached.seen, Files: c.attached.names}
-	if c.plan.Timens != "" {
-		h.Withheld = []string{uptimeFile}
+	h := heal.Container{
+		ID: c.id, Init: c.init, Cgroups: c.cgroups, LXCFS: c.cfg.LXCFS,
+		Root: c.attached.root, Seen: c.attached.seen, Files: c.attached.names, Withheld: plan.Withheld(&c.plan),
 	}
 	if c.notifier != nil {
 		h.Refresh = c.notifier.Refresh

@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/thread"
+	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -57,21 +56,12 @@ func (c *creation) setNetSysctls(context.Context) error {
 
 // writeSysctl writes a sysctl below net.
 func writeSysctl(key, value string) error {
-	file := sysctlFile(key)
-	if !strings.HasPrefix(file, "/proc/sys/net/") {
-		return fmt.Errorf("sysctl %s: not a sysctl of a network namespace: %w", key, spec.ErrRefused)
+	file, err := plan.NetSysctlFile(key)
+	if err != nil {
+		return err
 	}
 	if err := os.WriteFile(file, []byte(value), 0); err != nil {
 		return fmt.Errorf("sysctl %s: %w", key, err)
 	}
 	return nil
-}
-
-// sysctlFile is the file of a sysctl, whose name has dots, or slashes if a part of
-// it has dots (sysctl(8)).
-func sysctlFile(key string) string {
-	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
-		key = strings.NewReplacer(".", "/", "/", ".").Replace(key)
-	}
-	return filepath.Join("/proc/sys", key)
 }

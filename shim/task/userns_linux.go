@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/userns"
-	"github.com/isolate-shim/isolate/spec"
+	"github.com/isolate-shim/isolate/shim/plan"
 )
 
 // makeUserns makes the user namespace of a container that joins none, and holds it
@@ -19,14 +17,11 @@ import (
 // container uses would count as the host's root's (userns.NewOwned). CRIU
 // makes that of a restored container.
 func (c *creation) makeUserns(ctx context.Context) error {
-	if c.plan.Userns != "" {
-		return nil
-	}
-	if n := spec.Namespace(c.doc.Spec, specs.UserNamespace); n != nil && n.Path != "" && !c.plan.Apart {
+	if !plan.MakesUserns(c.doc.Spec, &c.plan) {
 		return nil
 	}
 	const loss = "inotify watches, pending signals and namespaces of the container count as root's on the host"
-	if c.restored() {
+	if c.asked().Restored {
 		c.warn(ctx, loss+": CRIU has made the user namespace")
 		return nil
 	}
@@ -44,7 +39,3 @@ func (c *creation) makeUserns(ctx context.Context) error {
 	c.userns = made
 	return nil
 }
-
-// restored tells whether the container is restored from a checkpoint: it has its
-// process, and its clocks, from before.
-func (c *creation) restored() bool { return c.request.Checkpoint != "" }

@@ -28,7 +28,7 @@ var unable = map[string]struct{ tests, why string }{
 	"shim/ending":              {"^TestProcessesUnknownToTheRuntimeEnd$", noUserns},
 	"shim/heal":                {why: noAgain},
 	"shim/member":              {"^Test(Confined|Verify|VerifyEnded)$", noUserns},
-	"shim/task":                {"^Test(BoundNodes|Adopted)$", noClone3},
+	"shim/task":                {"^Test(BoundNodes|Adopted|Facts)$", noClone3 + ", and makes no user namespaces"},
 	"shim/record":              {why: noAgain},
 	"shim/stage": {
 		"^Test(Programs|IsSystemd|OverlayGivenAsDirectory|SnapshotOf|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime" +

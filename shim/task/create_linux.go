@@ -38,8 +38,8 @@ func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*ta
 	return resp, nil
 }
 
-// create makes the container. Its steps read from top to bottom, and each is in a file
-// of its name. What a step does is in the record before the step does it.
+// create makes the container. Its steps read from top to bottom, and each has a file.
+// What a step does is in the record before the step does it.
 func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, retErr error) {
 	var err error
 	if c.namespace, err = namespaces.NamespaceRequired(ctx); err != nil {

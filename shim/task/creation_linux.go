@@ -69,9 +69,9 @@ const undoneAfter = 3 * time.Second
 
 var errAbandoned = fmt.Errorf("the container was killed or deleted before the runtime had created it: %w", errdefs.ErrAborted)
 
-// begin notes that a container is being created, so that its id is taken and others
-// can end the returned context; over says that it is over. While one with the same id is being undone,
-// begin waits for some time.
+// begin notes that a container is being created: its id is taken, and others can end
+// the returned context. The caller must call over. While a container with the same id is
+// being undone, begin waits for some time.
 func (s *Service) begin(ctx context.Context, r *taskAPI.CreateTaskRequest) (context.Context, *creation, error) {
 	late := time.NewTimer(earlierTimeout)
 	defer late.Stop()
@@ -110,6 +110,7 @@ func (s *Service) reserve(ctx context.Context, r *taskAPI.CreateTaskRequest) (ea
 	return nil, c
 }
 
+// over says that a creation is over, and gives its id back.
 func (s *Service) over(c *creation) {
 	s.mu.Lock()
 	delete(s.creations, c.id)

@@ -13,8 +13,8 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// findCgroups finds the directories of the container's cgroups, and those of them that
-// exist already. There are none if the spec leaves the path to the runtime.
+// findCgroups finds the directories of the container's cgroups, and which of the
+// directories exist already. It finds none if the spec leaves the path to the runtime.
 func (c *creation) findCgroups(ctx context.Context) error {
 	if err := spec.CheckCgroupPath(c.doc.Spec); err != nil {
 		return err
@@ -42,8 +42,8 @@ func (c *creation) findCgroups(ctx context.Context) error {
 	return spec.CheckCgroups(existing)
 }
 
-// recordFound notes the groups that were found out only now, since the spec left the
-// path to the runtime. Whether they existed before is not known.
+// recordFound notes the container's groups if they became known only now, since the spec
+// left the path to the runtime. Whether they existed before is not known.
 func (c *container) recordFound() error {
 	c.awaitDelegation()
 	if len(c.cgroups) > 0 || len(c.found) == 0 {

@@ -51,7 +51,8 @@ type container struct {
 	execs map[string]*execution
 }
 
-// asSandbox describes the container to one that joins it.
+// asSandbox describes the container for a container that joins it. It is nil before the
+// container has a process.
 func (c *container) asSandbox() *spec.Sandbox {
 	mode := c.plan.Mode
 	if mode == spec.ModeJoin {
@@ -79,8 +80,8 @@ func (c *container) delete(ctx context.Context) error {
 	return c.undo(ctx)
 }
 
-// undo takes back everything: what the record names, then the range. It may be
-// called for a container at any stage of its making, while its id is reserved.
+// undo takes back everything: first what the record names, then the lease. It may be
+// called at any stage of the container's making. The id must be reserved.
 func (c *container) undo(ctx context.Context) error {
 	var errs []error
 	c.awaitDelegation()
@@ -156,7 +157,7 @@ func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAP
 	if r.ExecID == "" {
 		s.awaitUndo(ctx, r.ID)
 		if c := s.container(r.ID); c != nil {
-			c.awaitDelegation() // of one that was never started
+			c.awaitDelegation() // of a container that was never started
 			c.emptyCgroups(ctx)
 		}
 	}

@@ -51,7 +51,7 @@ type creation struct {
 	clocks   pendingClocks
 	standIns []stage.StandIn // for settings of the kernel
 
-	// premade are those of the container's cgroups that existed before.
+	// premade are the cgroups of the container that existed before it.
 	premade []string
 	// handed is the caller's mount that becomes the container's; nil for none.
 	handed *stage.Handed
@@ -93,8 +93,8 @@ func (s *Service) begin(ctx context.Context, r *taskAPI.CreateTaskRequest) (cont
 	}
 }
 
-// reserve reserves the id for a creation, or returns the one that has it; neither if a
-// container has it.
+// reserve reserves the id for a new creation c. If another creation has the id, it
+// returns that one as earlier. If a container has the id, both are nil.
 func (s *Service) reserve(ctx context.Context, r *taskAPI.CreateTaskRequest) (earlier, c *creation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,9 +146,9 @@ func (c *creation) warn(ctx context.Context, warnings ...string) {
 // take to die.
 const discardTimeout = 10 * time.Second
 
-// discard removes a container from the runtime that isolate could not finish.
-// Errors are logged: the error that led here is the one to report, and
-// containerd runs `delete` for what is left.
+// discard has the runtime remove a container that could not be finished. It logs its
+// errors: the caller reports the error that led here, and containerd runs `delete` for
+// what is left.
 func (c *creation) discard(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, discardTimeout)
 	defer cancel()

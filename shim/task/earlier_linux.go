@@ -29,8 +29,8 @@ const earlierTimeout = 10 * time.Second
 
 // endEarlier ends and undoes what is left of an earlier container with this id: its
 // shim was killed, and `delete` could not end it in the 5 s that containerd gives it.
-// containerd uses an id again when the earlier one is over for it; the one of another
-// containerd, in another bundle, is not over while it lives.
+// containerd uses an id again when it has done with the earlier container. A container
+// of another containerd has another bundle, and is left alone while it lives.
 func endEarlier(ctx context.Context, namespace, id, bundle string) error {
 	r, err := record.Load(namespace, id)
 	if errors.Is(err, record.ErrNotFound) {

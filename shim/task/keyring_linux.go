@@ -12,8 +12,9 @@ import (
 )
 
 // ownSessions starts each OCI runtime with a session keyring of its own
-// (session-keyring(7)). What crun adds to a container keeps that of crun, which
-// was the shim's: the processes of all containers of a shim shared it.
+// (session-keyring(7)). A process that crun adds to a container
+// keeps crun's keyring. If that were the shim's, the processes of all containers of a
+// shim would share it.
 type ownSessions struct{ runc.ProcessMonitor }
 
 func (m ownSessions) Start(cmd *exec.Cmd) (chan runc.Exit, error) {

@@ -20,9 +20,9 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// Kill sends a signal. To systemd as the container's init, the signal by which
-// clients ask a container to stop (SIGTERM) becomes the one by which systemd
-// does: SIGTERM would only make it re-execute itself.
+// Kill sends a signal. Clients ask a container to stop by SIGTERM. If the container's
+// init is systemd, Kill sends systemd's own signal for that instead: SIGTERM would only
+// make systemd re-execute itself.
 //
 // SIGKILL for the container does not go through upstream and the runtime, which may
 // wait for another call: an exec, a start. It answers at once, and what it takes to

@@ -14,7 +14,7 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// appArmor looks up what the host has of it.
+// appArmor looks up what the host has of AppArmor.
 func appArmor(cfg config.Config) (spec.AppArmor, error) {
 	if cfg.AppArmor == config.AppArmorKeep || !apparmor.Enabled() {
 		return spec.AppArmor{}, nil
@@ -36,8 +36,8 @@ func appArmor(cfg config.Config) (spec.AppArmor, error) {
 // loaded policy has it (selinux_check_context in security/selinux/selinuxfs.c).
 const selinuxCheck = "/sys/fs/selinux/context"
 
-// selinuxTypes returns those of spec.NestingTypes that the policy has, for a label
-// whose type may be changed.
+// selinuxTypes returns which of spec.NestingTypes the loaded policy has. It returns none
+// for a label whose type must not be changed.
 func selinuxTypes(label string) ([]string, error) {
 	if !spec.OrdinaryLabel(label) {
 		return nil, nil

@@ -18,9 +18,10 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// lease takes hold of the container's host ids. A range of its own is the one that its
-// files have on disk, if they do and it is free. Ids that the caller has mapped are held
-// so that no container of another user namespace gets one of them.
+// lease takes hold of the container's host ids. A container that gets a range of its own
+// gets the range that its files have on disk, if they have one and it is free. Ids that
+// the caller has mapped are held so that no container of another user namespace gets one
+// of them.
 func (c *creation) lease(ctx context.Context) error {
 	rootfs := rootfsDir(c.request.Bundle, c.doc.Spec)
 	if err := stage.Reachable(ctx, c.request.Rootfs, rootfs); err != nil {

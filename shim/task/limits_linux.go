@@ -19,13 +19,13 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// limits are those of a container's processes, where runc cannot set them: its
-// prlimit(2) wants CAP_SYS_RESOURCE in the process's user namespace. The host's
-// root has that; but some hosts have taken it from their root, who then has it only
-// as the owner of the namespace, and that is the container's root. crun's processes
-// limit themselves.
+// limits are the resource limits of a container's processes. The shim sets them where
+// runc cannot: runc's prlimit(2) needs CAP_SYS_RESOURCE in the user namespace of the
+// process. Root of the host has that capability, unless the host has taken it from its
+// root. Then only the owner of the namespace has it, who is the container's root. crun's
+// processes limit themselves.
 type limits struct {
-	// owner is to whom the user namespace belongs.
+	// owner owns the container's user namespace.
 	owner idmap.HostID
 
 	mu sync.Mutex
@@ -62,8 +62,8 @@ func (l *limits) want(exec string, wanted []specs.POSIXRlimit) {
 	l.wanted[exec] = wanted
 }
 
-// set gives a process its limits. It is for those of the container only: the
-// thread is the owner of their user namespace, and has a right to no other process.
+// set gives a process of the container its limits. The thread acts as the owner of the
+// container's user namespace, and has no right over other processes.
 func (l *limits) set(pid int, exec string) error {
 	if l == nil {
 		return nil
@@ -124,10 +124,9 @@ func (l *limits) lend(exec string) error {
 	return nil
 }
 
-// belowOwn keeps a limit of open files below the shim's, if that is another one.
-// With the process that becomes the container's first one, runc has inherited that
-// and, when it executes the program, puts it back unless it is forbidden (Go's
-// syscall.Exec).
+// belowOwn keeps a limit of open files below the shim's own, unless the two are equal.
+// runc inherits the shim's limit. When runc executes the container's first program, it
+// puts that limit back unless it is forbidden to (Go's syscall.Exec).
 func belowOwn(limit unix.Rlimit) unix.Rlimit {
 	var own unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil || limit == own || limit.Max < own.Max {

@@ -31,12 +31,12 @@ type execution struct {
 	started chan struct{}
 	// process was proved to be the container's; nil if there is none any more.
 	process *member.Process
-	// err is why the one that the runtime has reported was not believed.
+	// err tells why the process that the runtime has reported was not believed.
 	err error
 }
 
-// expect notes the namespaces that the container is to join, by the spec that the
-// runtime reads.
+// expect notes in the record which namespaces the container will join, by the spec that
+// the runtime reads.
 func (c *creation) expect() error {
 	for kind, at := range map[specs.LinuxNamespaceType]**ns.ID{specs.UserNamespace: &c.record.Userns, specs.PIDNamespace: &c.record.PIDs} {
 		n := spec.Namespace(c.doc.Spec, kind)
@@ -57,7 +57,7 @@ func (c *creation) expect() error {
 }
 
 // verify proves that the process that a runtime has reported is the container's
-// first one, and is as it was planned.
+// first process, and is as it was planned.
 func (c *container) verify(pid int) error {
 	p, err := member.Verify(pid, c.record.Member())
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *Service) reported(r report) error {
 		return s.executed(r, pid)
 	}
 	s.mu.Lock()
-	c := s.containers[r.ID] // one that is restored now
+	c := s.containers[r.ID] // it is being restored
 	if creation := s.creations[r.ID]; creation != nil {
 		c = creation.container
 	}
@@ -95,7 +95,7 @@ func (s *Service) reported(r report) error {
 		return fmt.Errorf("container %q is not being created", r.ID)
 	}
 	c.refused = c.verify(pid)
-	if c.refused == nil && r.Command == "restore" { // settle comes before its start
+	if c.refused == nil && r.Command == "restore" { // settle was before there was a process
 		return c.record.Save()
 	}
 	return c.refused

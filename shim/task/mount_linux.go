@@ -79,10 +79,10 @@ func (c *creation) mountVolumes(ctx context.Context, st *stage.Stage) error {
 // dockerNamespace is containerd's namespace of dockerd (--containerd-namespace).
 const dockerNamespace = "moby"
 
-// openTo lets the container's root, and nobody else, pass through a directory:
-// the bundle, as containerd does for clients that mapped
-// (core/runtime/v2/bundle_linux.go), and that of the staged mounts, which crun
-// 1.8 looks up from inside.
+// openTo lets the container's root, and nobody else, pass through a directory. It is for
+// the bundle, which containerd opens like that for clients that map ids themselves
+// (core/runtime/v2/bundle_linux.go), and for the directory of the staged mounts, which
+// crun 1.8 looks up from inside.
 func (c *creation) openTo(dir string) error {
 	gid, ok := c.plan.Mapping.RootGID()
 	if !ok {

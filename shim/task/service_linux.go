@@ -99,8 +99,8 @@ type Service struct {
 	resolve func(ctx context.Context, dir string, in *anypb.Any) (options.Settings, runtime.Binary, error)
 }
 
-// RegisterTTRPC serves the task API in the version of today, and in that of
-// containerd before 2.3.
+// RegisterTTRPC serves the task API in today's version, and in the version of containerd
+// before 2.3.
 func (s *Service) RegisterTTRPC(server *ttrpc.Server) error {
 	taskAPI.RegisterTTRPCTaskService(server, s)
 	registerV2(server, s)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The descriptors on which upstream's manager passes a shim its sockets: that of
-// the task API, and in debug mode that of profiles (manager_linux.go, Start).
+// The descriptors on which upstream's manager passes a shim its sockets: the socket of
+// the task API, and in debug mode the socket of profiles (manager_linux.go, Start).
 const (
 	apiSocket   = 3
 	debugSocket = 4
@@ -21,7 +21,7 @@ const (
 
 // removeSockets removes the sockets that this shim serves, when it ends in good
 // order. Upstream looks for sockets named after the shim's first container, but
-// those of a group of containers are named after the group; and `delete`, which
+// the sockets of a group of containers are named after the group; and `delete`, which
 // containerd runs next, may come while this process still answers.
 func removeSockets(context.Context) error {
 	var errs []error

@@ -18,8 +18,8 @@ import (
 )
 
 // setNetSysctls sets the sysctls of a network namespace that the container's root
-// may use and not administer: that of a pod which is not mapped. The runtime
-// could not, from inside the container's user namespace. CRI sends two for every
+// may use but not administer: the namespace of a pod that is not mapped. The runtime
+// could not set them from inside the container's user namespace. CRI sends two for every
 // pod, and without them nobody in it could listen on a port below 1024, or ping.
 //
 // The host's own network namespace is left alone, as every runtime does.

@@ -14,8 +14,8 @@ import (
 
 // makeUserns makes the user namespace of a container that joins none, and holds it
 // until the runtime has joined it. The runtime would make it too, but as root: what the
-// container uses would count as the host's root's (userns.NewOwned). CRIU
-// makes that of a restored container.
+// container uses would count as the host's root's (userns.NewOwned). CRIU makes the
+// user namespace of a restored container.
 func (c *creation) makeUserns(ctx context.Context) error {
 	if !plan.MakesUserns(c.doc.Spec, &c.plan) {
 		return nil

@@ -13,8 +13,8 @@ import (
 )
 
 // registerV2 serves s as task API v2 as well. The messages of v2 and v3 have
-// the same fields with the same numbers (TestV2MessagesMatchV3), so those of v3
-// are read from, and written to, the wire of v2.
+// the same fields with the same numbers (TestV2MessagesMatchV3), so the
+// messages of v3 are read from, and written to, the wire of v2.
 func registerV2(server *ttrpc.Server, s taskAPI.TTRPCTaskService) {
 	server.RegisterService("containerd.task.v2.Task", &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{
 		"State":      method(s.State),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,21 +30,23 @@ func MaybeChild() {
 	}
 }
 
-// request is what a child does in the mount namespace of a process: one of the lists.
+// request is what a child does in the mount namespace of a process.
 type request struct {
 	Process proc.ID `json:"process"`
-	// Open are mounts of which one of each server is sent back.
-	Open []lxcfs.MountedFile `json:"open,omitempty"`
-	// Detach are mounts to detach.
-	Detach []lxcfs.MountedFile `json:"detach,omitempty"`
-	// Attach are places of the files that the child was given.
+	// Mounted are files of lxcfs, the topmost of a place last. Their servers are asked,
+	// and have that long to answer. The files of dead ones are detached.
+	Mounted  []lxcfs.MountedFile `json:"mounted,omitempty"`
+	Patience time.Duration       `json:"patience,omitempty"`
+	// Attach has the places of the files that the child was given.
 	Attach []string `json:"attach,omitempty"`
 }
 
 // answer tells of one entry of a list.
 type answer struct {
 	Entry int `json:"entry"`
-	// Left means that it was left alone, because of what the container has done.
+	// Verdict is set if it is about the server of the file.
+	Verdict verdict `json:"verdict,omitempty"`
+	// Left means that the entry was left alone, because of what the container has done.
 	Left   bool   `json:"left,omitempty"`
 	Failed string `json:"failed,omitempty"`
 	// End is set in the last answer; then Ended tells that there is no such process.
@@ -51,7 +54,16 @@ type answer struct {
 	Ended bool `json:"ended,omitempty"`
 }
 
-// Bounds of what a child sends.
+// verdict is what became of asking a server.
+type verdict int
+
+const (
+	alive verdict = iota + 1 // it answered, whatever it said
+	dead
+	hung // it did not answer in time
+)
+
+// Bounds of what a child sends, and of the servers that it asks.
 const (
 	maxAnswer  = 4096
 	maxReason  = 512 // with each byte as \u0000 in JSON it still fits
@@ -71,19 +83,19 @@ func child(limit string, stdin io.Reader) int {
 		last.Failed = err.Error()
 		last.Ended = errors.Is(err, proc.ErrEnded) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH)
 	}
-	if err := last.send(-1); err != nil {
+	if err := last.send(); err != nil {
 		return 1
 	}
 	return 0
 }
 
-func (a answer) send(fd int) error {
+func (a answer) send() error {
 	a.Failed = a.Failed[:min(len(a.Failed), maxReason)]
 	data, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	return disposable.Send(disposable.SocketFD, data, fd)
+	return disposable.Send(disposable.SocketFD, data, -1)
 }
 
 func (q request) run() error {
@@ -93,39 +105,76 @@ func (q request) run() error {
 	}
 	defer p.Close()
 	return mount.InNamespace(p, func(in *mount.Inside) error {
-		return errors.Join(q.open(in), q.detach(in), q.attach(in))
+		verdicts, err := q.ask(in)
+		if err != nil {
+			return err
+		}
+		return errors.Join(q.detach(in, verdicts), q.attach(in))
 	})
 }
 
-func (q request) open(in *mount.Inside) error {
-	opened := map[lxcfs.Device]bool{}
-	for n, b := range q.Open {
-		if opened[b.Device] || len(opened) == maxServers {
+// ask asks the servers of the mounted files, all at once. A server that does not answer
+// keeps a thread of this process.
+func (q request) ask(in *mount.Inside) (map[lxcfs.Device]verdict, error) {
+	type asked struct {
+		entry   int
+		verdict verdict
+	}
+	answers := make(chan asked, maxServers)
+	pending := map[int]bool{}
+	verdicts := map[lxcfs.Device]verdict{}
+	for n, m := range q.Mounted {
+		if verdicts[m.Device] != 0 || len(pending) == maxServers {
 			continue
 		}
-		f, err := in.OpenMount(b.Name, b.ID)
+		f, err := in.OpenMount(m.Name, m.ID)
 		if err != nil {
 			continue // covered; another file of the server may not be
 		}
-		opened[b.Device] = true
-		if err := errors.Join(answer{Entry: n}.send(int(f.Fd())), f.Close()); err != nil {
-			return err
+		verdicts[m.Device], pending[n] = hung, true
+		go func() {
+			v := alive
+			if lxcfs.IsDead(lxcfs.Ask(f)) {
+				v = dead
+			}
+			answers <- asked{n, v}
+		}()
+	}
+	late := time.After(q.Patience)
+	for len(pending) > 0 {
+		select {
+		case a := <-answers:
+			delete(pending, a.entry)
+			verdicts[q.Mounted[a.entry].Device] = a.verdict
+			if err := (answer{Entry: a.entry, Verdict: a.verdict}).send(); err != nil {
+				return nil, err
+			}
+		case <-late:
+			for n := range pending {
+				if err := (answer{Entry: n, Verdict: hung}).send(); err != nil {
+					return nil, err
+				}
+			}
+			return verdicts, nil
 		}
 	}
-	return nil
+	return verdicts, nil
 }
 
-func (q request) detach(in *mount.Inside) error {
-	for n, b := range q.Detach {
+func (q request) detach(in *mount.Inside, verdicts map[lxcfs.Device]verdict) error {
+	for n, m := range slices.Backward(q.Mounted) {
+		if verdicts[m.Device] != dead {
+			continue
+		}
 		a := answer{Entry: n}
-		switch err := in.DetachMount(b.Name, b.ID); {
+		switch err := in.DetachMount(m.Name, m.ID); {
 		case err == nil:
 		case errors.Is(err, mount.ErrNotThere), errors.Is(err, fs.ErrNotExist):
 			a.Left = true
 		default:
 			a.Failed = err.Error()
 		}
-		if err := a.send(-1); err != nil {
+		if err := a.send(); err != nil {
 			return err
 		}
 	}
@@ -143,7 +192,7 @@ func (q request) attach(in *mount.Inside) error {
 		default:
 			a.Failed = err.Error()
 		}
-		if err := errors.Join(a.send(-1), fresh.Close()); err != nil {
+		if err := errors.Join(a.send(), fresh.Close()); err != nil {
 			return err
 		}
 	}

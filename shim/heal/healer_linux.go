@@ -3,20 +3,16 @@
 package heal
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/ns"
-	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/member"
@@ -30,15 +26,15 @@ type Container struct {
 	// Cgroups are its directories, one in each hierarchy.
 	Cgroups []string
 	LXCFS   config.LXCFS
-	// Root is where the lxcfs is mounted that it has files of, "" for none.
+	// Root is where the lxcfs is mounted of which it has files, "" for none.
 	Root string
-	// Files are those, relative to the container's root, and those that it cannot
-	// have.
-	Files []string
-	// Withheld are files that it is not to get from any server.
-	Withheld []string
 	// Seen is when, since boot, that lxcfs was seen alive.
 	Seen time.Duration
+	// Files are the files that it has, relative to its root, and those that it cannot
+	// have.
+	Files []string
+	// Withheld are files that it is not to get from any lxcfs.
+	Withheld []string
 	// Refresh is called when a server has died, and when there is a new one; nil
 	// for nothing.
 	Refresh func()
@@ -54,11 +50,13 @@ type Healer struct {
 	running bool
 }
 
-// watched is a container and what is known of its files.
+// watched is a container and what is known of it.
 type watched struct {
 	Container
-	states map[ns.ID]*state // by mount namespace
+	places map[ns.ID]places // by mount namespace
 	delay  delay
+	stale  bool // it may not show what it should
+	unsure bool // a server of its files did not answer
 }
 
 // Add begins to watch for a container. It does not wait for anything; ctx serves
@@ -124,17 +122,18 @@ func (h *Healer) list() ([]*watched, bool) {
 }
 
 func newWatched(c Container) (*watched, error) {
-	m := &watched{Container: c, states: map[ns.ID]*state{}}
+	m := &watched{Container: c}
 	var err error
 	if m.Init, err = c.Init.Dup(); err != nil {
 		return nil, err
 	}
-	own, err := ns.At(m.Init.Path("ns/mnt"))
+	id, err := ns.At(m.Init.Path("ns/mnt"))
 	if err != nil {
 		m.close()
 		return nil, err
 	}
-	m.states[own] = newState(c.Files, true)
+	m.places = map[ns.ID]places{id: newPlaces(true, c.Files...)}
+	m.stale = m.lacking()
 	return m, nil
 }
 
@@ -142,56 +141,25 @@ func (m *watched) close() {
 	m.Init.Close()
 }
 
-// state returns what is known of a namespace.
-func (m *watched) state(n namespace) *state {
-	s := m.states[n.id]
-	if s == nil {
-		// Of an inner one only what was lost comes back.
-		s = newState(nil, false)
-		m.states[n.id] = s
-	}
-	return s
-}
-
 // gets returns the files of an lxcfs that the container gets.
 func (m *watched) gets(files []lxcfs.File) []lxcfs.File {
 	return slices.DeleteFunc(slices.Clone(files), func(f lxcfs.File) bool { return slices.Contains(m.Withheld, f.Name) })
 }
 
-// lacks tells whether the container could be missing files.
-func (m *watched) lacks() bool {
-	for _, s := range m.states {
-		if s.lacks() {
+// lacking tells whether the container could be owed a file.
+func (m *watched) lacking() bool {
+	for _, p := range m.places {
+		if p.lacking() {
 			return true
 		}
 	}
 	return false
 }
 
-// healAll heals all containers, and logs what became of it.
-func healAll(ctx context.Context, members []*watched) *round {
-	r := newRound()
-	defer r.close()
-	slices.SortStableFunc(members, func(a, b *watched) int { return cmp.Compare(a.delay.failures, b.delay.failures) })
-	for _, m := range members {
-		if !m.delay.over() {
-			continue
-		}
-		known := m.delay.late()
-		err := r.heal(ctx, m)
-		if known && errors.Is(err, errHeldUp) {
-			log.G(ctx).WithError(err).WithField("id", m.ID).Debug("isolate: files of lxcfs could not be kept in order")
-			continue
-		}
-		if err != nil && !errors.Is(err, proc.ErrEnded) && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
-			log.G(ctx).WithError(err).WithField("id", m.ID).Warn("isolate: files of lxcfs could not be kept in order")
-		}
+// refresh tells the container's other user of lxcfs files that their server has
+// changed.
+func (m *watched) refresh() {
+	if m.Refresh != nil {
+		m.Refresh()
 	}
-	if r.detached > 0 {
-		log.G(ctx).WithField("files", r.detached).Warn("isolate: lxcfs has died: /proc and /sys show the host's resources until it is back")
-	}
-	if r.attached > 0 {
-		log.G(ctx).WithField("files", r.attached).Info("isolate: lxcfs is back: /proc and /sys show the containers' resources")
-	}
-	return r
 }

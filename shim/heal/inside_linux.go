@@ -11,12 +11,15 @@ import (
 	"os"
 	"time"
 
+	"github.com/containerd/log"
+
 	"github.com/isolate-shim/isolate/internal/linux/disposable"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
-// leastPatience is how long a child may work in a container's mounts if lxcfs has
-// less time. Unless a file system holds it up it takes a few ms.
+// leastPatience is how long a child may work in a container's mounts, apart from asking
+// servers. Unless a file system holds it up it takes a few ms.
 const leastPatience = 2 * time.Second
 
 // maxAgain bounds how long a container is left alone once its file systems no longer
@@ -27,18 +30,19 @@ const maxAgain = 10 * time.Minute
 // looks something up there.
 var errHeldUp = errors.New("a file system in it does not answer")
 
-// delay is why and until when a container is left alone.
+// delay is why and until when a container is left alone: a child waits for a file system
+// or a server of its files.
 type delay struct {
 	failures int
 	until    time.Time
-	child    *disposable.Child // the one that was held up, nil for none
+	child    *disposable.Child // one that is left behind, nil for none
 }
 
-// late tells whether a child was held up.
+// late tells whether a file system held up a child.
 func (d *delay) late() bool { return d.failures > 0 }
 
-// over tells whether the container may be worked in. There is never more than one
-// child of a container left behind.
+// over tells whether the container may be worked in. At most one child of a container
+// is left behind.
 func (d *delay) over() bool {
 	if d.child != nil {
 		select {
@@ -51,23 +55,80 @@ func (d *delay) over() bool {
 	return !time.Now().Before(d.until)
 }
 
-// add notes that a child was held up.
+// reset notes that no file system held up a child.
+func (d *delay) reset() { d.failures, d.until = 0, time.Time{} }
+
+// add notes that a file system held up a child.
 func (d *delay) add(c *disposable.Child) {
 	d.child = c
 	d.until = time.Now().Add(min(again<<min(d.failures, 16), maxAgain))
 	d.failures++
 }
 
-// inside has a child do what is requested in the container's mounts, and calls done
-// for each answer, with the file if there is one. It does not wait for a file system:
-// overlayfs asks a FUSE server with the credentials of whoever mounted the overlay,
-// so that also the host's root waits for a server of the container's.
-func (m *watched) inside(ctx context.Context, q request, files []*os.File, done func(answer, *os.File)) error {
-	if !m.delay.over() {
-		return errHeldUp
+// inside is a mount namespace of a container, in which a disposable child works.
+type inside struct {
+	container *watched
+	process   proc.ID
+	places    places
+}
+
+// detach asks the servers of mounted files and detaches the files of dead ones. It notes
+// the verdicts, and returns how many files it detached. What the container changed
+// meanwhile is left alone.
+func (in inside) detach(ctx context.Context, mounted []lxcfs.MountedFile, verdicts map[lxcfs.Device]verdict) (detached int, _ error) {
+	if len(mounted) == 0 {
+		return 0, nil
 	}
+	var errs []error
+	q := request{Mounted: mounted, Patience: in.container.LXCFS.Timeout()}
+	err := in.call(ctx, q, nil, func(a answer) {
+		switch m := mounted[a.Entry]; {
+		case a.Verdict != 0:
+			verdicts[m.Device] = a.Verdict
+		case a.Failed != "":
+			errs = append(errs, errors.New(a.Failed))
+		case a.Left:
+			log.G(ctx).WithField("file", m.Name).Debug("isolate: a dead file of lxcfs is not on top")
+		default:
+			in.places.detached(m.Name)
+			detached++
+		}
+	})
+	return detached, errors.Join(append(errs, err)...)
+}
+
+// attach puts files in their places, and returns how many.
+func (in inside) attach(ctx context.Context, files []lxcfs.File) (attached int, _ error) {
+	if len(files) == 0 {
+		return 0, nil
+	}
+	var q request
+	var mounts []*os.File
+	for _, f := range files {
+		q.Attach, mounts = append(q.Attach, f.Name), append(mounts, f.Mount)
+	}
+	var errs []error
+	err := in.call(ctx, q, mounts, func(a answer) {
+		name := q.Attach[a.Entry]
+		switch {
+		case a.Failed != "":
+			errs = append(errs, fmt.Errorf("attach %s: %s", name, a.Failed))
+			return
+		case !a.Left:
+			attached++
+		}
+		in.places.settled(name)
+	})
+	return attached, errors.Join(append(errs, err)...)
+}
+
+// call has a child do what is requested, and calls done for each answer. It does not wait
+// for a file system: overlayfs asks a FUSE server with the credentials of whoever mounted
+// the overlay, so that also the host's root waits for a server of the container's.
+func (in inside) call(ctx context.Context, q request, files []*os.File, done func(answer)) error {
+	q.Process = in.process
 	fail := func(err error) error { return fmt.Errorf("in the mounts of process %d: %w", q.Process.PID, err) }
-	limit := max(m.LXCFS.Timeout(), leastPatience)
+	limit := q.Patience + leastPatience
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	data, err := json.Marshal(q)
@@ -80,9 +141,9 @@ func (m *watched) inside(ctx context.Context, q request, files []*os.File, done 
 	}
 	defer c.Close() //nolint:errcheck // nothing was written
 	for {
-		data, files, err := disposable.Receive(c.Conn, maxAnswer, "file of a container")
+		data, _, err := disposable.Receive(c.Conn, maxAnswer, "") // no files
 		if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			m.delay.add(c)
+			in.container.delay.add(c)
 			return fail(fmt.Errorf("%w within %v; the container is left alone until it does", errHeldUp, limit))
 		}
 		var a answer
@@ -98,10 +159,9 @@ func (m *watched) inside(ctx context.Context, q request, files []*os.File, done 
 			return errors.New(a.Failed) // says where
 		case a.End:
 			return nil
-		case len(files) > 0:
-			done(a, files[0])
-		default:
-			done(a, nil)
+		case a.Verdict == hung:
+			in.container.delay.child = c
 		}
+		done(a)
 	}
 }

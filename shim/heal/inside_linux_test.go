@@ -17,30 +17,9 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/fusetest"
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/shim/config"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/member"
 )
-
-// ownMounts is set in the process that has a mount namespace of its own, so that
-// nothing is left of what tests mount.
-const ownMounts = "ISOLATE_TEST_HEAL"
-
-func withOwnMounts() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), ownMounts+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &unix.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		return exit.ExitCode()
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "start tests in a mount namespace:", err)
-		return 1
-	}
-	return 0
-}
 
 // rootedName is argv[0] of a container's first process whose root is a directory.
 const rootedName = "rooted"
@@ -94,11 +73,87 @@ func containerIn(t *testing.T, root, meminfo string) *watched {
 // shown counts the files of lxcfs in a container.
 func shown(t *testing.T, p *member.Process) int {
 	t.Helper()
-	ns, err := openNamespace(p)
+	_, mounted, err := observe(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(ns.bound)
+	return len(mounted)
+}
+
+// serve mounts a file system.
+func serve(t *testing.T, fsType string) (*fusetest.Server, string) {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := fusetest.Mount("/dev/fuse", dir, fsType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() }) // a second time, unless the test has failed
+	return s, dir
+}
+
+// plainRoot is the root of a container, on the file system of tests.
+func plainRoot(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := errors.Join(os.Mkdir(dir+"/proc", 0o755), os.WriteFile(dir+"/proc/meminfo", nil, 0o600), os.Chmod(dir, 0o755)); err != nil { //nolint:gosec // as in a container
+		t.Fatal(err)
+	}
+	// Test directories are closed to the containers' ids.
+	for above := filepath.Dir(dir); above != os.TempDir() && above != "/"; above = filepath.Dir(above) {
+		if err := os.Chmod(above, 0o755); err != nil { //nolint:gosec // as above
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// left waits for the child that a container holds up.
+func left(t *testing.T, c *watched) {
+	t.Helper()
+	if c.delay.child == nil {
+		t.Fatal("no child was left behind")
+	}
+	select {
+	case <-c.delay.child.Ended():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the child outlives the server that it waited for")
+	}
+}
+
+// TestHungServerOfOneContainer: a container can have files of a server of its own that
+// calls itself lxcfs and never answers. That costs one process, and no other container
+// its files.
+func TestHungServerOfOneContainer(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for mounts")
+	}
+	server, files := serve(t, "fuse.lxcfs")
+	hung, hungFiles := serve(t, "fuse.lxcfs")
+	liar, healthy := containerIn(t, plainRoot(t), hungFiles+"/proc/meminfo"), containerIn(t, plainRoot(t), files+"/proc/meminfo")
+	hung.Hang.Store(true)
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 2 {
+		reconcile(t.Context(), []*watched{liar, healthy})
+		if shown(t, liar.Init) != 1 || shown(t, healthy.Init) != 0 {
+			t.Errorf("round %d: %d files of the hung server, want 1; %d of the dead one, want 0", round, shown(t, liar.Init), shown(t, healthy.Init))
+		}
+		if !liar.unsure || liar.delay.over() || liar.delay.late() || healthy.unsure {
+			t.Errorf("round %d: unsure %v, %v, delay %+v", round, liar.unsure, healthy.unsure, liar.delay)
+		}
+		if lxcfs.Waiting() {
+			t.Errorf("round %d: no container would get files any more", round)
+		}
+	}
+	if err := hung.Close(); err != nil {
+		t.Fatal(err)
+	}
+	left(t, liar)
+	if reconcile(t.Context(), []*watched{liar}); shown(t, liar.Init) != 0 || liar.unsure {
+		t.Error("the files of the server are left although it is dead now")
+	}
 }
 
 // TestContainerOnHungFileSystem: a container whose root never answers holds up no
@@ -107,38 +162,20 @@ func TestContainerOnHungFileSystem(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for mounts")
 	}
-	serve := func(fsType string) (*fusetest.Server, string) {
-		dir := t.TempDir()
-		s, err := fusetest.Mount("/dev/fuse", dir, fsType)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = s.Close() }) // a second time, unless the test has failed
-		return s, dir
-	}
-	lxcfs, files := serve("fuse.lxcfs")
-	root, hungDir := serve("fuse")
-	plain := t.TempDir()
-	if err := errors.Join(os.Mkdir(plain+"/proc", 0o755), os.WriteFile(plain+"/proc/meminfo", nil, 0o600), os.Chmod(plain, 0o755)); err != nil { //nolint:gosec // as in a container
-		t.Fatal(err)
-	}
-	// Test directories are closed to the containers' ids.
-	for dir := filepath.Dir(plain); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // as above
-			t.Fatal(err)
-		}
-	}
+	server, files := serve(t, "fuse.lxcfs")
+	root, hungDir := serve(t, "fuse")
+	plain := plainRoot(t) // makes the other directories accessible, too
 	hung, healthy := containerIn(t, hungDir, files+"/proc/meminfo"), containerIn(t, plain, files+"/proc/meminfo")
 	if n := shown(t, hung.Init) + shown(t, healthy.Init); n != 2 {
 		t.Fatalf("%d files of lxcfs before it died, want 2", n)
 	}
 	root.Hang.Store(true)
-	if err := lxcfs.Close(); err != nil {
+	if err := server.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for round := range 2 {
 		began := time.Now()
-		r := healAll(t.Context(), []*watched{hung, healthy})
+		r := reconcile(t.Context(), []*watched{hung, healthy})
 		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("round %d took %v", round, took)
 		}
@@ -154,20 +191,15 @@ func TestContainerOnHungFileSystem(t *testing.T) {
 	if hung.delay.over() {
 		t.Error("a second child would be started beside the one that waits")
 	}
-	child := hung.delay.child
 	root.Hang.Store(false)
 	if err := root.Close(); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-child.Ended():
-	case <-time.After(20 * time.Second):
-		t.Fatal("the child outlives the server that it waited for")
-	}
+	left(t, hung)
 	if !hung.delay.over() {
 		t.Error("the container is left alone for good")
 	}
-	if healAll(t.Context(), []*watched{hung}); hung.delay.late() {
+	if reconcile(t.Context(), []*watched{hung}); hung.delay.late() {
 		t.Error("the container is held for hung although its root answers")
 	}
 }

@@ -4,6 +4,7 @@ package heal
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -17,36 +18,20 @@ import (
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
-// How often lxcfs is looked for while a container lacks files.
-const (
-	// firstTry and maxTries are for a server that is about to come: a mount may
-	// be there before it answers, and a supervisor may wait before it starts one.
-	// The time doubles each time, so that all take half a minute.
-	firstTry = 250 * time.Millisecond
-	maxTries = 7
-	// settling is how long mounts are left to settle after a change; it doubles
-	// up to maxSettling with each change that is not one of lxcfs.
-	settling    = 250 * time.Millisecond
-	maxSettling = 30 * time.Second
-	// again is when lxcfs is looked at although its mounts look the same: numbers
-	// of mounts and devices are used again.
-	again = 15 * time.Second
-)
-
-// watch waits for what changes, and heals. It is one goroutine, which nearly
-// always is in poll(2).
+// watch waits for what may change the files of containers, and reconciles those
+// containers. It is one goroutine, which nearly always is in poll(2).
 type watch struct {
 	healer  *Healer
 	wake    int
 	servers []server
-	roots   []string
+	roots   []string // of the servers that were searched for
+	known   bool     // servers were searched for since the last change
 
 	mountinfo int // descriptor, -1 for none
-	asked     bool
 	tries     int
 	pause     time.Duration
 	last      time.Time
-	mounts    []byte // lines of lxcfs in mountinfo at the last look
+	mounts    []byte // lines of lxcfs in mountinfo at that time
 }
 
 func (w *watch) run(ctx context.Context) {
@@ -57,103 +42,120 @@ func (w *watch) run(ctx context.Context) {
 	}()
 	w.sleep(settling) // a container that is over by then costs nothing
 	for {
-		members, ok := w.healer.list()
+		containers, ok := w.healer.list()
 		if !ok {
 			return
 		}
-		w.step(ctx, members)
+		w.step(ctx, containers)
 	}
 }
 
-// step heals what needs it, or waits until something changes.
-func (w *watch) step(ctx context.Context, members []*watched) {
-	lacking := slices.ContainsFunc(members, func(m *watched) bool { return m.lacks() && m.delay.over() })
-	served := slices.ContainsFunc(members, func(m *watched) bool { return !m.lacks() })
-	if served && len(w.servers) == 0 && !w.asked {
-		w.find(ctx, members)
-		w.asked = true
-		if w.late(members) { // it may have died before it was found
-			w.heal(ctx, members)
-			return
-		}
-	}
-	if lacking && w.last.IsZero() {
-		w.heal(ctx, members)
+// step reconciles the containers that may not show what they should, or waits until
+// something changes.
+func (w *watch) step(ctx context.Context, containers []*watched) {
+	due := slices.DeleteFunc(slices.Clone(containers), func(c *watched) bool { return !c.stale || !c.delay.over() })
+	if len(due) > 0 {
+		w.reconcile(ctx, due)
 		return
 	}
-	timeout := time.Duration(-1)
-	if blind := len(w.servers) == 0; lacking || blind {
+	if w.search(ctx, containers) {
+		return // some may be due now
+	}
+	s := situation{hung: lxcfs.Waiting(), tries: w.tries}
+	for _, c := range containers {
+		s.pending = s.pending || c.stale || c.unsure || c.lacking()
+		s.late = s.late || c.delay.late()
+	}
+	if s.pending || len(w.servers) == 0 {
 		w.watchMounts()
 	} else {
 		w.unwatchMounts()
 	}
-	late := slices.DeleteFunc(slices.Clone(members), func(m *watched) bool { return !m.delay.late() })
-	retry := false
-	switch {
-	case lacking && w.tries < maxTries:
-		timeout = firstTry << w.tries
-	case lacking && lxcfs.Waiting():
-		timeout = again
-	case len(late) > 0:
-		timeout, retry = again, true
-	}
-	switch w.wait(timeout) {
+	switch w.wait(s.timeout()) {
 	case serverEnded:
-		w.forget()
-		w.tries = 0
-		w.heal(ctx, members)
+		w.changed(containers)
 	case mountsChanged:
-		w.settle(ctx, members)
-	case timedOut:
-		// Each question that a server does not answer leaves a process waiting.
-		if retry {
-			w.healed(healAll(ctx, late))
-		} else if w.tries++; w.tries <= maxTries || !lxcfs.Waiting() {
-			w.heal(ctx, members)
-		}
+		w.settle(containers)
 	case containersChanged:
-		w.changed(members)
-	}
-}
-
-// changed starts anew for other containers.
-func (w *watch) changed(members []*watched) {
-	w.tries, w.last = 0, time.Time{}
-	for _, m := range members {
-		if m.Root != "" && !slices.Contains(w.roots, m.Root) {
-			w.forget()
+		w.tries = 0
+	case timedOut:
+		w.tries++
+		for _, c := range containers {
+			// Each probe that a server does not answer leaves a process waiting.
+			c.stale = c.stale || c.unsure || c.delay.late() || c.lacking() && !lxcfs.Waiting()
 		}
 	}
 }
 
-// find looks for the processes to watch.
-func (w *watch) find(ctx context.Context, members []*watched) {
-	w.roots = nil
-	for _, m := range members {
-		if m.Root != "" && !slices.Contains(w.roots, m.Root) {
-			w.roots = append(w.roots, m.Root)
+// reconcile reconciles containers. If they have got files, their server is watched
+// from now on.
+func (w *watch) reconcile(ctx context.Context, containers []*watched) {
+	w.last, w.mounts = time.Now(), lxcfsMounts()
+	slices.SortStableFunc(containers, func(a, b *watched) int { return cmp.Compare(a.delay.failures, b.delay.failures) })
+	if reconcile(ctx, containers).attached > 0 {
+		w.changed(nil)
+	}
+}
+
+// changed starts anew since there may be another lxcfs, for which containers have to be
+// reconciled.
+func (w *watch) changed(containers []*watched) {
+	w.forget()
+	w.tries, w.pause = 0, settling
+	for _, c := range containers {
+		c.stale = true
+	}
+}
+
+// settle lets mounts settle, and sees whether the mounts of lxcfs are others now.
+func (w *watch) settle(containers []*watched) {
+	if w.sleep(w.pause) == containersChanged {
+		w.tries = 0
+	}
+	switch {
+	case !bytes.Equal(lxcfsMounts(), w.mounts):
+		w.changed(containers)
+	case lxcfs.Waiting() || time.Since(w.last) < again:
+		w.pause = min(2*w.pause, maxSettling)
+	default:
+		for _, c := range containers {
+			c.stale = true
 		}
 	}
-	w.servers = findServers(w.roots)
+}
+
+// search looks for the processes to watch, and tells whether it did: once after each
+// change, and for a container with files of another lxcfs. A server may have died before
+// it was found: then containers may have files of a dead one.
+func (w *watch) search(ctx context.Context, containers []*watched) bool {
+	var roots []string
+	needed, known := false, w.known
+	for _, c := range containers {
+		needed = needed || !c.lacking()
+		if c.Root != "" && !slices.Contains(roots, c.Root) {
+			roots = append(roots, c.Root)
+			known = known && slices.Contains(w.roots, c.Root)
+		}
+	}
+	if known || !needed {
+		return false
+	}
+	w.forget()
+	w.known, w.roots, w.servers = true, roots, findServers(roots)
 	if len(w.servers) == 0 {
 		log.G(ctx).Debug("isolate: the process of lxcfs is not seen; only a new one will be noticed")
 	}
+	for _, c := range containers {
+		c.stale = c.stale || w.replaced(c)
+	}
+	return true
 }
 
-// late tells whether a server may be another one than the one that a container
-// has files of.
-func (w *watch) late(members []*watched) bool {
-	if len(w.servers) == 0 {
-		return true
-	}
-	for _, s := range w.servers {
-		for _, m := range members {
-			if m.Root != "" && s.start+proc.Tick > m.Seen {
-				return true
-			}
-		}
-	}
-	return false
+// replaced tells whether a server may be another one than the one of which a container
+// has files.
+func (w *watch) replaced(c *watched) bool {
+	return len(w.servers) == 0 || c.Root != "" &&
+		slices.ContainsFunc(w.servers, func(s server) bool { return s.start+proc.Tick > c.Seen })
 }
 
 // forget stops watching processes.
@@ -161,38 +163,7 @@ func (w *watch) forget() {
 	for _, s := range w.servers {
 		s.Close()
 	}
-	w.servers, w.asked = nil, false
-}
-
-func (w *watch) heal(ctx context.Context, members []*watched) {
-	w.last, w.mounts = time.Now(), lxcfsMounts()
-	w.healed(healAll(ctx, members))
-}
-
-// healed starts to watch the server that containers have got files of.
-func (w *watch) healed(r *round) {
-	if r.attached == 0 {
-		return
-	}
-	w.forget()
-	w.tries, w.pause = 0, settling
-}
-
-// settle lets mounts settle, and heals if the mounts of lxcfs are others now.
-func (w *watch) settle(ctx context.Context, members []*watched) {
-	if w.sleep(w.pause) == containersChanged {
-		w.changed(members)
-		return
-	}
-	switch changed := !bytes.Equal(lxcfsMounts(), w.mounts); {
-	case changed:
-		w.forget()
-		w.tries, w.pause = 0, settling
-	case lxcfs.Waiting() || time.Since(w.last) < again:
-		w.pause = min(2*w.pause, maxSettling)
-		return
-	}
-	w.heal(ctx, members)
+	w.servers, w.known = nil, false
 }
 
 // event is what has ended a wait.
@@ -207,23 +178,24 @@ const (
 
 func (w *watch) wait(timeout time.Duration) event {
 	fds := []unix.PollFd{{Fd: int32(w.wake), Events: unix.POLLIN}} //nolint:gosec // a descriptor
-	if w.mountinfo >= 0 {
-		fds = append(fds, unix.PollFd{Fd: int32(w.mountinfo), Events: unix.POLLPRI}) //nolint:gosec // as above
-	}
 	for _, s := range w.servers {
 		fds = append(fds, unix.PollFd{Fd: int32(s.FD()), Events: unix.POLLIN}) //nolint:gosec // as above
 	}
-	if !poll(fds, timeout) {
-		return timedOut
+	servers := fds[1:]
+	if w.mountinfo >= 0 {
+		fds = append(fds, unix.PollFd{Fd: int32(w.mountinfo), Events: unix.POLLPRI}) //nolint:gosec // as above
+		servers = fds[1 : len(fds)-1]
 	}
-	if fds[0].Revents != 0 {
+	switch {
+	case !poll(fds, timeout):
+		return timedOut
+	case fds[0].Revents != 0:
 		w.drain()
 		return containersChanged
+	case slices.ContainsFunc(servers, func(fd unix.PollFd) bool { return fd.Revents != 0 }):
+		return serverEnded
 	}
-	if w.mountinfo >= 0 && fds[1].Revents != 0 {
-		return mountsChanged
-	}
-	return serverEnded
+	return mountsChanged
 }
 
 // sleep waits for a time, or until the healer wakes it up.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/internal/testmounts"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/member"
@@ -30,10 +31,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[0] == rootedName {
 		os.Exit(rooted(os.Args[1]))
 	}
-	if os.Geteuid() == 0 && os.Getenv(ownMounts) == "" {
-		os.Exit(withOwnMounts())
-	}
-	os.Exit(m.Run())
+	os.Exit(testmounts.Run(m))
 }
 
 // startLxcfs starts a process that looks like an lxcfs on a directory.
@@ -99,24 +97,22 @@ func TestFindServers(t *testing.T) {
 	}
 }
 
-func TestLate(t *testing.T) {
+func TestReplaced(t *testing.T) {
 	t.Parallel()
-	of := func(root string, seen time.Duration) *watched {
-		return &watched{Container: Container{Root: root, Seen: seen}}
-	}
 	for _, c := range []struct {
-		name    string
-		servers []server
-		members []*watched
-		want    bool
+		name      string
+		servers   []server
+		container Container
+		want      bool
 	}{
-		{"not found", nil, []*watched{of("/l", time.Hour)}, true},
-		{"older", []server{{start: time.Minute}}, []*watched{of("/l", time.Hour)}, false},
-		{"younger", []server{{start: 2 * time.Hour}}, []*watched{of("/l", time.Hour)}, true},
-		{"as old", []server{{start: time.Hour}}, []*watched{of("/l", time.Hour)}, true},
-		{"without files", []server{{start: 2 * time.Hour}}, []*watched{of("", 0), of("/l", 3*time.Hour)}, false},
+		{"not found", nil, Container{Root: "/l", Seen: time.Hour}, true},
+		{"older", []server{{start: time.Minute}}, Container{Root: "/l", Seen: time.Hour}, false},
+		{"younger", []server{{start: 2 * time.Hour}}, Container{Root: "/l", Seen: time.Hour}, true},
+		{"as old", []server{{start: time.Hour}}, Container{Root: "/l", Seen: time.Hour}, true},
+		{"one of two younger", []server{{start: time.Minute}, {start: 2 * time.Hour}}, Container{Root: "/l", Seen: time.Hour}, true},
+		{"without files", []server{{start: 2 * time.Hour}}, Container{}, false},
 	} {
-		if got := (&watch{servers: c.servers}).late(c.members); got != c.want {
+		if got := (&watch{servers: c.servers}).replaced(&watched{Container: c.container}); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}

@@ -26,17 +26,11 @@ import (
 const childName = "isolate-lxcfs-probe"
 
 // MaybeChild must be the first call of main in every program that uses this
-// package: if the process is a disposable child, it does its work and does not
+// package: if the process is the disposable child, it does its work and does not
 // return.
 func MaybeChild() {
-	if len(os.Args) == 0 {
-		return
-	}
-	switch os.Args[0] {
-	case childName:
+	if len(os.Args) > 0 && os.Args[0] == childName {
 		os.Exit(child(os.Args[1:]))
-	case askerName:
-		os.Exit(asker(os.Args[1:]))
 	}
 }
 
@@ -96,7 +90,7 @@ func (l *prober) probe(m mount) error {
 	// Of a dead server nothing is looked up. The kernel would take the names for
 	// stale and detach all that is mounted on those files, in every container
 	// (d_invalidate); also what a container's root has put there.
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st); err != nil {
+	if err := Ask(l.root); err != nil {
 		return fmt.Errorf("ask for a sign of life: %w", err)
 	}
 	if err := l.walk("proc", 2); err != nil {
@@ -173,7 +167,7 @@ func (l *prober) file(name string) error {
 	}
 	if err != nil {
 		var no syscall.Errno
-		if !errors.As(err, &no) || no == unix.ENOTCONN || no == unix.ECONNABORTED || no == unix.ENOENT {
+		if !errors.As(err, &no) || IsDead(no) || no == unix.ENOENT {
 			return fmt.Errorf("read %s: %w", name, err)
 		}
 		return l.send(message{Skip: name, Errno: no}, -1)

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,27 +31,6 @@ type Result struct {
 	Skipped map[string]error
 }
 
-// File is one file of lxcfs.
-type File struct {
-	// Name is relative to the mount point: "proc/meminfo". The file has the same
-	// place below "/" of a container.
-	Name string
-	// Mount is the file as a detached mount, to be attached with move_mount(2).
-	// Attaching uses it up; closing it then leaves the mount where it is.
-	Mount *os.File
-}
-
-// Close releases the mounts.
-func (s Result) Close() error {
-	var errs []error
-	for _, f := range s.Files {
-		if err := f.Mount.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // Probe finds out what lxcfs serves, beside other work. It takes about as long as
 // starting a process and reading a dozen files.
 type Probe struct {
@@ -64,7 +42,6 @@ type Probe struct {
 	mounts []mount
 	result Result
 	err    error
-	once   sync.Once
 }
 
 // StartProbe begins to probe the lxcfs that the configuration names. The caller must
@@ -107,14 +84,10 @@ func (p *Probe) Result() (Result, error) {
 func (p *Probe) Required() bool { return p.cfg.Mode == config.LXCFSRequire }
 
 // Close ends the probe and closes the files. It may be called more than once.
-func (p *Probe) Close() error {
-	var err error
-	p.once.Do(func() {
-		p.cancel()
-		<-p.done
-		err = p.result.Close()
-	})
-	return err
+func (p *Probe) Close() {
+	p.cancel()
+	<-p.done
+	CloseFiles(p.result.Files)
 }
 
 // find returns the mounts of lxcfs to try; see choose.
@@ -155,7 +128,7 @@ func probeMount(ctx context.Context, m mount, limit time.Duration) (_ Result, re
 	result := Result{Root: m.Root, Skipped: map[string]error{}}
 	defer func() {
 		if retErr != nil {
-			retErr = errors.Join(retErr, result.Close())
+			CloseFiles(result.Files)
 		}
 	}()
 	for {
@@ -184,7 +157,7 @@ func verdict(s Result, end message) error {
 	switch {
 	case end.Hidden:
 		return absent(fmt.Sprintf("its mount on %q is hidden: %s", s.Root, end.Failed))
-	case end.Errno == unix.ENOTCONN || end.Errno == unix.ECONNABORTED:
+	case IsDead(end.Errno):
 		return dead(s.Root, end.Errno)
 	case end.Errno == unix.EACCES || end.Errno == unix.EPERM:
 		return refused(s.Root, end.Errno)

@@ -53,7 +53,7 @@ func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, r
 		return nil, err
 	}
 	c.probe = lxcfs.StartProbe(ctx, c.cfg.LXCFS) // beside the steps up to settle
-	defer c.probe.Close()                        //nolint:errcheck // mounts, only held
+	defer c.probe.Close()
 	unlock, err := lockID(ctx, c.namespace, c.id)
 	if err != nil {
 		return nil, err

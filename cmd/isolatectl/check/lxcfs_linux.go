@@ -16,16 +16,16 @@ import (
 // served checks that lxcfs answers, and what it serves.
 func served(ctx context.Context, r *Report, cfg config.Config) {
 	const what = "lxcfs"
-	look := lxcfs.StartProbe(ctx, cfg.LXCFS)
-	defer look.Close() //nolint:errcheck // closes O_PATH descriptors
+	probe := lxcfs.StartProbe(ctx, cfg.LXCFS)
+	defer probe.Close()
 	if cfg.LXCFS.Mode == config.LXCFSOff {
 		r.ok(what, "switched off (lxcfs.mode): /proc shows the host's resources in containers")
 		return
 	}
-	s, err := look.Result()
+	s, err := probe.Result()
 	if err != nil {
 		result, consequence := Degraded, "containers start and /proc shows the host's resources"
-		if look.Required() {
+		if probe.Required() {
 			result, consequence = Failed, "containers are refused (lxcfs.mode = \"require\")"
 		}
 		r.bad(result, what, "apt-get install lxcfs; run it as lxcfs "+lxcfsOptions+" /var/lib/lxcfs", "%s: %v", consequence, err)

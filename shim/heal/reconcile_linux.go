@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package heal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+
+	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/member"
+)
+
+// pass is one reconciliation of containers. Each server is asked once in it, and lxcfs
+// is probed as rarely as can be.
+type pass struct {
+	verdicts map[lxcfs.Device]verdict
+	sources  map[sourceKey]*source
+
+	detached, attached int
+}
+
+// reconcile brings containers to what they should show, and logs what became of it. It
+// changes nothing where that is so already, and leaves those alone that hold up a child.
+func reconcile(ctx context.Context, containers []*watched) *pass {
+	p := &pass{verdicts: map[lxcfs.Device]verdict{}, sources: map[sourceKey]*source{}}
+	defer func() {
+		for _, s := range p.sources {
+			s.close()
+		}
+	}()
+	for _, c := range containers {
+		if !c.delay.over() {
+			continue
+		}
+		c.stale = false
+		known := c.delay.late()
+		err := p.container(ctx, c)
+		switch {
+		case err == nil, ended(err):
+		case known && errors.Is(err, errHeldUp):
+			log.G(ctx).WithError(err).WithField("id", c.ID).Debug("isolate: files of lxcfs could not be kept in order")
+		default:
+			log.G(ctx).WithError(err).WithField("id", c.ID).Warn("isolate: files of lxcfs could not be kept in order")
+		}
+	}
+	if p.detached > 0 {
+		log.G(ctx).WithField("files", p.detached).Warn("isolate: lxcfs has died: /proc and /sys show the host's resources until it is back")
+	}
+	if p.attached > 0 {
+		log.G(ctx).WithField("files", p.attached).Info("isolate: lxcfs is back: /proc and /sys show the containers' resources")
+	}
+	return p
+}
+
+// ended tells whether an error means that a process has ended.
+func ended(err error) bool {
+	return errors.Is(err, proc.ErrEnded) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
+}
+
+// container reconciles the mount namespaces of one container.
+func (p *pass) container(ctx context.Context, c *watched) error {
+	c.unsure = false
+	seen := map[ns.ID]bool{}
+	// What changes in the container's own namespace spreads to those of its services,
+	// so it comes first.
+	first := p.namespace(ctx, c, c.Init, seen)
+	if errors.Is(first, errHeldUp) || len(seen) == 0 || c.delay.child != nil {
+		return first
+	}
+	for _, pid := range processesIn(ctx, c.Cgroups) {
+		id, err := ns.At(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+		if err != nil || seen[id] {
+			continue
+		}
+		seen[id] = true
+		process, err := member.Verify(pid, c.Init.Container())
+		if err != nil {
+			continue // it has ended, or somebody else is in the cgroup
+		}
+		err = p.namespace(ctx, c, process, seen)
+		process.Close()
+		if errors.Is(err, errHeldUp) || c.delay.child != nil {
+			return err
+		}
+		if err != nil && !ended(err) {
+			// Some inner containers cannot be helped: their root may be closed to us, or
+			// their mounts locked.
+			log.G(ctx).WithError(err).WithField("id", c.ID).Debug("isolate: files of lxcfs in an inner mount namespace")
+		}
+	}
+	maps.DeleteFunc(c.places, func(id ns.ID, _ places) bool { return !seen[id] })
+	c.delay.reset()
+	return first
+}
+
+// processesIn lists the processes of a container. All are below its own group in each
+// hierarchy, so that one hierarchy tells them all.
+func processesIn(ctx context.Context, cgroups []string) []int {
+	for _, top := range cgroups {
+		if pids, err := cgroupfs.Processes(ctx, top); err == nil {
+			return slices.DeleteFunc(pids, func(pid int) bool { return pid == 0 })
+		}
+	}
+	return nil
+}
+
+// namespace reconciles the mount namespace of a process.
+func (p *pass) namespace(ctx context.Context, c *watched, process *member.Process, seen map[ns.ID]bool) error {
+	id, mounted, err := observe(process)
+	if err != nil {
+		return err
+	}
+	seen[id] = true
+	known, ok := c.places[id]
+	if !ok {
+		known = newPlaces(false)
+		c.places[id] = known
+	}
+	in := inside{container: c, process: process.ID(), places: known}
+	n, err := in.detach(ctx, slices.DeleteFunc(slices.Clone(mounted), p.lives), p.verdicts)
+	p.detached += n
+	gone := false
+	for _, m := range mounted {
+		c.unsure = c.unsure || p.verdicts[m.Device] == hung
+		gone = gone || p.verdicts[m.Device] == dead
+	}
+	if gone {
+		c.refresh()
+	}
+	if err != nil || !known.lacking() {
+		return err
+	}
+	source := p.source(c.LXCFS)
+	files, err := source.take(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // there is no lxcfs, which is not the container's fault
+	}
+	defer lxcfs.CloseFiles(files)
+	n, err = in.attach(ctx, known.diff(c.gets(files)))
+	if p.attached += n; n > 0 {
+		c.Root, c.Seen = source.result.Root, source.result.Seen
+		c.refresh()
+	}
+	if err == nil {
+		known.served()
+	}
+	return err
+}
+
+// observe returns the mount namespace of a process and the files of lxcfs in there.
+func observe(p *member.Process) (id ns.ID, mounted []lxcfs.MountedFile, err error) {
+	if id, err = ns.At(p.Path("ns/mnt")); err != nil {
+		return id, nil, err
+	}
+	table, err := os.Open(p.Path("mountinfo"))
+	if err != nil {
+		return id, nil, err
+	}
+	defer table.Close()
+	if mounted, err = lxcfs.MountedFiles(table); err != nil {
+		return id, nil, err
+	}
+	return id, mounted, p.Signal(0) // still the process that was read
+}
+
+// lives tells whether the server of a file was asked in this pass and is not dead.
+func (p *pass) lives(f lxcfs.MountedFile) bool {
+	v := p.verdicts[f.Device]
+	return v == alive || v == hung
+}

@@ -21,39 +21,39 @@ import (
 // get.
 var ErrOverlap = errors.New("host ids overlap")
 
-// OverlapError says with what a mapping overlaps. It matches [ErrOverlap].
-type OverlapError struct {
+// overlapError says with what a mapping overlaps. It matches [ErrOverlap].
+type overlapError struct {
 	IDs idmap.Span // a range that has some of the ids
 	// Holder is the container that has the ids; nil for the pool itself.
 	Holder *Owner
 }
 
-// Error says whose the ids are and what to do.
-func (e *OverlapError) Error() string {
+// Error says who has the ids and what to do.
+func (e *overlapError) Error() string {
 	const instead = "leave the user namespace out of the container's spec, and isolate gives it ids of its own"
 	if e.Holder == nil {
-		return fmt.Sprintf("host ids %s of its mapping are of isolate's own pool (%q): %s, or map others", e.IDs, Setting, instead)
+		return fmt.Sprintf("host ids %s of its mapping are of isolate's own pool (%q): %s, or map other ids", e.IDs, setting, instead)
 	}
-	return fmt.Sprintf("host ids %s of its mapping are those of container %q in namespace %q: %s, or map others, or let callers share ids among containers (%s = \"shared\")",
-		e.IDs, e.Holder.ID, e.Holder.Namespace, instead, AdoptSetting)
+	return fmt.Sprintf("host ids %s of its mapping are those of container %q in namespace %q: %s, or map other ids, or let callers share ids among containers (%s = \"shared\")",
+		e.IDs, e.Holder.ID, e.Holder.Namespace, instead, adoptSetting)
 }
 
 // Is matches [ErrOverlap].
-func (e *OverlapError) Is(target error) bool { return target == ErrOverlap }
+func (e *overlapError) Is(target error) bool { return target == ErrOverlap }
 
 // Adopt holds the ids of a mapping that the caller of isolate has made, until the
 // lease is released or its holder dies, so that no other container gets or adopts
-// one of them. It refuses, with an [OverlapError], ids of the pool itself, and those
-// that another container has, unless that shares the user namespace.
+// one of them. It refuses, with an [overlapError], ids of the pool itself, and ids
+// that another container has, unless both containers share the user namespace.
 //
 // userns is the path of the user namespace that the container joins, "" for a new
-// one. With shared set, containers may adopt what others have adopted.
+// one. With shared set, a container may adopt ids that another one has adopted.
 func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns string, shared bool) (_ *Lease, retErr error) {
 	spans := hostSpans(m)
 	for _, s := range spans {
 		for _, own := range p.spans {
 			if s.Overlaps(own) {
-				return nil, &OverlapError{IDs: s}
+				return nil, &overlapError{IDs: s}
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 		if shared || sharesUserns(o.record.inits, userns) {
 			continue
 		}
-		return nil, &OverlapError{IDs: o.spans[0], Holder: &o.record.owner}
+		return nil, &overlapError{IDs: o.spans[0], Holder: &o.record.owner}
 	}
 	if err := p.unprove(spans); err != nil {
 		return nil, err
@@ -105,8 +105,8 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 	return lease, nil
 }
 
-// unprove notes that slots are no more free for pools that have these ids, which
-// other callers may be configured with.
+// unprove notes that the slots of these ids are no longer free. Another caller's
+// configuration may have them in its pool.
 func (p *Pool) unprove(spans []idmap.Span) error {
 	free, err := p.readFree()
 	if err != nil {
@@ -121,8 +121,8 @@ func (p *Pool) unprove(spans []idmap.Span) error {
 	return free.file.Close()
 }
 
-// leased returns an [OverlapError] if a container has a range outside of the present
-// pool that overlaps.
+// leased returns an [overlapError] if a container has an overlapping range. Such a
+// range lies outside of the present pool.
 func (p *Pool) leased(ctx context.Context, spans []idmap.Span) error {
 	files, err := p.slotFiles()
 	if err != nil {
@@ -138,7 +138,7 @@ func (p *Pool) leased(ctx context.Context, spans []idmap.Span) error {
 			return err
 		}
 		if had {
-			return &OverlapError{IDs: slot, Holder: &r.owner}
+			return &overlapError{IDs: slot, Holder: &r.owner}
 		}
 	}
 	return nil
@@ -147,14 +147,14 @@ func (p *Pool) leased(ctx context.Context, spans []idmap.Span) error {
 // adoptedDir is where adopted mappings have their files, below the pool's.
 const adoptedDir = "adopted"
 
-// adopted is a mapping that somebody has adopted and has.
+// adopted is a mapping that a caller has made and a container still has.
 type adopted struct {
 	spans  []idmap.Span
 	record record
 }
 
-// adoptedName names a mapping: the lowest and the highest of its host ids, by which
-// most others need not be opened, and a hash.
+// adoptedName names a mapping by its lowest and its highest host id and a hash. The
+// two ids spare opening the files of most other mappings.
 func adoptedName(m idmap.Mapping, spans []idmap.Span) string {
 	first, last := spans[0].First, spans[0].End()-1
 	for _, s := range spans {
@@ -165,7 +165,7 @@ func adoptedName(m idmap.Mapping, spans []idmap.Span) string {
 	return fmt.Sprintf("%d-%d.%016x", first, last, h.Sum64())
 }
 
-// adopted returns who has adopted ids of spans.
+// adopted returns the adopted mappings that have ids of spans.
 func (p *Pool) adopted(ctx context.Context, spans []idmap.Span) ([]adopted, error) {
 	path := filepath.Join(p.dir, adoptedDir)
 	if err := os.MkdirAll(path, 0o700); err != nil {
@@ -200,9 +200,9 @@ func (p *Pool) adopted(ctx context.Context, spans []idmap.Span) ([]adopted, erro
 	return found, nil
 }
 
-// look reads a slot's file, or that of an adopted mapping, and tells whether somebody
-// has its ids: the holder, or what the record names, or nobody knows, since it cannot
-// be read.
+// look reads the file of a slot or of an adopted mapping and tells whether its ids
+// are taken: the file has a holder, or its record names something that lives, or the
+// record cannot be read.
 func (p *Pool) look(ctx context.Context, name string) (_ record, had bool, retErr error) {
 	file, err := p.open(name)
 	if err != nil {
@@ -228,7 +228,7 @@ func overlap(a, b []idmap.Span) bool {
 	return false
 }
 
-// hostSpans returns the host ids of a mapping, those of users and groups alike.
+// hostSpans returns the host ids of a mapping, of users and of groups.
 func hostSpans(m idmap.Mapping) []idmap.Span {
 	var spans []idmap.Span
 	for _, ranges := range [][]idmap.Range{m.UIDs, m.GIDs} {

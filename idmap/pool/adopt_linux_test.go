@@ -56,7 +56,7 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 		"groups only": groups,
 	} {
 		_, err := adopt("b", m, false)
-		if !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `container "a" in namespace "test"`) || !strings.Contains(fmt.Sprint(err), AdoptSetting) {
+		if !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `container "a" in namespace "test"`) || !strings.Contains(fmt.Sprint(err), adoptSetting) {
 			t.Errorf("%s: %v", name, err)
 		}
 		l, err := adopt("b", m, true)
@@ -69,7 +69,7 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 		}
 	}
 	for _, shared := range []bool{false, true} {
-		if _, err := adopt("b", own.Mapping(), shared); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), Setting) {
+		if _, err := adopt("b", own.Mapping(), shared); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), setting) {
 			t.Errorf("ids of the pool: %v", err)
 		}
 	}
@@ -161,7 +161,7 @@ func TestAdoptedIDsAndAnotherPool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
+	if _, err := other.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
 		t.Errorf("range with adopted ids: %v", err)
 	}
 	if err := a.Release(t.Context()); err != nil {

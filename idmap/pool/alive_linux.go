@@ -14,8 +14,8 @@ import (
 // groupPatience bounds a look at groups, of which a container can make very many.
 const groupPatience = 2 * time.Second
 
-// inUse tells what still uses the range of a record, "" for nothing. Whatever it
-// cannot find out counts as used.
+// inUse tells what still uses the range of a record, "" for nothing. If it cannot
+// find out, the range counts as used.
 func (r record) inUse(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, groupPatience)
 	defer cancel()
@@ -28,7 +28,7 @@ func (r record) inUse(ctx context.Context) string {
 	}
 	for _, dir := range r.cgroups {
 		if populated, err := cgroupfs.Populated(ctx, dir); errors.Is(err, cgroupfs.ErrNotGroup) {
-			continue // a directory that is left where a hierarchy was
+			continue // the hierarchy is no longer mounted, and its directory is left
 		} else if err != nil {
 			return fmt.Sprintf("cannot tell whether cgroup %q is empty: %v", dir, err)
 		} else if populated {

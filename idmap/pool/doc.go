@@ -15,8 +15,8 @@
 //     pid is not taken for it. It lives while a thread of it does;
 //   - the container's cgroups, recorded too;
 //   - a process that has an id of the slot, or whose user namespace maps one, as
-//     /proc tells: whatever cgroup and pid namespace it is in, whatever state, and
-//     whatever the files above say, if they are there at all.
+//     /proc tells. Its cgroup, pid namespace and state do not matter, nor what the
+//     files above say, nor whether they exist.
 //
 // So a killed shim gives its range back at once, but not while something still runs
 // with these ids.
@@ -26,20 +26,20 @@
 // A look at all processes takes 8 ms with 300 of them and 140 ms with 5000. Few
 // containers pay for it: the file "free" notes each slot that a look has proved free.
 // The slot stays free until it is given out, since a process gets ids of a slot only
-// with a lease. Giving out a proved range takes 0.1 ms, 0.4 at worst, beside 4000 held
-// ones, which are not looked at. Ranges are given out in turn. The next look is due
-// when no proved range is left: for the first container in a new directory (the
-// machine has started, or somebody has removed the directory), and then once in a
+// with a lease. Giving out a proved range beside 4000 held ones takes 0.1 ms, at worst
+// 0.4 ms; the held ones are not looked at. Ranges are given out in turn. The next look
+// is due when no proved range is left: for the first container in a new directory
+// (after a start of the machine or a removal of the directory), and then once for each
 // round of the pool.
 //
 // What a look proves: there was a moment at which every process that lived had been
 // looked at (see [proc.Each]). A process that forks as fast as it can does not escape,
 // since its child has its ids and its user namespace; nor does one that changes its
-// cgroup, pid namespace or threads. A look does not see processes that this /proc does
-// not show, which are those of another pid namespace on the same machine; a thread to
-// which a program of the host has given other ids than to its process; and a process of
-// the host that enters a user namespace later, by a descriptor that it has kept of one
-// without processes.
+// cgroup, pid namespace or threads. A look does not see three things: a process that
+// this /proc does not show, since its pid namespace is neither this one nor below it;
+// a thread to which a program of the host has given other ids than to its process; and
+// a process of the host that later enters a user namespace without processes, of which
+// it has kept a descriptor.
 //
 // # Mappings of callers
 //
@@ -52,17 +52,17 @@
 //
 // Slot files are never removed: two processes could hold locks on the old and
 // on the new file of the same name. They are written in place for the same
-// reason (a rename would put an unlocked file there), as lines that are only
-// ever appended until the slot is given to the next one. A line a crash cut off
-// is ignored, which is right at every point: the line that names the owner is
-// written before the container exists, the line that names init is backed by
-// the cgroups of the first and by the ids of its processes. A slot is noted as no
-// more free before anything else is done with it.
+// reason: a rename would put an unlocked file there. Lines are only appended until
+// the slot is given to the next owner. A line that a crash has cut off is ignored,
+// which is right for every line: the owner's is written before the container exists,
+// and what init's would keep is also kept by the owner's cgroups and by the ids of the
+// processes. The file "free" loses a slot before anything else is done with it.
 //
-// The directory is on tmpfs, rightly: after a reboot no process has any id, and
-// what containers left on disk is owned by their own ids, not by the range. Where
-// it is not (package chown), a range is no secret to keep: who has it next cannot
-// reach those files, and they are moved before they are used again.
+// The directory is on tmpfs, rightly: after a reboot no process has any id, and the
+// files that containers have left on disk are owned by ids inside of the container and
+// not by the range. Package chown is the exception: it leaves files with ids of the
+// range. The next owner of the range cannot reach those files, and chown moves them
+// before they are used again.
 //
 // Not here: what a range is used for (packages userns and rootfs) and when it is given back
 // (shim/record).

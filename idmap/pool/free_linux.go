@@ -18,12 +18,12 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
-// isFree is what the file "free" has at the offset of a slot's number for a slot
-// that nobody had since it was proved free. Everything else, the end of the file
-// as well, means that it has to be proved.
+// isFree is the byte of the file "free", at the offset of a slot's number, for a slot
+// that was proved free and not given out since. Any other byte, and the end of the
+// file, means that the slot has to be proved.
 const isFree = 'f'
 
-// freeSlots is the content of that file. The pool's lock is for it.
+// freeSlots is the content of the file "free", which the pool's lock protects.
 type freeSlots struct {
 	file  *os.File
 	slots []byte
@@ -64,8 +64,8 @@ func (f *freeSlots) set(first, end uint32, free bool) error {
 	return nil
 }
 
-// prove notes which of the slots are free: nobody holds them, and no process has ids
-// of them. It returns the processes that keep a slot from being free.
+// prove notes which of the slots are free: no lease holds them, and no process has
+// their ids. It returns the processes that keep a slot from being free.
 func (p *Pool) prove(ctx context.Context, free *freeSlots, numbers []uint32) (kept []string, _ error) {
 	files, err := p.slotFiles()
 	if err != nil {
@@ -113,7 +113,7 @@ func (p *Pool) prove(ctx context.Context, free *freeSlots, numbers []uint32) (ke
 	return kept, nil
 }
 
-// busy returns the slots of the pool whose ids somebody has, and who.
+// busy returns the slots of the pool whose ids are taken, and who has them.
 func (p *Pool) busy(ctx context.Context) (map[uint32]string, error) {
 	ids, err := findUsers()
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 type Lease struct {
 	idmap.Span // the zero value for an adopted mapping
 
-	// One slot file for each SlotSize ids, or that of an adopted mapping, locked as
-	// long as it is open.
+	// One slot file for each SlotSize ids, or the one file of an adopted mapping. A
+	// file is locked as long as it is open.
 	files []*os.File
 }
 
@@ -32,8 +32,8 @@ func (l *Lease) Mapping() idmap.Mapping { return idmap.Contiguous(l.First, l.Siz
 // ids, and cgroups that were not known when the lease was taken. From then on
 // the range stays reserved until they are gone, even if the holder dies.
 //
-// It is an error if the pool's files were removed since the lease was taken: before
-// the process had them, somebody else could be given the same ids.
+// It is an error if the pool's files were removed since the lease was taken: until the
+// process had the ids, another container could be given them.
 func (l *Lease) Bound(pid int, cgroups ...string) error {
 	for _, f := range l.files {
 		var stat unix.Stat_t
@@ -41,7 +41,7 @@ func (l *Lease) Bound(pid int, cgroups ...string) error {
 			return &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
 		}
 		if stat.Nlink == 0 {
-			return fmt.Errorf("%s was removed while a container was made: another one may have the same host ids; start it again", f.Name())
+			return fmt.Errorf("%s was removed while the container was made, so another container may have the same host ids: start it again", f.Name())
 		}
 	}
 	init, err := proc.Open(pid)
@@ -56,9 +56,9 @@ func (l *Lease) Bound(pid int, cgroups ...string) error {
 }
 
 // Release gives the ids back. If a process still has them it returns an error
-// that matches ErrInUse and the range stays reserved until that is gone; if
-// another container shares them, they are its. It must be called once; calling
-// it again does nothing.
+// that matches ErrInUse, and the range stays reserved until the process is gone. If
+// another container shares the ids, it keeps them. Release must be called once; a
+// second call does nothing.
 func (l *Lease) Release(ctx context.Context) error {
 	var errs []error
 	for _, f := range l.files {
@@ -99,12 +99,12 @@ func (l *Lease) claim(c claim) error {
 	return l.append(line{Claim: &c})
 }
 
-// mostHints bounds a file that many containers share, one after the other. What its
-// lines name is found without them as well, by its ids.
+// mostHints bounds, in bytes, a file that many containers share one after the other.
+// The processes that its lines name are also found by their ids.
 const mostHints = 64 << 10
 
-// append adds a line to every slot file. One that could be written in part only
-// is taken back, since what follows would be lost with it.
+// append adds a line to every slot file. A line that could be written only in part
+// is taken back, since the lines behind it would be lost with it.
 func (l *Lease) append(add line) error {
 	b, err := add.encode()
 	if err != nil {

@@ -23,23 +23,23 @@ type Entry struct {
 	Owner Owner
 	// Held tells that the lease's holder is alive.
 	Held bool
-	// InUse says what else keeps the range reserved, "" for nothing. A range
-	// that is neither held nor in use is free.
+	// InUse says what else keeps the range reserved, "" for nothing. A range that
+	// is neither held nor in use is free.
 	InUse string
 	// Err is set for a slot whose file cannot be read, which stays reserved.
 	Err error
 }
 
-// List returns all ranges that belong to an owner, by their first id, including
-// those outside the current spans; and those of the pool of which processes have
-// ids without belonging to one.
+// List returns, by their first id, all ranges that have an owner, inside and outside
+// of the current spans, and the ranges of the pool that have no owner while processes
+// have their ids.
 func (p *Pool) List(ctx context.Context) (_ []Entry, retErr error) {
 	busy, err := p.busy(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// With the lock, because looking for a slot's lock takes that lock for a
-	// moment, in which somebody who wants a range would think it busy.
+	// Under the pool's lock, because trying a slot's lock takes it for a moment, in
+	// which a caller of AcquirePreferred would think the slot busy.
 	lock, err := p.lock(ctx)
 	if err != nil {
 		return nil, err

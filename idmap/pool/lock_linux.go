@@ -47,7 +47,7 @@ func (p *Pool) lock(ctx context.Context) (_ *os.File, retErr error) {
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return nil, fmt.Errorf("lock id pool %q: held by another process: %w", f.Name(), context.Cause(ctx))
+			return nil, fmt.Errorf("lock id pool %q: another process holds the lock: %w", f.Name(), context.Cause(ctx))
 		case <-timer.C:
 		}
 	}

@@ -20,36 +20,36 @@ import (
 )
 
 var (
-	// ErrExhausted means that no free range of the wanted size is left.
-	ErrExhausted = errors.New("no free id range")
+	// errExhausted means that no free range of the wanted size is left.
+	errExhausted = errors.New("no free id range")
 
 	// ErrInUse means that a range cannot be given back yet: its shim, its init
 	// process or a process in its cgroups is alive.
 	ErrInUse = errors.New("id range is in use")
 )
 
-// ExhaustedError says how full the pool is. It matches [ErrExhausted].
-type ExhaustedError struct {
+// exhaustedError says how full the pool is. It matches [errExhausted].
+type exhaustedError struct {
 	Spans []idmap.Span
 	Want  int // slots in a row
 	InUse int
 	Total int
-	// Kept says what keeps ranges that nobody holds.
+	// Kept says what keeps ranges that no lease holds.
 	Kept []string
 }
 
 // Error names the pool, how full it is and the setting that enlarges it.
-func (e *ExhaustedError) Error() string {
+func (e *exhaustedError) Error() string {
 	kept := ""
 	if len(e.Kept) > 0 {
-		kept = fmt.Sprintf(", %d of them only because something outlived its container (%s)", len(e.Kept), e.Kept[0])
+		kept = fmt.Sprintf(", %d of them only because a process has outlived its container (%s)", len(e.Kept), e.Kept[0])
 	}
 	return fmt.Sprintf("no free range of %d ids in %s: %d of %d ranges of %d are in use%s; enlarge %q, or the line of user %q in both /etc/subuid and /etc/subgid",
-		e.Want*SlotSize, format(e.Spans), e.InUse, e.Total, SlotSize, kept, Setting, User)
+		e.Want*SlotSize, format(e.Spans), e.InUse, e.Total, SlotSize, kept, setting, User)
 }
 
-// Is matches [ErrExhausted].
-func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
+// Is matches [errExhausted].
+func (e *exhaustedError) Is(target error) bool { return target == errExhausted }
 
 // Pool allocates from spans of host ids. Any number of processes may use the
 // same directory at the same time.
@@ -59,14 +59,14 @@ type Pool struct {
 	slots []uint32 // in ascending order
 }
 
-// Open opens the pool whose state is in dir, which is made if it does not exist,
-// usually /run/isolate/.ids. The spans may differ from those of earlier calls:
-// what was allocated stays so.
+// Open opens the pool whose state is in dir, usually /run/isolate/.ids, and makes dir
+// if it does not exist. The spans may differ from the spans of earlier calls: ranges
+// that were given out stay so.
 func Open(dir string, spans []idmap.Span) (*Pool, error) {
 	if err := check(spans); err != nil {
 		return nil, fmt.Errorf("open id pool %q: %w", dir, err)
 	}
-	// The directory above is shared with what containers' roots pass through.
+	// Containers' roots pass through the directory above.
 	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
 		return nil, fmt.Errorf("open id pool: %w", err)
 	}
@@ -83,10 +83,10 @@ func Open(dir string, spans []idmap.Span) (*Pool, error) {
 	return p, nil
 }
 
-// AcquirePreferred leases size ids, a multiple of SlotSize, that nobody else has:
-// those from first on if they are free and the pool's, since files on disk have
-// these ids already; 0 is no preference. The wait for other processes doing the
-// same is bounded by ctx.
+// AcquirePreferred leases size ids, a multiple of SlotSize, that no other container
+// has. It prefers the ids from first on, which files on disk have already, if they are
+// in the pool and free; 0 is no preference. ctx bounds the wait for other processes
+// that do the same.
 func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, first idmap.HostID) (_ *Lease, retErr error) {
 	want := int(size / SlotSize)
 	if size == 0 || size%SlotSize != 0 {
@@ -144,8 +144,8 @@ type slot struct {
 	file   *os.File
 }
 
-// at locks the want slots from the one that starts at first on, or none if they
-// are not all free.
+// at locks want slots in a row, the first of which starts at id first. It locks none
+// if one of them is not free.
 func (p *Pool) at(ctx context.Context, free *freeSlots, first idmap.HostID, want int) ([]slot, error) {
 	if first == 0 || first%SlotSize != 0 {
 		return nil, nil
@@ -164,9 +164,9 @@ func (p *Pool) at(ctx context.Context, free *freeSlots, first idmap.HostID, want
 	return p.find(ctx, free, numbers, want)
 }
 
-// search locks want free slots in a row, looking from slot number start on and
-// around once. Starting where the last search ended keeps a range that was just
-// given back out of use for long.
+// search locks want free slots in a row. It looks once through the pool, from slot
+// number start on: where the last search has ended, so that a range that was just
+// given back is not used again for a long time.
 func (p *Pool) search(ctx context.Context, free *freeSlots, start uint32, want int) ([]slot, error) {
 	begin, _ := slices.BinarySearch(p.slots, start)
 	// The end does not join the beginning, but a row may lie across the start.
@@ -183,7 +183,7 @@ func (p *Pool) search(ctx context.Context, free *freeSlots, start uint32, want i
 	if run != nil || err != nil {
 		return run, err
 	}
-	full := &ExhaustedError{Spans: p.spans, Want: want, Total: len(p.slots), Kept: kept}
+	full := &exhaustedError{Spans: p.spans, Want: want, Total: len(p.slots), Kept: kept}
 	for _, number := range p.slots {
 		if !free.has(number) {
 			full.InUse++
@@ -227,10 +227,10 @@ func closeAll(run []slot) error {
 	return errors.Join(errs...)
 }
 
-// take returns the locked file of a slot that was proved free. It is nil, and the
-// slot to be proved again, if somebody holds it or its record names somebody who
-// lives: an isolate that knows nothing of proofs has given it out. A file that
-// cannot be read stays reserved; List shows why.
+// take returns the locked file of a slot that was proved free. It returns nil, and the
+// slot has to be proved again, if the slot has a holder or its record names a process
+// or cgroup that lives: an isolate of a version without proofs has given it out. A
+// slot whose file cannot be read stays reserved; List shows why.
 func (p *Pool) take(ctx context.Context, free *freeSlots, number uint32) (_ *os.File, retErr error) {
 	file, err := p.open(slotName(number))
 	if err != nil {
@@ -280,8 +280,8 @@ func readRecord(f *os.File) (record, bool, error) {
 	return r, ok, nil
 }
 
-// cursor returns the slot number at which the next search starts. What cannot be
-// read, because it was never or only half written, means the beginning.
+// cursor returns the slot number at which the next search starts: 0 if it was never
+// written, or only in part.
 func cursor(lock *os.File) uint32 {
 	var buf [16]byte
 	n, err := lock.ReadAt(buf[:], 0)

@@ -59,14 +59,14 @@ func TestThousandConcurrent(t *testing.T) {
 		}
 		p := open(t, dir, span)
 		_, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0)
-		var full *ExhaustedError
-		if !errors.As(err, &full) || !errors.Is(err, ErrExhausted) {
+		var full *exhaustedError
+		if !errors.As(err, &full) || !errors.Is(err, errExhausted) {
 			t.Fatalf("round %d: full pool gave %v", round, err)
 		}
 		if full.InUse != processes*each || full.Total != processes*each {
 			t.Errorf("round %d: %d of %d in use", round, full.InUse, full.Total)
 		}
-		for _, want := range []string{"1000 of 1000", Setting, span.String()} {
+		for _, want := range []string{"1000 of 1000", setting, span.String()} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%q does not say %q", err, want)
 			}
@@ -118,7 +118,7 @@ func TestInitOutlivesShim(t *testing.T) {
 	owner := Owner{Namespace: "test", ID: strconv.Itoa(h.cmd.Process.Pid)}
 	h.stop()
 
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) {
 		t.Fatalf("range of a live init was given away: %v", err)
 	}
 	entries, err := p.List(t.Context())
@@ -160,7 +160,7 @@ func TestFilesOfTheVersionBefore(t *testing.T) {
 			t.Errorf("got slot %d, want %d", l.First/SlotSize, want)
 		}
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("got %v while the first process lives", err)
 	}
 	kill(init)
@@ -229,7 +229,7 @@ func TestCgroupOutlivesShim(t *testing.T) {
 			}
 			h.stop()
 			p := open(t, dir, span)
-			if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
+			if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) {
 				t.Fatalf("range of a populated cgroup was given away: %v", err)
 			}
 			end()
@@ -260,13 +260,13 @@ func TestLargeLeases(t *testing.T) {
 	}
 	// Slots 4 to 7 are left: five in a row do not fit, and the end does not
 	// join the beginning.
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*SlotSize, 0); !errors.Is(err, ErrExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*SlotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("five slots: %v", err)
 	}
 	if err := one.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*SlotSize, 0); !errors.Is(err, ErrExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*SlotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("five slots around the end: %v", err)
 	}
 	four := acquire(t, p, Owner{ID: "four"}, 4*SlotSize)
@@ -278,7 +278,7 @@ func TestLargeLeases(t *testing.T) {
 	}
 	acquire(t, p, Owner{ID: "all"}, 8*SlotSize)
 	for _, size := range []uint32{0, 1, SlotSize + 1} {
-		if _, err := p.AcquirePreferred(t.Context(), Owner{}, size, 0); err == nil || errors.Is(err, ErrExhausted) {
+		if _, err := p.AcquirePreferred(t.Context(), Owner{}, size, 0); err == nil || errors.Is(err, errExhausted) {
 			t.Errorf("size %d: %v", size, err)
 		}
 	}
@@ -353,7 +353,7 @@ func TestReleaseWhileInUse(t *testing.T) {
 	if err := l.Release(t.Context()); err != nil {
 		t.Errorf("second release: %v", err)
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("given away: %v", err)
 	}
 }
@@ -392,8 +392,8 @@ func TestShare(t *testing.T) {
 	if err := first.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "other"}, SlotSize, 0); !errors.Is(err, ErrExhausted) {
-		t.Fatalf("got %v while the range is shared, want ErrExhausted", err)
+	if _, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "other"}, SlotSize, 0); !errors.Is(err, errExhausted) {
+		t.Fatalf("got %v while the range is shared, want errExhausted", err)
 	}
 	mapping := second.Mapping()
 	if err := second.Release(t.Context()); err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // User is the name whose lines in /etc/subuid and /etc/subgid give this pool its
-// ids, if the configuration does not.
+// ids, unless the configuration names some.
 const User = "isolate"
 
 // Origin says where a pool's spans come from.
@@ -21,9 +21,9 @@ type Origin string
 
 // The origins, in the order of precedence.
 const (
-	FromConfig  Origin = "configuration"
-	FromSubIDs  Origin = "/etc/subuid and /etc/subgid"
-	FromDefault Origin = "default"
+	fromConfig  Origin = "configuration"
+	fromSubIDs  Origin = "/etc/subuid and /etc/subgid"
+	fromDefault Origin = "default"
 )
 
 // Files are the account databases that a pool must not collide with.
@@ -41,36 +41,36 @@ func FilesIn(etc string) Files {
 	}
 }
 
-// Resolve returns the spans of the pool: those configured, else the lines of
+// Resolve returns the spans of the pool: the configured ones, else the lines of
 // User in subuid and subgid, which must be the same in both, else Default. It
-// refuses spans that somebody else's line in subuid or subgid overlaps, or that
-// contain an account's id, and names that line: a container must share its ids
-// with nobody.
+// refuses spans that overlap another user's line in subuid or subgid, or that
+// contain the id of an account, and names the line: a container shares its ids with
+// no account.
 //
-// It sees the files only; ranges and accounts that exist in a directory service
-// alone are not checked.
+// It reads files only, and does not see ranges and accounts that only a directory
+// service knows.
 func Resolve(configured []idmap.Span, files Files) (Resolved, error) {
-	r := Resolved{Spans: configured, Origin: FromConfig}
+	r := Resolved{Spans: configured, Origin: fromConfig}
 	db, err := files.read()
 	if err != nil {
 		return r, err
 	}
 	r.Warnings = db.warnings
 	if len(r.Spans) == 0 {
-		r.Origin = FromSubIDs
+		r.Origin = fromSubIDs
 		if r.Spans, err = ownSpans(db.subUIDs, db.subGIDs, files); err != nil {
 			return r, err
 		}
 	}
 	if len(r.Spans) == 0 {
-		r.Spans, r.Origin = []idmap.Span{Default}, FromDefault
+		r.Spans, r.Origin = []idmap.Span{Default}, fromDefault
 	}
 	if err := check(r.Spans); err != nil {
 		return r, fmt.Errorf("id pool from %s: %w", r.Origin, err)
 	}
 	if err := db.collide(r.Spans, files); err != nil {
 		return r, fmt.Errorf("id pool from %s: %w; choose other ids in %q, or in a line of user %q in both /etc/subuid and /etc/subgid",
-			r.Origin, err, Setting, User)
+			r.Origin, err, setting, User)
 	}
 	return r, nil
 }
@@ -79,32 +79,32 @@ func Resolve(configured []idmap.Span, files Files) (Resolved, error) {
 type Resolved struct {
 	Spans  []idmap.Span
 	Origin Origin
-	// Warnings name the malformed lines of others.
+	// Warnings name malformed lines of other users.
 	Warnings []string
 }
 
 // databases are the contents of Files.
 type databases struct {
-	subUIDs, subGIDs []SubID
-	users, groups    []Account
+	subUIDs, subGIDs []subID
+	users, groups    []account
 	warnings         []string
 }
 
 func (f Files) read() (d databases, err error) {
 	var warnings [4][]string
 	var errs [4]error
-	d.subUIDs, warnings[0], errs[0] = parseFile(f.SubUID, ParseSubIDs)
-	d.subGIDs, warnings[1], errs[1] = parseFile(f.SubGID, ParseSubIDs)
-	d.users, warnings[2], errs[2] = parseFile(f.Passwd, ParseAccounts)
-	d.groups, warnings[3], errs[3] = parseFile(f.Group, ParseAccounts)
+	d.subUIDs, warnings[0], errs[0] = parseFile(f.SubUID, parseSubIDs)
+	d.subGIDs, warnings[1], errs[1] = parseFile(f.SubGID, parseSubIDs)
+	d.users, warnings[2], errs[2] = parseFile(f.Passwd, parseAccounts)
+	d.groups, warnings[3], errs[3] = parseFile(f.Group, parseAccounts)
 	d.warnings = slices.Concat(warnings[:]...)
 	return d, errors.Join(errs[:]...)
 }
 
-// ownSpans returns the lines of User, which must agree: a slot is both a uid and
-// a gid range.
-func ownSpans(uids, gids []SubID, files Files) ([]idmap.Span, error) {
-	own := func(ids []SubID) []idmap.Span {
+// ownSpans returns the ranges of User, which must be the same in both files: a slot is
+// a range of uids and of gids.
+func ownSpans(uids, gids []subID, files Files) ([]idmap.Span, error) {
+	own := func(ids []subID) []idmap.Span {
 		var spans []idmap.Span
 		for _, id := range ids {
 			if id.Owner == User {
@@ -132,7 +132,7 @@ func orNone(spans []idmap.Span) string {
 func (d databases) collide(spans []idmap.Span, files Files) error {
 	for _, db := range []struct {
 		path string
-		ids  []SubID
+		ids  []subID
 	}{{files.SubUID, d.subUIDs}, {files.SubGID, d.subGIDs}} {
 		for _, id := range db.ids {
 			for _, s := range spans {
@@ -146,7 +146,7 @@ func (d databases) collide(spans []idmap.Span, files Files) error {
 }
 
 // contains names the first account whose id is in the spans.
-func contains(spans []idmap.Span, accounts []Account, path string) error {
+func contains(spans []idmap.Span, accounts []account, path string) error {
 	for _, a := range accounts {
 		one := idmap.Span{First: a.ID, Size: 1}
 		for _, s := range spans {

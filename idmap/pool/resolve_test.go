@@ -26,27 +26,27 @@ func TestResolve(t *testing.T) {
 		warn                          []string // parts of the warnings
 	}{
 		{
-			name: "nothing there", want: []idmap.Span{Default}, origin: FromDefault,
+			name: "nothing there", want: []idmap.Span{Default}, origin: fromDefault,
 		},
 		{
 			name: "others out of the way", passwd: passwd,
 			subuid: "alice:100000:65536\nlxd:1000000:1000000000\n", subgid: "alice:100000:65536\n",
-			want: []idmap.Span{Default}, origin: FromDefault,
+			want: []idmap.Span{Default}, origin: fromDefault,
 		},
 		{
 			name:   "lines of the user",
 			subuid: "# comment\n\nisolate:655360:65536\nisolate:131072:131072\n", subgid: "isolate:131072:131072\nisolate:655360:65536\n",
-			want: []idmap.Span{{First: 131072, Size: 131072}, {First: 655360, Size: 65536}}, origin: FromSubIDs,
+			want: []idmap.Span{{First: 131072, Size: 131072}, {First: 655360, Size: 65536}}, origin: fromSubIDs,
 		},
 		{
 			name: "configuration wins over lines", configured: configured,
 			subuid: "isolate:655360:65536\n", subgid: "isolate:655360:65536\n",
-			want: configured, origin: FromConfig,
+			want: configured, origin: fromConfig,
 		},
 		{
 			name: "configuration may equal lines", configured: []idmap.Span{{First: 655360, Size: 65536}},
 			subuid: "isolate:655360:65536\n", subgid: "isolate:655360:65536\n",
-			want: []idmap.Span{{First: 655360, Size: 65536}}, origin: FromConfig,
+			want: []idmap.Span{{First: 655360, Size: 65536}}, origin: fromConfig,
 		},
 		{
 			name: "subuid without subgid", subuid: "isolate:655360:65536\n",
@@ -72,7 +72,7 @@ func TestResolve(t *testing.T) {
 		{
 			name: "somebody else's broken lines", subuid: "alice:100000\nalice:banana:1\nisolate:655360:65536\n", subgid: "isolate:655360:65536\n:1:1\n",
 			passwd: passwd + "half:x\n", group: "g:x:many:\n",
-			want: []idmap.Span{{First: 655360, Size: 65536}}, origin: FromSubIDs,
+			want: []idmap.Span{{First: 655360, Size: 65536}}, origin: fromSubIDs,
 			warn: []string{"subuid line 1", "subuid line 2", "subgid line 2", "passwd line 3", "group line 1"},
 		},
 		{
@@ -137,7 +137,7 @@ func FuzzParseSubIDs(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		ids, _, err := ParseSubIDs(in)
+		ids, _, err := parseSubIDs(in)
 		if err != nil {
 			return
 		}
@@ -154,7 +154,7 @@ func FuzzParseAccounts(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		accounts, _, err := ParseAccounts(in)
+		accounts, _, err := parseAccounts(in)
 		if err != nil {
 			return
 		}

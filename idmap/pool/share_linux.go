@@ -11,16 +11,16 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/flock"
 )
 
-// Share makes owner a further holder of a range that is leased already: a
-// container that joins the user namespace of another one. The range stays
-// reserved until every holder is gone, in whatever order that happens.
+// Share makes owner a further holder of a range that is leased already. The owner
+// joins the user namespace of another container. The range stays reserved until the
+// last holder is gone.
 //
-// Holders have a shared flock, which keeps AcquirePreferred from the exclusive one
-// it takes to give a slot away.
+// Each holder has a shared flock. So AcquirePreferred cannot take the exclusive one,
+// which it needs to give the slot out.
 func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Lease, retErr error) {
 	root, ok := m.RootUID()
 	if !ok || len(m.UIDs) != 1 || !m.Equal(idmap.Contiguous(root, m.UIDs[0].Size)) {
-		return nil, fmt.Errorf("share ids of mapping %v: not a range of this pool", m)
+		return nil, fmt.Errorf("share ids of mapping %v: it is not one range of ids from 0 on, as this pool gives out", m)
 	}
 	lock, err := p.lock(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 			return nil, err
 		}
 		if ok && (r.span != l.Span) {
-			return nil, errors.New("somebody else has them")
+			return nil, errors.New("another container has them")
 		}
 		known = known && ok
 	}
@@ -60,8 +60,8 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 	return l, p.reclaim(l, owner)
 }
 
-// reclaim writes the record of a range anew whose files were lost while the one to
-// share it with lives.
+// reclaim writes the record of a range again after its files were lost, if a process
+// of the container to share with still has the ids.
 func (p *Pool) reclaim(l *Lease, owner Owner) error {
 	ids, err := findUsers()
 	if err != nil {
@@ -72,5 +72,5 @@ func (p *Pool) reclaim(l *Lease, owner Owner) error {
 			return l.claim(claim{Owner: owner, Span: l.Span})
 		}
 	}
-	return errors.New("nobody has them any more")
+	return errors.New("no process has them any more: the container to share with has ended")
 }

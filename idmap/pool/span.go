@@ -15,15 +15,16 @@ const (
 	// SlotSize is the unit of allocation.
 	SlotSize = idmap.SlotSize
 
-	// Setting is the name of the configuration key for the pool, for messages.
-	Setting = "ids.pool"
+	// setting is the name of the configuration key for the pool, for messages.
+	setting = "ids.pool"
 
-	// AdoptSetting is that of the key for the parameter shared of [Pool.Adopt].
-	AdoptSetting = "ids.adopt"
+	// adoptSetting is the name of the configuration key that decides about the
+	// parameter shared of [Pool.Adopt], for messages.
+	adoptSetting = "ids.adopt"
 )
 
-// Default is the pool used when nothing else is configured: 4094 slots between
-// the ranges that systemd documents as unused, clear of the defaults of
+// Default is the pool that is used when none is configured: 4094 slots in ranges
+// that systemd documents as unused, clear of the defaults of
 // useradd, LXD, systemd-nspawn, podman and kubelet, and below systemd's
 // "foreign" range at 0x7FFE0000.
 var Default = idmap.Span{First: 0x70000000, Size: 0x7FFDFFFF - 0x70000000 + 1}
@@ -41,7 +42,7 @@ func slots(s idmap.Span) (first, end uint32) {
 	return first, max(first, end)
 }
 
-// touched is slots, of all that have an id of the span.
+// touched returns the same of all slots that have an id of the span.
 func touched(s idmap.Span) (first, end uint32) {
 	return uint32(s.First / SlotSize), uint32((s.End() + SlotSize - 1) / SlotSize)
 }
@@ -49,7 +50,7 @@ func touched(s idmap.Span) (first, end uint32) {
 // check returns an error if the spans cannot serve as a pool.
 func check(spans []idmap.Span) error {
 	if len(spans) == 0 {
-		return fmt.Errorf("id pool is empty; set %q or remove it", Setting)
+		return fmt.Errorf("id pool is empty; set %q or remove it", setting)
 	}
 	sorted := slices.SortedFunc(slices.Values(spans), func(a, b idmap.Span) int {
 		return cmp.Compare(a.First, b.First)

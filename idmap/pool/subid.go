@@ -13,33 +13,33 @@ import (
 	"github.com/isolate-shim/isolate/idmap"
 )
 
-// SubID is one line of /etc/subuid or /etc/subgid (subuid(5)).
-type SubID struct {
+// subID is one line of /etc/subuid or /etc/subgid (subuid(5)).
+type subID struct {
 	Owner string // a login name or a numeric uid
 	Span  idmap.Span
 	Line  int // 1-based
 }
 
-// Malformed is a line that is none of its file's format.
-type Malformed struct {
+// malformed is a line that does not have the format of its file.
+type malformed struct {
 	Line   int // 1-based
 	Reason string
 }
 
-// ParseSubIDs parses the content of /etc/subuid or /etc/subgid. Blank lines and
-// lines that start with # are skipped. What newuidmap(1) cannot read gives nobody
-// any ids, so a malformed line of somebody else is no reason to stop; one of User
-// is, since its ids would be missing.
-func ParseSubIDs(content string) ([]SubID, []Malformed, error) {
-	var ids []SubID
-	var bad []Malformed
+// parseSubIDs parses the content of /etc/subuid or /etc/subgid. Blank lines and
+// lines that start with # are skipped. A line that newuidmap(1) cannot read gives no
+// ids to its owner, so a malformed line of another user is skipped too; a malformed
+// line of User is an error, since its ids would be missing.
+func parseSubIDs(content string) ([]subID, []malformed, error) {
+	var ids []subID
+	var bad []malformed
 	for n, line := range numbered(content) {
 		id, err := parseSubID(line)
 		switch {
 		case err != nil && (id.Owner == User || strings.TrimSpace(id.Owner) == User):
 			return nil, nil, fmt.Errorf("line %d: %w", n, err)
 		case err != nil:
-			bad = append(bad, Malformed{n, err.Error()})
+			bad = append(bad, malformed{n, err.Error()})
 		case id.Span.Size > 0:
 			id.Line = n
 			ids = append(ids, id)
@@ -48,10 +48,10 @@ func ParseSubIDs(content string) ([]SubID, []Malformed, error) {
 	return ids, bad, nil
 }
 
-// parseSubID returns the owner with an error, too.
-func parseSubID(line string) (SubID, error) {
+// parseSubID returns the owner also with an error.
+func parseSubID(line string) (subID, error) {
 	fields := strings.Split(line, ":")
-	id := SubID{Owner: fields[0]}
+	id := subID{Owner: fields[0]}
 	if len(fields) != 3 || fields[0] == "" {
 		return id, fmt.Errorf("want owner:first:count, have %q", line)
 	}
@@ -70,35 +70,35 @@ func parseSubID(line string) (SubID, error) {
 	return id, nil
 }
 
-// Account is one line of /etc/passwd or /etc/group as far as it matters here.
-type Account struct {
+// account is one line of /etc/passwd or /etc/group as far as it matters here.
+type account struct {
 	Name string
 	ID   idmap.HostID
 	Line int // 1-based
 }
 
-// ParseAccounts parses the content of /etc/passwd or /etc/group: the name is the
+// parseAccounts parses the content of /etc/passwd or /etc/group: the name is the
 // first field, the id the third (passwd(5), group(5)). NIS lines, which start
-// with + or -, are skipped. A malformed line is nobody's account, for nobody can
-// read it.
-func ParseAccounts(content string) ([]Account, []Malformed, error) {
-	var accounts []Account
-	var bad []Malformed
+// with + or -, are skipped. A malformed line is no account, since no program can read
+// it.
+func parseAccounts(content string) ([]account, []malformed, error) {
+	var accounts []account
+	var bad []malformed
 	for n, line := range numbered(content) {
 		if line[0] == '+' || line[0] == '-' {
 			continue
 		}
 		fields := strings.Split(line, ":")
 		if len(fields) < 3 {
-			bad = append(bad, Malformed{n, fmt.Sprintf("want name:password:id, have %q", line)})
+			bad = append(bad, malformed{n, fmt.Sprintf("want name:password:id, have %q", line)})
 			continue
 		}
 		id, err := strconv.ParseUint(fields[2], 10, 32)
 		if err != nil {
-			bad = append(bad, Malformed{n, fmt.Sprintf("id: %v", err)})
+			bad = append(bad, malformed{n, fmt.Sprintf("id: %v", err)})
 			continue
 		}
-		accounts = append(accounts, Account{Name: fields[0], ID: idmap.HostID(id), Line: n})
+		accounts = append(accounts, account{Name: fields[0], ID: idmap.HostID(id), Line: n})
 	}
 	return accounts, bad, nil
 }
@@ -121,9 +121,9 @@ func numbered(content string) func(yield func(int, string) bool) {
 	}
 }
 
-// parseFile parses a file of one of these formats; one that does not exist has
-// no lines. What it skips is a warning.
-func parseFile[T any](path string, parse func(string) ([]T, []Malformed, error)) (items []T, warnings []string, _ error) {
+// parseFile parses a file of one of these formats; a file that does not exist has no
+// lines. Each line that it skips is a warning.
+func parseFile[T any](path string, parse func(string) ([]T, []malformed, error)) (items []T, warnings []string, _ error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil

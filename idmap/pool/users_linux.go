@@ -26,7 +26,9 @@ type user struct {
 	name string
 }
 
-func (u user) String() string { return fmt.Sprintf("process %d (%q) has ids of it", u.pid, u.name) }
+func (u user) String() string {
+	return fmt.Sprintf("process %d (%q) has ids of it", u.pid, u.name)
+}
 
 // users finds which host ids processes have.
 type users struct {
@@ -36,24 +38,24 @@ type users struct {
 	buf  []byte
 }
 
-// findUsers returns which host ids processes have. Whatever cannot be read of a
-// process that lives is an error.
+// findUsers returns the host ids that processes have. It is an error if a file of a
+// living process cannot be read.
 func findUsers() (map[idmap.Span]user, error) {
 	own, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
-		return nil, fmt.Errorf("who has ids: %w", err)
+		return nil, fmt.Errorf("find the processes that have host ids: %w", err)
 	}
 	u := &users{own: own, maps: map[string]bool{}, ids: map[idmap.Span]user{}, buf: make([]byte, 4096)}
 	if err := proc.Each(scanPatience, u.look); err != nil {
-		return nil, fmt.Errorf("who has ids: %w", err)
+		return nil, fmt.Errorf("find the processes that have host ids: %w", err)
 	}
 	return u.ids, nil
 }
 
-// look notes the ids of a process: its own, and those that it could take since its
-// user namespace maps them. All threads of a process share that. A process of our
-// own namespace could take every id, so there it is the own ones that count; and
-// while its first thread has ended, those of the others.
+// look notes the ids of a process: the ids that it has, and the ids that it could take
+// since its user namespace maps them. All threads of a process share these. A process
+// of our own user namespace could take every id, so only the ids that it has count;
+// if its first thread has ended, the ids of its other threads.
 func (u *users) look(pid int) error {
 	dir := "/proc/" + strconv.Itoa(pid) + "/"
 	status, err := u.status(dir + "status")
@@ -88,9 +90,9 @@ func (u *users) look(pid int) error {
 	return nil
 }
 
-// noteMaps notes the ids that a user namespace maps. One that maps the host's root
-// is of the host and maps ids that nobody uses with it: systemd makes such with all
-// of them (PrivateUsers=full).
+// noteMaps notes the ids that a user namespace maps. A namespace that maps the host's
+// root belongs to the host, and its other ids do not count: systemd makes namespaces
+// that map every id (PrivateUsers=full).
 func (u *users) noteMaps(who user, dir, uids string) error {
 	content, err := u.read(dir + "gid_map")
 	if err != nil {
@@ -176,8 +178,8 @@ func (u *users) read(path string) ([]byte, error) {
 	}
 }
 
-// vanished returns nil for an error that says that the process has ended. Opening
-// its uid_map says EINVAL then (fs/proc/base.c: proc_id_map_open).
+// vanished returns nil for an error that says that the process has ended. Opening the
+// uid_map of an ended process fails with EINVAL (fs/proc/base.c: proc_id_map_open).
 func vanished(err error) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
 		return nil

@@ -18,15 +18,15 @@ import (
 // Options say how much is done.
 type Options struct {
 	// Leaf asks to move the processes of a pure v2 container to a leaf group and
-	// to enable all controllers. It is not for systemd, which does this itself
-	// and would start below the leaf.
+	// to enable all controllers. It must not be set for systemd, which does the same
+	// by itself and would start below the leaf.
 	Leaf bool
-	// Devices are those that the container was given, as rules for one device or
-	// for a major number. The machine's console and its disks are kept away unless
-	// they are among them.
+	// Devices are the devices that the container was given, as rules for one device or
+	// for a major number. The group is denied the machine's console and disks unless
+	// they are among these.
 	Devices []specs.LinuxDeviceCgroup
 	// MaxDescendants and MaxDepth bound the groups that the container makes below its
-	// own (cgroup v2). Zero is no bound.
+	// own on cgroup v2. Zero is no bound.
 	MaxDescendants, MaxDepth uint32
 }
 
@@ -61,7 +61,7 @@ func delegate(p *member.Process, owner idmap.Owner, o Options) (Report, error) {
 	if err != nil {
 		return r, err
 	}
-	memberships, err := ParseMemberships(string(content))
+	memberships, err := parseMemberships(string(content))
 	if err != nil {
 		return r, err
 	}
@@ -86,7 +86,7 @@ func delegate(p *member.Process, owner idmap.Owner, o Options) (Report, error) {
 }
 
 // one delegates the group in one hierarchy, or returns why it may not.
-func (r *Report) one(pid int, users ns.ID, owner idmap.Owner, o Options, m Membership, where place, devices bool) (string, error) {
+func (r *Report) one(pid int, users ns.ID, owner idmap.Owner, o Options, m membership, where place, devices bool) (string, error) {
 	g, err := open(where, m.Unified())
 	if err != nil {
 		return "", err
@@ -128,7 +128,7 @@ func (r *Report) one(pid int, users ns.ID, owner idmap.Owner, o Options, m Membe
 	return "", errors.Join(denied, err)
 }
 
-func whyNoLeaf(pid int, m Membership) (string, error) {
+func whyNoLeaf(pid int, m membership) (string, error) {
 	theirs, err := ns.At(fmt.Sprintf("/proc/%d/ns/cgroup", pid))
 	if err != nil {
 		return "", err

@@ -361,7 +361,7 @@ func TestDelegateV2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range ParseDelegate(string(content)) {
+	for _, name := range parseDelegate(string(content)) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 			want = append(want, name)
 		}
@@ -449,7 +449,7 @@ func TestDelegateShared(t *testing.T) {
 		}
 	}
 	move(other.Process.Pid)
-	unchanged("a foreign process", "somebody else is in the same group")
+	unchanged("a foreign process", "a process of another user namespace is in the same group")
 	other.Process.Kill() //nolint:errcheck // checked by what follows
 	other.Wait()         //nolint:errcheck // it was killed
 
@@ -458,7 +458,7 @@ func TestDelegateShared(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	unchanged("a foreign child", "belongs to somebody else")
+	unchanged("a foreign child", "belongs to another user")
 	for _, dir := range dirs {
 		if err := errors.Join(os.Remove(dir+"/foreign"), os.Chown(dir, 4711, -1)); err != nil {
 			t.Fatal(err)

@@ -14,21 +14,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hasDevices tells whether device rules are in this hierarchy: where v1 has a
-// controller for them, or else on v2, which has programs instead.
-func hasDevices(m Membership, all []Membership) bool {
-	return m.has("devices") || m.Unified() && !slices.ContainsFunc(all, func(m Membership) bool { return m.has("devices") })
+// hasDevices tells whether device rules belong to this hierarchy: to the one of v1
+// that has the devices controller; if none has it, to v2, which has programs for it.
+func hasDevices(m membership, all []membership) bool {
+	return m.has("devices") || m.Unified() && !slices.ContainsFunc(all, func(m membership) bool { return m.has("devices") })
 }
 
-// denyDevices keeps the machine's console, c 5:1, and its disks away, but for what
-// was given: a node with such a number in an image or on a volume would open it.
-// The spec's rules say so too, but crun adds one that allows the console behind
-// them, and an update of resources that goes past isolate can replace them.
+// denyDevices denies the group the machine's console, c 5:1, and its disks, unless the
+// container was given them: a node with such a number in an image or on a volume would
+// open them. The spec's rules deny them too, but crun adds a rule behind those that
+// allows the console, and an update of resources that does not pass isolate can replace
+// the rules.
 //
-// On v2 this is a program beside the runtime's. A device is opened only
-// if all programs of a group and of those above it allow it (BPF_F_ALLOW_MULTI,
-// kernel/bpf/cgroup.c), so ours takes something away and can give nothing.
-// It goes with the group.
+// On v2 this is a program beside the runtime's. A device is opened only if all programs
+// of the group and of the groups above allow it (BPF_F_ALLOW_MULTI,
+// kernel/bpf/cgroup.c), so our program can only deny. It goes with the group.
 func (g *group) denyDevices(given []specs.LinuxDeviceCgroup) error {
 	if !g.unified {
 		if slices.ContainsFunc(given, isConsole) {
@@ -53,8 +53,8 @@ func (g *group) denyDevices(given []specs.LinuxDeviceCgroup) error {
 	return errors.Join(err, program.Close())
 }
 
-// bounds are the rules of the program; the last one for a device counts. Making
-// nodes is left to the other programs.
+// bounds returns the rules of the program; the last rule for a device counts. Whether
+// nodes can be made is left to the other programs.
 func bounds(given []specs.LinuxDeviceCgroup) []specs.LinuxDeviceCgroup {
 	rule := func(allow bool, kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
 		return specs.LinuxDeviceCgroup{Allow: allow, Type: kind, Major: &major, Minor: &minor, Access: access}

@@ -13,10 +13,10 @@ var filesV1 = []string{"cgroup.procs", "tasks"}
 // /sys/kernel/cgroup/delegate (before 4.15).
 var fallbackV2 = []string{"cgroup.procs", "cgroup.threads", "cgroup.subtree_control"}
 
-// ParseDelegate parses the content of /sys/kernel/cgroup/delegate, the names of
-// the files that belong to whom a v2 group is delegated, one a line. Names that
-// are not plain file names are left out.
-func ParseDelegate(content string) []string {
+// parseDelegate parses the content of /sys/kernel/cgroup/delegate: one a line, the
+// names of the files that are given away with a v2 group. Names that are not plain file
+// names are left out.
+func parseDelegate(content string) []string {
 	var names []string
 	for name := range strings.FieldsSeq(content) {
 		if !strings.Contains(name, "/") && name != "." && name != ".." {

@@ -25,8 +25,8 @@ type group struct {
 	unified bool
 }
 
-// open opens the directory of a group: no link is followed and no mount
-// crossed, so it is in the hierarchy it was looked up in.
+// open opens the directory of a group. It follows no link and crosses no mount, so the
+// directory is in the hierarchy in which the group was found.
 func open(where place, unified bool) (*group, error) {
 	mount, err := os.OpenFile(where.mountpoint, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -47,20 +47,20 @@ func open(where place, unified bool) (*group, error) {
 		want = unix.CGROUP2_SUPER_MAGIC
 	}
 	if int64(st.Type) != want { //nolint:unconvert // narrower on some platforms
-		return nil, errors.Join(errors.New("something else is mounted there"), g.Close())
+		return nil, errors.Join(errors.New("the directory is not in a cgroup file system of this version"), g.Close())
 	}
 	return g, nil
 }
 
-// openBelow opens a file of a group or a group below: links are not followed, and
-// mounts not crossed.
+// openBelow opens a file of a group or a group below. It follows no link and crosses no
+// mount.
 func openBelow(dir *os.File, rel string, flags int) (*os.File, error) {
 	return openat.Open(dir, rel, flags|unix.O_NOFOLLOW, openat.Beneath|openat.NoLinks|openat.SameMount)
 }
 
-// exclusive returns the processes of the group, or why the group is not the
-// container's alone: runtimes leave a process where it is in hierarchies they
-// do not manage, which is the shim's or the whole system's group.
+// exclusive returns the processes of the group, or why the group is not the container's
+// alone. Runtimes do not move the process in hierarchies that they do not manage: there
+// it stays in the group of the shim or of the whole system.
 func (g *group) exclusive(pid int, users ns.ID, owner idmap.Owner) ([]int, string, error) {
 	processes, err := g.processes()
 	if errors.Is(err, unix.EOPNOTSUPP) {
@@ -69,13 +69,13 @@ func (g *group) exclusive(pid int, users ns.ID, owner idmap.Owner) ([]int, strin
 	if err != nil {
 		return nil, "", err
 	}
-	// Also proves that the directory is in the hierarchy the path was of.
+	// This also proves that the directory is in the hierarchy of the path.
 	if !slices.Contains(processes, pid) {
 		return nil, "the process is not in the group that is found by its path", nil
 	}
 	for _, p := range processes {
-		if p == 0 { // outside of our pid namespace
-			return nil, "somebody else is in the same group", nil
+		if p == 0 {
+			return nil, "a process outside of this pid namespace is in the same group", nil
 		}
 		theirs, err := ns.At(fmt.Sprintf("/proc/%d/ns/user", p))
 		switch {
@@ -83,7 +83,7 @@ func (g *group) exclusive(pid int, users ns.ID, owner idmap.Owner) ([]int, strin
 		case err != nil:
 			return nil, "", err
 		case theirs != users:
-			return nil, "somebody else is in the same group", nil
+			return nil, "a process of another user namespace is in the same group", nil
 		}
 	}
 	ours, err := g.owners(owner)
@@ -91,13 +91,13 @@ func (g *group) exclusive(pid int, users ns.ID, owner idmap.Owner) ([]int, strin
 		return nil, "", err
 	}
 	if !ours {
-		return nil, "the group or one below it belongs to somebody else", nil
+		return nil, "the group or one below it belongs to another user", nil
 	}
 	return processes, "", nil
 }
 
-// owners tells whether the directory belongs to us or to owner, and every
-// directory in it to owner.
+// owners tells whether the directory belongs to this process's user or to owner, and
+// every directory in it to owner.
 func (g *group) owners(owner idmap.Owner) (bool, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(g.Fd()), &st); err != nil {
@@ -129,7 +129,7 @@ func (g *group) chown(owner idmap.Owner) error {
 	names := filesV1
 	if g.unified {
 		content, err := os.ReadFile("/sys/kernel/cgroup/delegate")
-		if names = ParseDelegate(string(content)); err != nil {
+		if names = parseDelegate(string(content)); err != nil {
 			names = fallbackV2
 		}
 	}
@@ -147,11 +147,10 @@ func (g *group) chown(owner idmap.Owner) error {
 	return nil
 }
 
-// bound bounds the groups below, each of which costs memory and one of the machine's
-// 65535 ids of memory groups (mm/memcontrol.c: MEM_CGROUP_ID_MAX). The files are not
-// among those that are given away (Documentation/admin-guide/cgroup-v2.rst,
-// "Delegation"), so that the container cannot raise them. Bounds that somebody has set
-// already stay.
+// bound bounds the groups below. Each costs memory and one of the machine's 65535 ids of
+// memory groups (mm/memcontrol.c: MEM_CGROUP_ID_MAX). The files are not given away with
+// the group (Documentation/admin-guide/cgroup-v2.rst, "Delegation"), so the container
+// cannot raise the bounds. Bounds that are set already stay.
 func (g *group) bound(descendants, depth uint32) error {
 	for name, bound := range map[string]uint32{"cgroup.max.descendants": descendants, "cgroup.max.depth": depth} {
 		now, err := g.read(name)
@@ -185,7 +184,7 @@ func (g *group) read(name string) (string, error) {
 	return string(bytes.TrimSpace(content)), errors.Join(err, f.Close())
 }
 
-// write writes in one write(2): the kernel takes each as one command.
+// write writes text by one write(2): the kernel takes each write as one command.
 func (g *group) write(name, text string) error {
 	f, err := openBelow(g.File, name, unix.O_WRONLY)
 	if err != nil {

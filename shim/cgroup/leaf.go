@@ -9,9 +9,8 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// leafName is the child group that takes the container's first processes. It is
-// the name that the entry points of docker-in-docker images use, which
-// therefore find their work done.
+// leafName is the child group that takes the container's first processes. The entry
+// points of docker-in-docker images use the same name, so they find their work done.
 const leafName = "init"
 
 // mountpoint is where programs look for the one hierarchy of a v2 system.
@@ -19,16 +18,16 @@ const mountpoint = "/sys/fs/cgroup"
 
 // noLeaf says why init is not to be moved to a leaf, or "" if it is to be.
 //
-// A leaf makes sense only where a program inside can make groups beside it: if
-// the container sees its group as the root of the hierarchy, writable. In all
-// other cases the move would only change the path that programs read in
-// /proc/self/cgroup and do not find below /sys/fs/cgroup.
-func noLeaf(group Membership, own bool, mounts []*mountinfo.Info) string {
+// A leaf makes sense only if a program inside can make groups beside it: if the
+// container sees its group as the root of the hierarchy, writable. In all other cases
+// the move would only change the path in /proc/self/cgroup, which programs do not find
+// below /sys/fs/cgroup.
+func noLeaf(group membership, own bool, mounts []*mountinfo.Info) string {
 	if own {
 		return "the container has no cgroup namespace of its own"
 	}
 	var top *mountinfo.Info
-	for _, m := range mounts { // the last one at a place covers those before
+	for _, m := range mounts { // the last mount at a place covers the earlier ones
 		if m.Mountpoint == mountpoint {
 			top = m
 		}

@@ -17,12 +17,12 @@ import (
 // control is the file that enables controllers for the children.
 const control = "cgroup.subtree_control"
 
-// leaf moves the processes to a leaf group and enables what controllers there
-// are for the children; it returns whether it moved them, and those controllers
-// that are enabled then. It does nothing if there are none.
+// leaf moves the processes to a leaf group and enables all available controllers for
+// the children. It returns whether it has moved them, and the controllers that are then
+// enabled. It does nothing if no controller is available.
 //
-// The leaf belongs to the container's root, as a group that root has made would, but
-// for its limits. They stay with the host, as the container's own limits do: nobody
+// The leaf belongs to the container's root, as if root had made it, except for its
+// limits: they stay with the host, as the container's own limits do, since no program
 // inside has a reason to limit the leaf.
 func (g *group) leaf(processes []int, owner idmap.Owner) (moved bool, enabled []string, _ error) {
 	content, err := g.read("cgroup.controllers")
@@ -51,9 +51,9 @@ func (g *group) leaf(processes []int, owner idmap.Owner) (moved bool, enabled []
 	return true, strings.Fields(content), errors.Join(append(errs, err)...)
 }
 
-// enable enables controllers for the children: all in one write, and if that
-// fails one by one, since a single one can be unavailable for a reason of its own
-// (cpu with real-time tasks) and the others are still wanted.
+// enable enables controllers for the children: all in one write, and if that fails, one
+// by one. A single controller can be unavailable for a reason of its own (cpu with
+// real-time tasks), and the others are still wanted.
 func (g *group) enable(controllers []string) (errs []error) {
 	if g.write(control, "+"+strings.Join(controllers, " +")) == nil {
 		return nil

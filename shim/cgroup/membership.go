@@ -11,9 +11,9 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// Membership is one line of /proc/PID/cgroup (cgroups(7)): the group a process
+// membership is one line of /proc/PID/cgroup (cgroups(7)): the group a process
 // is in, in one hierarchy.
-type Membership struct {
+type membership struct {
 	// Controllers of a v1 hierarchy, or "name=X" of a named one; empty for v2.
 	Controllers []string
 	// Path of the group, relative to the root of the reader's cgroup namespace.
@@ -22,28 +22,28 @@ type Membership struct {
 }
 
 // Unified tells that this is the v2 hierarchy.
-func (m Membership) Unified() bool { return len(m.Controllers) == 0 }
+func (m membership) Unified() bool { return len(m.Controllers) == 0 }
 
-func (m Membership) has(controller string) bool { return slices.Contains(m.Controllers, controller) }
+func (m membership) has(controller string) bool { return slices.Contains(m.Controllers, controller) }
 
 // String names the hierarchy as /proc/PID/cgroup does, and v2 "unified".
-func (m Membership) String() string {
+func (m membership) String() string {
 	if m.Unified() {
 		return "unified"
 	}
 	return strings.Join(m.Controllers, ",")
 }
 
-// ParseMemberships parses the content of /proc/PID/cgroup.
-func ParseMemberships(content string) ([]Membership, error) {
-	var all []Membership
+// parseMemberships parses the content of /proc/PID/cgroup.
+func parseMemberships(content string) ([]membership, error) {
+	var all []membership
 	for line := range strings.Lines(content) {
 		line = strings.TrimSuffix(line, "\n")
 		fields := strings.SplitN(line, ":", 3)
 		if len(fields) != 3 || !strings.HasPrefix(fields[2], "/") {
 			return nil, fmt.Errorf("parse cgroup membership %q: want ID:CONTROLLERS:/PATH", line)
 		}
-		m := Membership{Path: fields[2]}
+		m := membership{Path: fields[2]}
 		if fields[1] != "" {
 			m.Controllers = strings.Split(fields[1], ",")
 		}
@@ -52,7 +52,7 @@ func ParseMemberships(content string) ([]Membership, error) {
 	return all, nil
 }
 
-// place is where a group can be reached in the own mount namespace.
+// place is where a group can be reached in this mount namespace.
 type place struct {
 	mountpoint string
 	rel        string // below the mountpoint, clean, no leading slash
@@ -60,10 +60,10 @@ type place struct {
 
 func (p place) String() string { return path.Join(p.mountpoint, p.rel) }
 
-// locate finds the mount through which a group is reached, or says why none is:
-// the hierarchy need not be mounted here (hybrid hosts), and the group need not
-// be below what is mounted (nested cgroup namespaces).
-func locate(m Membership, mounts []*mountinfo.Info) (place, string) {
+// locate finds the mount that shows a group, or says why there is none: the hierarchy
+// may not be mounted here (hybrid hosts), or the group may not be below the root of the
+// mount (nested cgroup namespaces).
+func locate(m membership, mounts []*mountinfo.Info) (place, string) {
 	if m.Path == "/" {
 		return place{}, "the process is in the root group"
 	}
@@ -93,7 +93,7 @@ func locate(m Membership, mounts []*mountinfo.Info) (place, string) {
 }
 
 // carries tells that the mount shows the hierarchy of the membership.
-func carries(mount *mountinfo.Info, m Membership) bool {
+func carries(mount *mountinfo.Info, m membership) bool {
 	if m.Unified() {
 		return mount.FSType == "cgroup2"
 	}

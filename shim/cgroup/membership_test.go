@@ -12,22 +12,22 @@ import (
 
 func TestParseMemberships(t *testing.T) {
 	t.Parallel()
-	got, err := ParseMemberships("4:cpu,cpuacct:/a/b\n1:name=systemd:/x:y (deleted)\n0::/../c\n")
+	got, err := parseMemberships("4:cpu,cpuacct:/a/b\n1:name=systemd:/x:y (deleted)\n0::/../c\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Membership{
+	want := []membership{
 		{Controllers: []string{"cpu", "cpuacct"}, Path: "/a/b"},
 		{Controllers: []string{"name=systemd"}, Path: "/x:y (deleted)"},
 		{Path: "/../c"},
 	}
-	if !slices.EqualFunc(got, want, func(a, b Membership) bool {
+	if !slices.EqualFunc(got, want, func(a, b membership) bool {
 		return a.Path == b.Path && slices.Equal(a.Controllers, b.Controllers)
 	}) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	for _, bad := range []string{"x\n", "0:\n", "0::a\n", "\n", "0::"} {
-		if got, err := ParseMemberships(bad); err == nil {
+		if got, err := parseMemberships(bad); err == nil {
 			t.Errorf("%q was taken for %v", bad, got)
 		}
 	}
@@ -37,7 +37,7 @@ func FuzzParseMemberships(f *testing.F) {
 	f.Add("4:cpu,cpuacct:/a/b\n0::/\n", "31 23 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n")
 	f.Add("0::/../a (deleted)", "1 1 0:1 /a /m rw - cgroup2 x rw\n")
 	f.Fuzz(func(t *testing.T, content, table string) {
-		all, err := ParseMemberships(content)
+		all, err := parseMemberships(content)
 		if err != nil {
 			return
 		}
@@ -60,7 +60,7 @@ func FuzzParseMemberships(f *testing.F) {
 func FuzzParseDelegate(f *testing.F) {
 	f.Add("cgroup.procs\ncgroup.threads\n")
 	f.Fuzz(func(t *testing.T, content string) {
-		for _, name := range ParseDelegate(content) {
+		for _, name := range parseDelegate(content) {
 			if strings.ContainsAny(name, "/\n") || name == "" || name == "." || name == ".." {
 				t.Errorf("%q is no file name", name)
 			}
@@ -83,24 +83,24 @@ const (
 
 func TestLocate(t *testing.T) {
 	t.Parallel()
-	memory := func(path string) Membership { return Membership{Controllers: []string{"memory"}, Path: path} }
+	memory := func(path string) membership { return membership{Controllers: []string{"memory"}, Path: path} }
 	for _, c := range []struct {
 		name   string
-		m      Membership
+		m      membership
 		mounts string
 		want   string
 		reason string
 	}{
 		{name: "v1", m: memory("/k8s/a"), mounts: hybrid, want: "/sys/fs/cgroup/memory/k8s/a"},
-		{name: "v1 co-mounted", m: Membership{Controllers: []string{"cpuacct", "cpu"}, Path: "/a"}, mounts: hybrid, want: "/sys/fs/cgroup/cpu,cpuacct/a"},
-		{name: "v1 named", m: Membership{Controllers: []string{"name=systemd"}, Path: "/a"}, mounts: hybrid, want: "/sys/fs/cgroup/systemd/a"},
-		{name: "v2 of hybrid", m: Membership{Path: "/a"}, mounts: hybrid, want: "/sys/fs/cgroup/unified/a"},
-		{name: "v2", m: Membership{Path: "/a/b"}, mounts: pure, want: "/sys/fs/cgroup/a/b"},
+		{name: "v1 co-mounted", m: membership{Controllers: []string{"cpuacct", "cpu"}, Path: "/a"}, mounts: hybrid, want: "/sys/fs/cgroup/cpu,cpuacct/a"},
+		{name: "v1 named", m: membership{Controllers: []string{"name=systemd"}, Path: "/a"}, mounts: hybrid, want: "/sys/fs/cgroup/systemd/a"},
+		{name: "v2 of hybrid", m: membership{Path: "/a"}, mounts: hybrid, want: "/sys/fs/cgroup/unified/a"},
+		{name: "v2", m: membership{Path: "/a/b"}, mounts: pure, want: "/sys/fs/cgroup/a/b"},
 		{name: "below a bound group", m: memory("/docker/abc/ctr"), mounts: bound, want: "/sys/fs/cgroup/memory/ctr"},
 		{name: "other name, same start", m: memory("/docker/abcde"), mounts: bound, reason: "not below"},
 		{name: "bound group itself", m: memory("/docker/abc"), mounts: bound, reason: "root of what is mounted"},
-		{name: "not mounted", m: Membership{Controllers: []string{"hugetlb"}, Path: "/a"}, mounts: hybrid, reason: "not mounted"},
-		{name: "v2 not mounted", m: Membership{Path: "/a"}, mounts: bound, reason: "not mounted"},
+		{name: "not mounted", m: membership{Controllers: []string{"hugetlb"}, Path: "/a"}, mounts: hybrid, reason: "not mounted"},
+		{name: "v2 not mounted", m: membership{Path: "/a"}, mounts: bound, reason: "not mounted"},
 		{name: "root group", m: memory("/"), mounts: hybrid, reason: "root group"},
 		{name: "outside", m: memory("/../a"), mounts: hybrid, reason: "outside"},
 		{name: "unclean", m: memory("/a/../../b"), mounts: hybrid, reason: "outside"},
@@ -140,7 +140,7 @@ func TestNoLeaf(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got := noLeaf(Membership{Path: "/a/b"}, c.own, mounts(t, c.mounts))
+			got := noLeaf(membership{Path: "/a/b"}, c.own, mounts(t, c.mounts))
 			if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -165,7 +165,7 @@ func TestHasDevices(t *testing.T) {
 		"3:cpu,cpuacct:/a\n0::/\n":                "unified",
 		"3:cpu,cpuacct:/a\n1:name=systemd:/\n":    "",
 	} {
-		all, err := ParseMemberships(content)
+		all, err := parseMemberships(content)
 		if err != nil {
 			t.Fatal(err)
 		}

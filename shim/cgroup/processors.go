@@ -10,10 +10,9 @@ import (
 	"strings"
 )
 
-// Processors returns how many processors the processes of the groups may use by
-// their quota and by those of the groups above: as many as the machine has without
-// one. dirs are a group's directories, one in each hierarchy. A container cannot
-// change what is read here.
+// Processors returns how many processors the quotas of a group, and of the groups above
+// it, let its processes use: without a quota, as many as the machine has. dirs are the
+// group's directories, one in each hierarchy. A container cannot change these quotas.
 func Processors(dirs []string) float64 {
 	least := float64(runtime.NumCPU())
 	for _, dir := range dirs {

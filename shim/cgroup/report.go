@@ -11,14 +11,14 @@ import (
 type Report struct {
 	// Delegated are the directories that now belong to the container's root.
 	Delegated []string
-	// Skipped are the hierarchies in which nothing was done, and why. On hybrid
-	// hosts there always are some; it is no degradation.
+	// Skipped are the hierarchies in which nothing was done, and why. Hybrid hosts
+	// always have some; that is no degradation.
 	Skipped []Skipped
-	// Leaf is the directory init was moved to; empty if it was not.
+	// Leaf is the directory to which init was moved; empty if it was not moved.
 	Leaf string
-	// NoLeaf is why it was not, if that was asked for.
+	// NoLeaf says why init was not moved although [Options.Leaf] was set.
 	NoLeaf string
-	// Controllers are those that the container's children can use on v2.
+	// Controllers are the v2 controllers that the container's children can use.
 	Controllers []string
 }
 

@@ -13,11 +13,10 @@ import (
 // AnnotationPrefix starts every annotation that is addressed to isolate.
 const AnnotationPrefix = "io.containerd.isolate."
 
-// WithAnnotations returns c with the settings that the annotations of a
-// container ask for. Annotations of others are ignored. One of ours that the
-// administrator did not allow, or that nobody knows, is an error that names
-// both the annotation and annotations.allow: a container that asked for
-// something must not run silently without it.
+// WithAnnotations returns c with the settings that the annotations of a container ask
+// for. It ignores annotations without [AnnotationPrefix]. An annotation with it that
+// the administrator does not allow, or that does not exist, is an error that names the
+// annotation: a container that has asked for something must not run without it.
 func (c Config) WithAnnotations(annotations map[string]string) (Config, error) {
 	out := c.clone()
 	origins := Origins{}

@@ -12,8 +12,8 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// problems checks the values that are wrong in themselves or beside each other.
-// It is pure: that a path exists or a range is free is for others to find out.
+// problems checks each value by itself and beside the others. It is pure: other
+// packages find out whether a path exists or a range is free.
 func (c Config) problems() []*Error {
 	var out []*Error
 	bad := func(key, format string, args ...any) {
@@ -113,8 +113,8 @@ func didYouMean(written string, names []string) string {
 	return "; known are " + strings.Join(slices.Sorted(slices.Values(names)), ", ")
 }
 
-// editDistance is the Levenshtein distance in bytes. Long words are not compared:
-// nothing of ours is near them.
+// editDistance is the Levenshtein distance in bytes. Long words are not compared: no
+// name of isolate's is near them.
 func editDistance(a, b string) int {
 	const long = 64
 	if len(a) > long || len(b) > long {

@@ -2,11 +2,11 @@
 
 package config
 
-// Choice is the value of a key that allows a few words only, which the table of
-// [Keys] lists.
+// Choice is the value of a key that allows only a few words. The table of [Keys] lists
+// them.
 type Choice string
 
-// The choices of the keys, by which their names begin.
+// The choices. Each name begins with its key.
 const (
 	// NestingFull gives what systemd, Docker and Kubernetes need inside.
 	NestingFull Choice = "full"
@@ -17,13 +17,13 @@ const (
 	InitAuto Choice = "auto"
 	// InitSystemd takes the first process for systemd.
 	InitSystemd Choice = "systemd"
-	// InitOther takes it for something else.
+	// InitOther takes the first process for another program.
 	InitOther Choice = "other"
 
 	// CapsFull gives every capability that means something inside a user
 	// namespace.
 	CapsFull Choice = "full"
-	// CapsHonor gives what the caller asked for and nothing else.
+	// CapsHonor gives the capabilities that the caller asked for and no other.
 	CapsHonor Choice = "honor"
 
 	// SeccompWiden adds what nesting needs to the caller's profile.
@@ -32,24 +32,24 @@ const (
 	SeccompKeep Choice = "keep"
 
 	// AppArmorAuto replaces the profiles that engines give by default, which
-	// deny mounts, by isolate-default, where that is loaded.
+	// deny mounts, by isolate-default if it is loaded.
 	AppArmorAuto Choice = "auto"
-	// AppArmorKeep leaves the caller's profile, or none.
+	// AppArmorKeep leaves the profile as the caller gave it.
 	AppArmorKeep Choice = "keep"
 
 	// ForeignNetnsDegrade runs the container without network administration.
 	ForeignNetnsDegrade Choice = "degrade"
-	// ForeignNetnsRefuse does not run it.
+	// ForeignNetnsRefuse does not run the container.
 	ForeignNetnsRefuse Choice = "refuse"
 
 	// AdoptExclusive refuses a mapping with ids that another container has.
 	AdoptExclusive Choice = "exclusive"
-	// AdoptShared lets containers have ids in common if their callers say so.
+	// AdoptShared lets several containers have the same ids if their callers map so.
 	AdoptShared Choice = "shared"
 
 	// PodsApart gives containers that share namespaces a user namespace each.
 	PodsApart Choice = "apart"
-	// PodsShared gives them one for all.
+	// PodsShared gives them one user namespace for all.
 	PodsShared Choice = "shared"
 
 	// RootfsAuto tries the methods below in this order.
@@ -59,12 +59,12 @@ const (
 	// RootfsPrivate mounts the layers in a private mount namespace first
 	// (Linux 5.19).
 	RootfsPrivate Choice = "private"
-	// RootfsChown maps nothing and moves the ids on disk instead.
+	// RootfsChown moves the ids on disk and maps nothing.
 	RootfsChown Choice = "chown"
 
 	// FallbackRefuse refuses a root file system that cannot be idmapped.
 	FallbackRefuse Choice = "refuse"
-	// FallbackChown moves its ids on disk.
+	// FallbackChown moves the ids of its files on disk.
 	FallbackChown Choice = "chown"
 
 	// LXCFSAuto uses lxcfs where it answers and warns where it does not.

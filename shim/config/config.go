@@ -12,8 +12,8 @@ import (
 // Config is the effective configuration of one container. Field comments are
 // short on purpose: the full text of each key is in the table of [Keys].
 type Config struct {
-	// Nesting tells whether containers get what running containers inside
-	// them takes.
+	// Nesting tells whether containers get what they need to run containers
+	// inside.
 	Nesting Choice `toml:"nesting"`
 	// Init tells whether the first process is systemd.
 	Init Choice `toml:"init"`

@@ -14,30 +14,31 @@ import (
 )
 
 // MaxSize bounds a document, in bytes. The TOML parser recurses for each level of
-// nesting, and takes time with the square of unknown keys; ours are below 4 KiB.
+// nesting, and its time grows with the square of the number of unknown keys; a file
+// that sets every key is below 4 KiB.
 const MaxSize = 16 << 10
 
-// document is a configuration file, or what a caller sends in its place.
+// document is a configuration file, or the text that a caller sends in its place.
 type document struct {
 	Config
 
-	// The names that containerd's own runc options have in its CRI
-	// configuration; the same settings as [runtime].
+	// Names of runc options in containerd's CRI configuration. They set the same as
+	// the table [runtime].
 	BinaryName    *string
 	Root          *string
 	SystemdCgroup *bool
 }
 
-// runcKeys maps the runc option names of containerd's CRI configuration that are
-// settings of ours to their name here.
+// runcKeys maps names of runc options in containerd's CRI configuration to the keys
+// that set the same here.
 var runcKeys = map[string]string{
 	"BinaryName":    "runtime.binary",
 	"Root":          "runtime.root",
 	"SystemdCgroup": "runtime.systemd_cgroup",
 }
 
-// taskKeys are the other keys of such an options table: settings of one task,
-// which package options reads, and those of runtimeoptions itself.
+// taskKeys are the other keys of such a table: settings of one task, which package
+// options reads, and the fields of runtimeoptions itself.
 var taskKeys = []string{
 	"NoPivotRoot", "NoNewKeyring", "ShimCgroup", "IoUid", "IoGid",
 	"CriuImagePath", "CriuWorkPath", "TaskApiAddress", "TaskApiVersion",
@@ -50,9 +51,9 @@ type tables struct {
 	Runtime, IDs, Rootfs, Volumes, LXCFS, Cgroup, Annotations struct{}
 }
 
-// apply layers one document over c, which may have the keys of runc's options if
-// that is said. It checks keys and types; values are checked by the caller, once
-// all layers are there.
+// apply layers one document over c. With runc set, the document may have the keys of
+// runc's options. apply checks keys and types; its caller checks values, once all
+// layers are there.
 func (c Config) apply(name string, body []byte, runc bool) (Config, Origins, error) {
 	if len(body) > MaxSize {
 		return Config{}, nil, &Error{
@@ -80,8 +81,8 @@ func (c Config) apply(name string, body []byte, runc bool) (Config, Origins, err
 	return doc.Config, origins, nil
 }
 
-// origins lists the keys that a document sets. Keys and tables that do not exist
-// and settings made twice are errors, all of them at once.
+// origins lists the keys that a document sets. Keys and tables that do not exist,
+// and settings that are made twice, are errors. It reports all of them at once.
 func origins(name string, body []byte, runc bool) (Origins, error) {
 	var all *toml.StrictMissingError
 	err := toml.NewDecoder(bytes.NewReader(body)).DisallowUnknownFields().Decode(&tables{})
@@ -116,8 +117,9 @@ func origins(name string, body []byte, runc bool) (Origins, error) {
 	return found, errors.Join(problems...)
 }
 
-// writtenKey is the full name of a key that a strict decoder has named. Of one in
-// an inline table it names the last part; the table stands before it in the line.
+// writtenKey is the full name of a key that a strict decoder has named. For a key in
+// an inline table the decoder names only the last part; the table stands before it in
+// the line.
 func writtenKey(lines [][]byte, e *toml.DecodeError) string {
 	var parts []string
 	row, column := e.Position()
@@ -133,7 +135,7 @@ func writtenKey(lines [][]byte, e *toml.DecodeError) string {
 	return strings.Join(parts, ".")
 }
 
-// at is where an error is.
+// at is the file and line of an error.
 func at(name string, e *toml.DecodeError) string {
 	row, _ := e.Position()
 	return fmt.Sprintf("%s:%d", name, row)
@@ -149,7 +151,7 @@ func decodeError(name string, err error) error {
 	out := &Error{at(name, de), strings.Join(de.Key(), "."), strings.TrimPrefix(de.Error(), "toml: ")}
 	k, ok := keyNamed(cmp.Or(runcKeys[out.Key], out.Key))
 	switch {
-	// The library names Go types; say what the file should hold.
+	// The library names Go types; the error says what the file should hold.
 	case ok && strings.Contains(out.Reason, "struct field"):
 		out.Reason = "wrong type: want " + k.Type()
 	case slices.Contains(tableNames(), out.Key):

@@ -2,7 +2,7 @@
 
 package config
 
-// Origins tells for keys, by their dotted name, where their value was set:
+// Origins maps the dotted name of a key to the place where its value was set:
 // "file:line". A key that is not in the map has its default.
 type Origins map[string]string
 

@@ -4,7 +4,7 @@ package config
 
 import "github.com/isolate-shim/isolate/idmap"
 
-// IDRange is a span of host ids that JSON and TOML have as the string "first-last".
+// IDRange is a span of host ids, written as the string "first-last" in JSON and TOML.
 type IDRange struct{ idmap.Span }
 
 // MarshalText is [idmap.Span.String].

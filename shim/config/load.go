@@ -19,9 +19,9 @@ import (
 const Dir = "/etc/isolate"
 
 // Load reads <dir>/config.toml and then <dir>/config.d/*.toml in the order of
-// their names. Either may be missing; a file that is there and cannot be read or
-// understood is an error. Names that start with a dot are left out, as editors
-// and package managers leave such files behind.
+// their names. Either may be missing; a file that exists and cannot be read or parsed
+// is an error. Names that start with a dot are left out, since editors and package
+// managers leave such files behind.
 func Load(dir string) (Config, Origins, error) {
 	files, err := documents(dir)
 	if err != nil {
@@ -50,10 +50,9 @@ func Load(dir string) (Config, Origins, error) {
 }
 
 // Overlay returns c with the document of a caller layered over it. Beside the keys
-// of the host's files the document may have those of containerd's runc options:
-// BinaryName, Root and SystemdCgroup set the [runtime] table, and the ones that
-// concern a single task are left to package options. The name stands for the
-// document in errors.
+// of the host's files the document may have the keys of containerd's runc options:
+// BinaryName, Root and SystemdCgroup set the [runtime] table, and package options reads
+// the keys of a single task. name stands for the document in errors.
 func (c Config) Overlay(name string, body []byte) (Config, error) {
 	out, set, err := c.apply(name, body, true)
 	if err != nil {
@@ -62,7 +61,7 @@ func (c Config) Overlay(name string, body []byte) (Config, error) {
 	return out, out.verify(name, set)
 }
 
-// verify joins the problems of c, each with the place its key was set at.
+// verify joins the problems of c, each with the place where its key was set.
 func (c Config) verify(name string, origins Origins) error {
 	var errs []error
 	for _, p := range c.problems() {
@@ -92,9 +91,8 @@ func documents(dir string) ([]string, error) {
 	return files, nil
 }
 
-// ReadFile reads a configuration file: a regular file of at most [MaxSize]
-// bytes. Anything else is refused, because a FIFO or a device would hold up the
-// caller for ever.
+// ReadFile reads a configuration file: a regular file of at most [MaxSize] bytes. It
+// refuses any other file, because a FIFO or a device could hold up the caller for ever.
 func ReadFile(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {

@@ -19,20 +19,20 @@ import (
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
-// Container is what is to be ended.
+// Container is a container to be ended.
 type Container struct {
-	// ID is its name, for messages.
+	// ID is the container's name, for messages.
 	ID string
 	// First is its first process; zero if there was none yet.
 	First proc.ID
-	// Member tells which other processes are its.
+	// Member tells which other processes belong to the container.
 	Member member.Container
-	// Peers are other containers with some of its ids, that are not to be harmed.
+	// Peers returns other containers that have some of its ids. They must not be harmed.
 	Peers func() []member.Container
 }
 
-// End kills the container, and returns when no process of it is left, or with an
-// error that names what is left when ctx ends.
+// End kills the container and returns when no process of it is left. If ctx ends
+// before, the error names the processes that are left.
 func End(ctx context.Context, c Container) error {
 	first, err := c.First.Open()
 	if errors.Is(err, proc.ErrEnded) || c.First == (proc.ID{}) {
@@ -54,7 +54,7 @@ type end struct {
 	first    *proc.Process // nil if it has ended
 	started  time.Time     // of the first SIGKILL
 	reported bool
-	others   []int // seen at the last look
+	others   []int // pids that the last call of each has seen
 }
 
 func (e *end) close() {
@@ -83,8 +83,8 @@ func (e *end) run(ctx context.Context) error {
 	}
 }
 
-// look observes. Others than the first process are looked for when that has ended:
-// the kernel ends its pid namespace with it, before it is seen as ended.
+// look observes the container. It looks for other processes only when the first one has
+// ended: the kernel ends the pid namespace before it shows the first process as ended.
 func (e *end) look(ctx context.Context) (observed, error) {
 	o := observed{since: -1, reported: e.reported}
 	if !e.started.IsZero() {
@@ -117,18 +117,18 @@ func (e *end) take(ctx context.Context, s step) error {
 	}
 	if s.abort {
 		if err := e.abort(ctx); err != nil && !e.reported {
-			log.G(ctx).WithError(err).WithField("id", e.ID).Warn("isolate: FUSE connections of a container that does not end")
+			log.G(ctx).WithError(err).WithField("id", e.ID).Warn("isolate: cannot end the FUSE connections of a container that does not end")
 		}
 	}
 	if s.report {
 		e.reported = true
-		log.G(ctx).WithField("id", e.ID).Warnf("isolate: the container does not end, and is tried again: %v", e.left())
+		log.G(ctx).WithField("id", e.ID).Warnf("isolate: the container does not end, and isolate tries again: %v", e.left())
 	}
 	return nil
 }
 
-// kill sends SIGKILL, to all processes or to the first one, and thaws. Once that was
-// not enough, it lifts what the container has limited in groups of its own.
+// kill sends SIGKILL to the first process, or to all, and thaws the groups. With all
+// set, it also lifts the limits that the container has given groups of its own.
 func (e *end) kill(ctx context.Context, all bool) error {
 	if e.started.IsZero() {
 		e.started = time.Now()
@@ -159,9 +159,9 @@ func (e *end) owns(uid uint32) bool {
 	return ok
 }
 
-// each calls fn for the container's processes in one of its cgroups: the first one
-// that has some. A process is in a group of every hierarchy; but a runtime that was
-// killed may have put it into some only.
+// each calls fn for the container's processes in the first of its cgroups that has any.
+// A process is in a group of every hierarchy, unless the runtime was killed before it
+// had put the process into all of them.
 func (e *end) each(ctx context.Context, fn func(*member.Process) error) error {
 	e.others = nil
 	for _, dir := range e.Member.Cgroups {
@@ -204,8 +204,9 @@ func eachIn(ctx context.Context, dir string, of member.Container, fn func(*membe
 	return nil
 }
 
-// verify proves that a process of the container's cgroups is its. Of a group that is
-// nested too deep the kernel does not tell the path.
+// verify proves that a process in one of the container's cgroups belongs to the
+// container. The second try is for a process in a group that is nested so deep that the
+// kernel does not tell its path.
 func verify(pid int, of member.Container) (*member.Process, error) {
 	p, err := member.Verify(pid, of)
 	if errors.Is(err, member.ErrForeign) {
@@ -215,21 +216,21 @@ func verify(pid int, of member.Container) (*member.Process, error) {
 	return p, err
 }
 
-// release ends connections in which somebody waits for what the container has left
-// behind: a thread of the shim that looked up a path in there. With containers beside
-// it that have its ids it is not known whose such a connection is.
+// release ends connections in which a process still waits for a server of the ended
+// container: a thread of the shim that looked up a path in its mounts. If another
+// container has the same ids, release cannot tell whose a connection is, and leaves it.
 func (e *end) release(ctx context.Context) {
 	some, err := e.candidates()
 	if some && (e.Peers == nil || len(e.Peers()) == 0) {
 		err = e.abort(ctx)
 	}
-	if err != nil { // in a container there is no access to any
+	if err != nil { // isolate in a container cannot reach any connection
 		log.G(ctx).WithError(err).WithField("id", e.ID).Debug("isolate: FUSE connections of a container that has ended")
 	}
 }
 
-// candidates tells whether somebody waits in a connection with an id of the
-// container's.
+// candidates tells whether a process waits in a connection whose owner has an id of the
+// container.
 func (e *end) candidates() (some bool, _ error) {
 	own := connections{ids: e.Member.Mapping.UIDs}
 	_, err := fusectl.Abort(func(c fusectl.Connection) bool {
@@ -239,8 +240,7 @@ func (e *end) candidates() (some bool, _ error) {
 	return some, err
 }
 
-// abort ends the FUSE connections that are the container's and that somebody waits
-// in.
+// abort ends the container's FUSE connections in which a process waits.
 func (e *end) abort(ctx context.Context) error {
 	if some, err := e.candidates(); !some {
 		return err
@@ -258,12 +258,12 @@ func (e *end) abort(ctx context.Context) error {
 	}
 	aborted, err := fusectl.Abort(own.abort)
 	for _, c := range aborted {
-		log.G(ctx).WithField("id", e.ID).Infof("isolate: ended %v, for which the container waits", c)
+		log.G(ctx).WithField("id", e.ID).Infof("isolate: ended %v, because processes of the container wait for its server", c)
 	}
 	return err
 }
 
-// pause waits for the end of the first process, or if that has ended for d.
+// pause waits for the end of the first process, at most d; if that has ended, for d.
 func (e *end) pause(ctx context.Context, d time.Duration) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		d = min(d, max(0, time.Until(deadline)))

@@ -9,27 +9,27 @@ import (
 
 // connections tells which FUSE connections are the container's.
 //
-// The owner of a connection is the user_id of its mount, and the kernel demands
-// that it is mapped in the user namespace of whoever mounts. So one whose owner has
-// an id of the container's was mounted in the container's user namespace or one
-// below it; ids of a range that isolate leases are in no other. It cannot be one
-// of a neighbour, or of the host (lxcfs), whatever the container's root does: it
-// can pass descriptors of its mounts to others, and have others serve them, but it
-// cannot make a mount of others its own.
+// The owner of a connection is the user_id of its mount. The kernel demands that the
+// user namespace of the process that mounts maps it. So a connection whose owner has an
+// id of the container was mounted in the container's user namespace or below it: no
+// other namespace maps ids of a range that isolate leases. It cannot belong to a
+// neighbour or to the host (lxcfs). The container's root can pass descriptors of its
+// mounts to others, and have others serve them, but it cannot make another's mount its
+// own.
 //
-// Root of the host alone can mount with any user_id. What shows in the host's mount
-// namespace is therefore left alone; no mount of a container gets there.
+// Only the host's root can mount with any user_id. Connections that show in the host's
+// mount namespace are therefore left alone; no mount of a container gets there.
 //
-// Containers of a pod share ids. What shows in the mounts of another one that lives
-// is left alone as well.
+// Containers of a pod share ids. Connections that show in the mounts of another living
+// container of the pod are left alone as well.
 type connections struct {
 	ids []idmap.Range
-	// foreign are the devices that show in mount namespaces of others.
+	// foreign are the devices that show in mount namespaces of the host or of others.
 	foreign map[uint32]bool
 }
 
-// abort tells whether a connection is to be ended. Nobody is helped by the end of
-// one that nobody waits in.
+// abort tells whether to end a connection. A connection in which no process waits is
+// left: its end would help no process.
 func (c connections) abort(f fusectl.Connection) bool {
 	if f.Waiting == 0 || c.foreign[f.Device] {
 		return false

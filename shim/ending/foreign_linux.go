@@ -19,7 +19,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
-// host notes what shows in the host's mounts.
+// host notes the connections that show in the host's mounts.
 func (c connections) host() error {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -29,7 +29,7 @@ func (c connections) host() error {
 	return c.showIn(f)
 }
 
-// peer notes what shows in the mounts of a container that lives.
+// peer notes the connections that show in the mounts of a living container.
 func (c connections) peer(ctx context.Context, peer member.Container) error {
 	seen := map[ns.ID]bool{}
 	for _, dir := range peer.Cgroups {
@@ -40,8 +40,9 @@ func (c connections) peer(ctx context.Context, peer member.Container) error {
 	return nil
 }
 
-// process notes what shows in the mounts of a process, unless that was killed: two
-// containers that wait for each other's servers must not protect each other.
+// process notes the connections that show in the mounts of a process, unless the process
+// was killed: two containers that wait for each other's servers must not protect each
+// other.
 func (c connections) process(p *member.Process, seen map[ns.ID]bool) error {
 	status, err := p.Read("status")
 	if err != nil {
@@ -52,7 +53,7 @@ func (c connections) process(p *member.Process, seen map[ns.ID]bool) error {
 	}
 	id, err := ns.At(p.Path("ns/mnt"))
 	if err != nil || seen[id] {
-		return nil // without mounts: it is ending
+		return nil // a process that is ending has no mounts
 	}
 	seen[id] = true
 	f, err := os.Open(p.Path("mountinfo"))
@@ -70,7 +71,8 @@ func (c connections) process(p *member.Process, seen map[ns.ID]bool) error {
 }
 
 // showIn notes the devices of a mountinfo (proc_pid_mountinfo(5)) that may be FUSE
-// connections: those with major number 0. A container can make its mounts many.
+// connections, which have major number 0. It reads line by line, since a container can
+// make very many mounts.
 func (c connections) showIn(mountinfo io.Reader) error {
 	lines := bufio.NewReader(mountinfo)
 	for {
@@ -93,8 +95,8 @@ func (c connections) showIn(mountinfo io.Reader) error {
 	}
 }
 
-// killed tells whether SIGKILL waits for a process, or it is a zombie whose other
-// threads still end (proc_pid_status(5)).
+// killed tells whether SIGKILL is pending for a process, or whether it is a zombie whose
+// other threads are still ending (proc_pid_status(5)).
 func killed(status string) bool {
 	for line := range strings.Lines(status) {
 		name, value, _ := strings.Cut(line, ":")

@@ -13,11 +13,12 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
-// maxThreads bounds how many threads an error names: a container can have a great
+// maxThreads bounds how many threads an error names, since a container can have very
 // many.
 const maxThreads = 5
 
-// left is an error that names what has not ended, and what it waits for.
+// left is an error that names the threads that have not ended, and where in the kernel
+// they wait.
 func (e *end) left() error {
 	pids := e.others
 	if e.first != nil {
@@ -37,13 +38,13 @@ func (e *end) left() error {
 		}
 	}
 	if len(waiting) == 0 {
-		return errors.New("its processes end right now")
+		return errors.New("its processes are just ending")
 	}
 	return fmt.Errorf("SIGKILL does not end %s", strings.Join(waiting, ", "))
 }
 
-// thread describes a thread that has not ended: its name is what the container
-// likes.
+// thread describes a thread that has not ended, "" for one that has. The container can
+// give the thread any name.
 func thread(dir string) string {
 	content, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {

@@ -24,42 +24,43 @@ func Of(ctx context.Context, r *record.Record) Container {
 	return c
 }
 
-// Undo ends the container of a record within a time, and undoes it. The id must be
-// reserved ([record.Lock]). alive tells why it may not have ended: then all that can
-// be undone is, and its record stays. left is what was not undone.
+// Undo ends the container of a record within a time, and undoes it. The caller must
+// have reserved the id ([record.Lock]). alive tells why the container may not have
+// ended: then Undo undoes all that it can, and the record stays. left tells what was
+// not undone.
 func Undo(ctx context.Context, r *record.Record, within time.Duration) (alive, left error) {
 	ending, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if alive = End(ending, Of(ctx, r)); alive == nil {
 		alive = r.StopRuntime(ctx)
 	}
-	return alive, r.CleanupAfter(alive) //nolint:contextcheck // to its end, whoever waits
+	return alive, r.CleanupAfter(alive) //nolint:contextcheck // it goes on when the caller gives up
 }
 
 // sweepTimeout bounds one attempt of Sweep to end a container.
 const sweepTimeout = 10 * time.Second
 
-// Sweep undoes what `delete` has not undone in its time; see the package's
-// documentation.
+// Sweep undoes the containers that `delete` has not undone in its time; see the
+// package's documentation.
 func Sweep(ctx context.Context) {
 	err := record.EachUnfinished(ctx, func(r *record.Record) {
 		alive, left := Undo(ctx, r, sweepTimeout)
 		if err := errors.Join(alive, left); err != nil {
-			log.G(ctx).WithError(err).Warnf("isolate: container %q in namespace %q is deleted, and still not undone; the next start of a container tries again", r.ID, r.Namespace)
+			log.G(ctx).WithError(err).Warnf("isolate: container %q in namespace %q is deleted, but was not cleaned up in full; the next start of a container tries again", r.ID, r.Namespace)
 			return
 		}
 		log.G(ctx).Infof("isolate: finished the clean-up of container %q in namespace %q", r.ID, r.Namespace)
 	})
 	if err != nil {
-		log.G(ctx).WithError(err).Warn("isolate: containers that are not undone yet")
+		log.G(ctx).WithError(err).Warn("isolate: cannot finish the clean-up of deleted containers")
 	}
 }
 
-// peers lists the other containers with ids of this one: the containers of its pod.
+// peers lists the other containers that have ids of this one: the containers of its pod.
 func peers(ctx context.Context, of *record.Record) []member.Container {
 	records, err := record.List()
 	if err != nil {
-		log.G(ctx).WithError(err).Warn("isolate: records of other containers")
+		log.G(ctx).WithError(err).Warn("isolate: cannot read the records of all other containers")
 	}
 	var all []member.Container
 	for _, r := range records {

@@ -4,19 +4,19 @@ package ending
 
 import "time"
 
-// observed is what decides about the next step.
+// observed is what the next step depends on.
 type observed struct {
 	// since is the time since the first SIGKILL; negative if there was none.
 	since time.Duration
 	// first tells that a thread of the first process is left, others that another
 	// process of the container is.
 	first, others bool
-	// reported tells that the log has a line about it.
+	// reported tells that the log already names what is left.
 	reported bool
 }
 
-// When a container is treated harder. Most have ended within 30 ms of the first
-// SIGKILL. A FUSE server that lives gets a second to answer what it has taken.
+// How long after the first SIGKILL each step is taken. Most containers have ended
+// within 30 ms. A FUSE server that lives gets a second to answer its requests.
 const (
 	killAllAfter = 200 * time.Millisecond
 	abortAfter   = time.Second
@@ -25,18 +25,17 @@ const (
 	seldom       = 30 * time.Second
 )
 
-// step is what is to be done next.
+// step is what to do next.
 type step struct {
 	// done tells that nothing is left.
 	done bool
-	// kill sends SIGKILL to the first process, all to every other one as well.
+	// kill sends SIGKILL to the first process; all sends it to every process.
 	kill, all bool
-	// abort ends the FUSE connections that somebody waits in.
+	// abort ends the container's FUSE connections in which a process waits.
 	abort bool
-	// report writes what is left to the log.
+	// report logs which processes are left.
 	report bool
-	// wait is how long the end of the first process is waited for before the next
-	// look.
+	// wait is how long to wait for the end of the first process before the next look.
 	wait time.Duration
 }
 

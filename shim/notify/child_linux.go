@@ -28,8 +28,8 @@ const maxViews = 64
 //   - A copy and not a new program, because starting one takes longer than the
 //     whole rest: about 0.5 ms against 20 ms.
 //
-// It closes all descriptors but those it needs first, so that when it hangs in
-// a file system of the container, it keeps no lock and no mount of the shim.
+// First it closes all descriptors that it does not need. So if it hangs in a file
+// system of the container, it keeps no lock and no mount of the shim.
 type child struct {
 	process *fork.Process
 	used    time.Duration // processor time, once it has ended
@@ -37,7 +37,7 @@ type child struct {
 	page    []byte
 
 	// What run reads.
-	server  uintptr // a view, to ask whether its server lives
+	server  uintptr // a view, by which to ask whether its server lives
 	memory  uintptr
 	address uintptr
 	userns  uintptr
@@ -66,7 +66,7 @@ type child struct {
 type top struct {
 	name  [8]byte
 	magic int64
-	fd    uintptr // notOpen unless it is there
+	fd    uintptr // notOpen if there is no such file system
 }
 
 // place is where one view goes.
@@ -98,15 +98,15 @@ func (s stage) String() string {
 	}[s]
 }
 
-// report is what the child tells, at any time.
+// report is what the child has told so far.
 type report struct {
 	stage    stage
 	errno    int32
 	attached int32
 }
 
-// newChild prepares everything: run allocates nothing and calls no function of
-// the Go runtime.
+// newChild prepares everything that run needs, since run allocates nothing and calls
+// no function of the Go runtime.
 func newChild(t *thread, views []View, address uint64) (*child, error) {
 	c := &child{
 		address: uintptr(address), memory: notOpen, server: notOpen,
@@ -119,7 +119,7 @@ func newChild(t *thread, views []View, address uint64) (*child, error) {
 			Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
 		},
-		// NO_XDEV: what the inner runtime mounted on a file stays.
+		// NO_XDEV: a mount of the inner runtime on a file stays.
 		how: unix.OpenHow{
 			Flags:   unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
@@ -173,7 +173,8 @@ func (c *child) top(name string, magic int64) int {
 	return c.topN - 1
 }
 
-// start starts the child. The thread stays the caller's until wait returns.
+// start starts the child. The calling goroutine is locked to its thread until wait
+// returns.
 func (c *child) start() (err error) {
 	runtime.LockOSThread()
 	if c.process, err = fork.Start(0, c.fork); err != nil {
@@ -182,8 +183,8 @@ func (c *child) start() (err error) {
 	return err
 }
 
-// wait waits for the end of the child, at most until the deadline; then it kills
-// it and tells that it has not ended.
+// wait waits for the end of the child, at most until the deadline. A child that has not
+// ended by then is killed, and wait returns false.
 func (c *child) wait(deadline time.Time) (ended bool) {
 	defer runtime.UnlockOSThread()
 	if c.waitUntil(deadline) == nil {
@@ -193,9 +194,8 @@ func (c *child) wait(deadline time.Time) (ended bool) {
 	return false
 }
 
-// reap waits for a killed child. A process that waits for a FUSE server that has
-// taken its request ends only when that answers or dies, with the container at
-// the latest.
+// reap waits for a killed child. A process whose request a FUSE server has taken ends
+// only when the server answers or dies, with the container at the latest.
 func (c *child) reap() {
 	c.waitUntil(time.Time{}) //nolint:errcheck // nothing else can be done
 	c.release()

@@ -15,13 +15,13 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 )
 
-// result says what became of one notification, for the log.
+// result is the outcome of one notification, for the log.
 type result string
 
-// The ways it can end without an error.
+// The outcomes without an error.
 const (
 	nothing result = "no /proc there" // no inner container
-	covered result = "covered"        // the inner runtime has views of its own
+	covered result = "covered"        // the inner runtime has mounted its own
 	grafted result = "grafted"
 )
 
@@ -43,15 +43,15 @@ func (n *Notifier) graft(ctx context.Context, req notification, valid func() boo
 	}
 	t.budget = &n.budget
 	defer t.close()
-	// The thread waits for the answer; if it still does, what was opened by its
-	// number was its own.
+	// The thread waits for the answer. If it still waits, the files that were opened
+	// by its number are its own.
 	if !valid() {
 		return "", errGone
 	}
 	select {
 	case n.slots <- struct{}{}:
 	case <-ctx.Done():
-		return "", errors.New("too many of the container's processes hang")
+		return "", errors.New("too many helper processes hang in the container's file systems")
 	}
 	inUse := true
 	defer func() {
@@ -119,8 +119,8 @@ func open(tid uint32) (_ *thread, retErr error) {
 	if t.userns, err = ns.Userns(t.mntns); err != nil {
 		return nil, err
 	}
-	// kernel.yama.ptrace_scope=3 forbids it. Then the working directory has to
-	// do, which is what nearly all runtimes pivot to.
+	// kernel.yama.ptrace_scope=3 forbids this. Then the child takes the working
+	// directory, to which nearly all runtimes pivot.
 	t.memory, err = openFile(proc+"mem", unix.O_RDONLY)
 	if err != nil && !errors.Is(err, os.ErrPermission) {
 		return nil, err
@@ -174,8 +174,8 @@ var (
 	errHung = errors.New("the server of the views does not answer")
 )
 
-// graft has a child do the work. If that hangs, it is returned, killed, to be
-// reaped.
+// graft has a child do the work. A child that hangs is killed and returned, and the
+// caller must reap it.
 func (t *thread) graft(ctx context.Context, views []View, address uint64) (result, *child, error) {
 	c, err := newChild(t, views, address)
 	if err != nil {

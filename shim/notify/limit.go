@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// budget is the processor time that a container can make the shim spend: the work
-// is done in the host's control groups, and a loop of pivot_root calls must not
-// take a processor from others. What is over it waits: the notification stays with
-// the kernel, and the caller asleep, until there is time again.
+// budget is the processor time that a container can make the shim spend. The shim works
+// in the host's control groups, and a loop of pivot_root calls must not take a processor
+// from others. A notification above the budget waits: it stays with the kernel, and the
+// caller sleeps, until there is time again.
 type budget struct {
-	// processors tells how many of them the container itself may use.
+	// processors returns how many processors the container itself may use.
 	processors func() float64
 
 	mu    sync.Mutex
@@ -26,18 +26,19 @@ type budget struct {
 }
 
 const (
-	// fraction of what the container may use. A tenth is what it is meant to be;
-	// half of that, since what the kernel does to wake the shim up is not measured.
+	// fraction of what the container may use. The aim is a tenth. It is half of that,
+	// since the kernel's work to wake the shim up is not measured.
 	fraction = 0.05
 	// burst is how much time can be saved up: some hundred inner containers.
 	burst = 200 * time.Millisecond
-	// estimate is what one notification is taken to cost until that is known.
+	// estimate is charged for a notification until its cost is known.
 	estimate = time.Millisecond
-	// askAgain is how long the number of processors is believed.
+	// askAgain is how long the number of processors is taken as known.
 	askAgain = time.Second
 )
 
-// refill adds what has come since the last call; it is called with the lock held.
+// refill adds the time that was earned since the last call. It is called with the lock
+// held.
 func (b *budget) refill(now time.Time) {
 	if b.last.IsZero() {
 		b.left, b.last = burst, now
@@ -51,7 +52,7 @@ func (b *budget) refill(now time.Time) {
 	b.last = now
 }
 
-// wait tells how long to wait until there is time to spend.
+// wait returns how long to wait until there is time to spend.
 func (b *budget) wait(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -61,7 +62,7 @@ func (b *budget) wait(now time.Time) time.Duration {
 	return min(askAgain, time.Duration(float64(-b.left)/max(b.rate, 1e-6)))
 }
 
-// spend takes time, which may not be there.
+// spend takes time off the budget, which may then be overdrawn.
 func (b *budget) spend(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -25,10 +25,10 @@ import (
 const (
 	// maxPath is the longest name of a unix socket (unix(7)).
 	maxPath = 107
-	// maxMessage bounds a container process state. It holds the annotations,
-	// of which Kubernetes allows 256 KiB.
+	// maxMessage bounds a container process state, in bytes. The state has the
+	// annotations in it, of which Kubernetes allows 256 KiB.
 	maxMessage = 4 << 20
-	// sendTimeout bounds how long a runtime may take to send one.
+	// sendTimeout bounds how long a runtime may take to send such a state.
 	sendTimeout = 5 * time.Second
 )
 
@@ -38,7 +38,7 @@ type Notifier struct {
 	store    *store
 	budget   budget
 	warnings atomic.Int32
-	slots    chan struct{} // one for each process that grafts
+	slots    chan struct{} // one place for each process that grafts
 	// wrap stands between serve and a descriptor, in tests.
 	wrap   func(syscall.RawConn) syscall.RawConn
 	ctx    context.Context
@@ -51,17 +51,17 @@ type Notifier struct {
 	answers sync.WaitGroup
 }
 
-// Listen makes the socket for linux.seccomp.listenerPath and serves what arrives
-// there: a seccomp descriptor for the init process and one for each process
-// executed later. It must be called before the runtime's create, which fails if
-// nobody listens. ctx serves for logging only.
+// Listen makes the socket for linux.seccomp.listenerPath and serves the seccomp
+// descriptors that arrive there: one for the init process and one for each process that
+// is executed later. It must be called before the runtime's create, which fails if no
+// process listens. ctx serves for logging only.
 //
 // Runtimes connect before they enter the container, in the shim's mount
 // namespace and as the shim's user (runc 1.1 to 1.5: the parent process; crun 1.8
 // to 1.21: before it forks), so the socket is open to this user alone.
 //
-// processors tells how many processors the container may use; it is asked from
-// time to time. The shim spends at most a tenth of that on notifications.
+// processors returns how many processors the container may use; it is called from time
+// to time. The shim spends at most a tenth of that on notifications.
 func Listen(ctx context.Context, path string, views Views, processors func() float64) (*Notifier, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("listen for seccomp notifications on %q: the path is longer than %d bytes", path, maxPath)
@@ -99,21 +99,21 @@ func Listen(ctx context.Context, path string, views Views, processors func() flo
 	return n, nil
 }
 
-// Prepare has views ready for the first inner container: clones of those given,
-// which stay the caller's. Where the kernel cannot clone them (before Linux 6.15)
-// and an inner container is likely, others are fetched in the background.
+// Prepare keeps views ready for the first inner container: clones of the given ones,
+// which stay the caller's. If the kernel cannot clone them (before Linux 6.15) and an
+// inner container is likely, it fetches others in the background.
 //
-// What is kept pins the file system of their server, as do the views that the
-// container itself has got. It is not used without asking that server.
+// The kept views pin the file system of their server, as the container's own views do.
+// They are not used without asking the server.
 func (n *Notifier) Prepare(views []View, likely bool) error { return n.store.keep(views, likely) }
 
-// Refresh forgets the views that are kept, which is to be done when their server
-// was replaced. It is not necessary: a server that is gone is noticed. But until
-// then the kept views hold its dead file system.
+// Refresh forgets the kept views after their server was replaced. It is not necessary,
+// since a dead server is noticed; but until then the kept views hold the dead file
+// system.
 func (n *Notifier) Refresh() { n.store.drop() }
 
-// Close stops everything: calls that wait are let go on, later ones fail with
-// ENOSYS in the container. It is to be called when the container is gone.
+// Close stops everything. Calls that wait go on; later calls fail with ENOSYS in the
+// container. It must be called only when the container is gone.
 func (n *Notifier) Close() error {
 	n.mu.Lock()
 	n.closed = true
@@ -134,8 +134,8 @@ func (n *Notifier) Close() error {
 	return nil
 }
 
-// hold keeps f to be closed by Close; release takes it back and closes it. It
-// returns false if the Notifier is closed already.
+// hold notes f for Close to close, and returns false if the Notifier is closed already.
+// release takes f back and closes it.
 func (n *Notifier) hold(f io.Closer) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -158,8 +158,8 @@ func (n *Notifier) accept() {
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
-		case err != nil: // out of descriptors, say
-			log.G(n.ctx).WithError(err).Warn("isolate: accept seccomp descriptor")
+		case err != nil: // for example, no descriptor is free
+			log.G(n.ctx).WithError(err).Warn("isolate: cannot accept a connection with a seccomp descriptor")
 			select {
 			case <-n.ctx.Done():
 				return
@@ -183,7 +183,7 @@ func (n *Notifier) connection(conn *net.UnixConn) {
 		log.G(n.ctx).WithError(err).Warn("isolate: receive seccomp descriptor; pivot_root will fail in this process of the container")
 		return
 	case err != nil:
-		log.G(n.ctx).WithError(err).Warn("isolate: receive seccomp descriptor")
+		log.G(n.ctx).WithError(err).Warn("isolate: the message with a seccomp descriptor is wrong")
 	}
 	if !n.hold(f) {
 		f.Close()
@@ -192,13 +192,13 @@ func (n *Notifier) connection(conn *net.UnixConn) {
 	defer n.release(f)
 	log.G(n.ctx).WithField("container", m.Container).Debug("isolate: serving seccomp notifications")
 	if err := n.serve(f); err != nil {
-		log.G(n.ctx).WithError(err).Warn("isolate: seccomp notifications")
+		log.G(n.ctx).WithError(err).Warn("isolate: cannot serve seccomp notifications")
 	}
 }
 
-// receive reads a container process state and returns the seccomp descriptor
-// that came with it. That is returned whatever else is wrong: if it were dropped,
-// pivot_root would fail for good in the process that it belongs to.
+// receive reads a container process state and returns the seccomp descriptor that came
+// with it. It returns the descriptor also beside an error: if the descriptor were
+// dropped, pivot_root would fail for good in the process that it belongs to.
 func receive(conn *net.UnixConn) (_ *os.File, m message, _ error) {
 	data, fds, err := readState(conn)
 	if err == nil {
@@ -225,8 +225,8 @@ func receive(conn *net.UnixConn) (_ *os.File, m message, _ error) {
 	return file, m, err
 }
 
-// listener says why a descriptor is no seccomp listener; nil if it is one. On
-// every other file an ioctl of ours could mean something else.
+// listener says why a descriptor is no seccomp listener; nil if it is one. On another
+// file our ioctls could mean something else.
 func listener(fd int) error {
 	name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err == nil && name != "anon_inode:seccomp notify" {
@@ -235,9 +235,9 @@ func listener(fd int) error {
 	return err
 }
 
-// readState reads a container process state and the descriptors that come with
-// it, which are the caller's whatever the error. It reads no further than needed:
-// crun's parent process keeps its end open for a while.
+// readState reads a container process state and the descriptors that come with it. The
+// descriptors belong to the caller, also after an error. It reads no further than
+// needed, since crun's parent process keeps its end open for a while.
 func readState(conn *net.UnixConn) (data []byte, fds []int, _ error) {
 	if err := conn.SetReadDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return nil, nil, err

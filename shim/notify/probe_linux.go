@@ -16,10 +16,10 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
-// Probe tells why no container of this shim can have a listener, by trying: the
-// kernel is too old, or the shim itself runs under somebody's listener, as in a
-// container of another isolate. A runtime asked for one would then fail to start
-// the container. The answer is found once.
+// Probe tries whether containers of this shim can have a listener, and returns why not:
+// the kernel is too old, or the shim itself runs under a listener, as in a container of
+// another isolate. A runtime could then not start a container with a listener. Probe
+// tries once and keeps the answer.
 var Probe = sync.OnceValue(func() error {
 	errno, err := tryListener()
 	switch {
@@ -37,7 +37,7 @@ var Probe = sync.OnceValue(func() error {
 var allowAll = [...]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}
 
 // tryListener loads a filter in a process that ends at once: a filter cannot be
-// unloaded, and what is forked by its thread, a runtime maybe, would have it.
+// unloaded, and every process that its thread forks, such as a runtime, would have it.
 func tryListener() (syscall.Errno, error) {
 	prog := &unix.SockFprog{Len: uint16(len(allowAll)), Filter: &allowAll[0]}
 	runtime.LockOSThread()

@@ -22,8 +22,8 @@ func (c *child) fork(call *fork.Call) {
 	}
 }
 
-// run does the work of the child. Behind it is no Go runtime: it must not grow
-// the stack, allocate, or panic.
+// run does the work of the child. There is no Go runtime in the child: run must not
+// grow the stack, allocate, or panic.
 //
 //go:nosplit
 //go:norace
@@ -31,9 +31,8 @@ func (c *child) run(call *fork.Call) {
 	for i := 0; i < c.gapN; i++ {
 		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, c.gaps[i][0], c.gaps[i][1], 0)
 	}
-	// A server that has died would leave the inner container with errors
-	// instead of files. It is asked before anything of the container can be in
-	// the way.
+	// A server that has died would leave the inner container with errors instead of
+	// files. It is asked before anything of the container can hold up the child.
 	c.report.stage = stageServer
 	if !c.ok(syscall.RawSyscall6(unix.SYS_STATX, c.server, uintptr(unsafe.Pointer(&c.empty)),
 		unix.AT_EMPTY_PATH|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&c.statx[0])), 0)) {
@@ -65,9 +64,9 @@ func (c *child) run(call *fork.Call) {
 	c.report.stage = stageDone
 }
 
-// argument reads the path of the new root. Without access to the memory or if it
-// is no path it is the working directory: all runtimes known change to the new
-// root first and pass ".".
+// argument reads the path of the new root. If it cannot read the memory, or finds no
+// path there, it takes the working directory: all known runtimes change to the new root
+// first and pass ".".
 //
 //go:nosplit
 //go:norace
@@ -83,9 +82,9 @@ func (c *child) argument() {
 	c.path[0], c.path[1] = '.', 0
 }
 
-// enter enters the container: its user namespace, to be able to use its FUSE
-// mounts and unable to do more than its root, then its mounts, with the caller's
-// root and working directory.
+// enter enters the container: first its user namespace, so that the child can use FUSE
+// mounts of the container and can do no more than the container's root; then its mount
+// namespace, with the caller's root and working directory.
 //
 //go:nosplit
 //go:norace
@@ -93,7 +92,7 @@ func (c *child) enter(call *fork.Call) bool {
 	if !c.ok(syscall.RawSyscall(unix.SYS_SETNS, c.userns, unix.CLONE_NEWUSER, 0)) {
 		return false
 	}
-	// Fails where root is not mapped; the capabilities do not depend on it.
+	// This fails if root is not mapped; the capabilities do not depend on it.
 	syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0)
 	syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0)
 	call.DieWithParent()
@@ -103,7 +102,7 @@ func (c *child) enter(call *fork.Call) bool {
 		c.ok(syscall.RawSyscall(unix.SYS_FCHDIR, c.cwd, 0, 0))
 }
 
-// openTops opens the proc and sys directories that really are such file systems.
+// openTops opens the directories proc and sys if they really are such file systems.
 //
 //go:nosplit
 //go:norace
@@ -122,7 +121,7 @@ func (c *child) openTops(root uintptr) (found bool) {
 	return found
 }
 
-// attach attaches what has a place: a file without anything mounted on it.
+// attach attaches each view whose place is a file on which nothing is mounted.
 //
 //go:nosplit
 //go:norace
@@ -161,7 +160,7 @@ func (c *child) same(a, b uintptr) bool {
 // maxTries bounds how often a path is looked up, each time in microseconds.
 const maxTries = 10000
 
-// openAt is openat2(2), from the working directory for notOpen.
+// openAt is openat2(2); notOpen as dir stands for the working directory.
 //
 //go:nosplit
 //go:norace

@@ -15,13 +15,13 @@ import (
 const syscallName = "pivot_root"
 
 var (
-	// ErrTaken means that the profile has a listener of its own, which must
-	// keep working: the kernel lets a process have one (seccomp(2),
+	// errTaken means that the profile has a listener of its own, which must keep
+	// working: the kernel lets a process have only one (seccomp(2),
 	// SECCOMP_FILTER_FLAG_NEW_LISTENER, EBUSY).
-	ErrTaken = errors.New("the seccomp profile has a listener of its own")
-	// ErrDenied means that the profile does not plainly allow pivot_root: no
-	// container can be started inside, and a notification would weaken it.
-	ErrDenied = errors.New("the seccomp profile does not allow " + syscallName)
+	errTaken = errors.New("the seccomp profile has a listener of its own")
+	// errDenied means that the profile does not plainly allow pivot_root: then no
+	// container can be started inside, and a notification would weaken the profile.
+	errDenied = errors.New("the seccomp profile does not allow " + syscallName)
 )
 
 // nativeArchitectures are the ABIs a processor runs. A filter must name all of
@@ -39,8 +39,8 @@ var nativeArchitectures = map[string][]specs.Arch{
 // allows everything, becomes one that does so and reports pivot_root; goarch is
 // the machine's architecture in Go's spelling.
 //
-// It refuses with [ErrTaken] or [ErrDenied]; the profile is then to be used as it
-// is. Its own result it returns unchanged.
+// It fails with errTaken or errDenied, and the caller then uses the profile unchanged. A
+// profile that Profile itself has returned comes back unchanged.
 func Profile(p *specs.LinuxSeccomp, listener, goarch string) (*specs.LinuxSeccomp, error) {
 	if p == nil {
 		architectures := nativeArchitectures[goarch]
@@ -53,18 +53,18 @@ func Profile(p *specs.LinuxSeccomp, listener, goarch string) (*specs.LinuxSeccom
 		return p, nil
 	}
 	if p.ListenerPath != "" || p.ListenerMetadata != "" || p.DefaultAction == specs.ActNotify {
-		return nil, ErrTaken
+		return nil, errTaken
 	}
 	allowed := allows(p.DefaultAction)
 	out := *p
 	out.Syscalls = nil
 	for _, rule := range p.Syscalls {
 		if rule.Action == specs.ActNotify {
-			return nil, ErrTaken
+			return nil, errTaken
 		}
 		if slices.Contains(rule.Names, syscallName) {
 			if !allows(rule.Action) || len(rule.Args) > 0 {
-				return nil, ErrDenied
+				return nil, errDenied
 			}
 			allowed = true
 			// Two rules for one system call: libseccomp refuses (EEXIST).
@@ -76,7 +76,7 @@ func Profile(p *specs.LinuxSeccomp, listener, goarch string) (*specs.LinuxSeccom
 		out.Syscalls = append(out.Syscalls, rule)
 	}
 	if !allowed {
-		return nil, ErrDenied
+		return nil, errDenied
 	}
 	out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: []string{syscallName}, Action: specs.ActNotify})
 	out.ListenerPath = listener

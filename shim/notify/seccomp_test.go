@@ -57,27 +57,27 @@ func TestProfile(t *testing.T) {
 				Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "kexec_load"), notify},
 			},
 		},
-		{name: "denied by default", in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}, err: ErrDenied},
+		{name: "denied by default", in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}, err: errDenied},
 		{
 			name: "denied by name",
 			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "pivot_root")}},
-			err:  ErrDenied,
+			err:  errDenied,
 		},
 		{
 			name: "allowed for some arguments",
 			in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
 				{Names: []string{"pivot_root"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{}}},
 			}},
-			err: ErrDenied,
+			err: errDenied,
 		},
-		{name: "own listener", in: &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}, err: ErrTaken},
+		{name: "own listener", in: &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}, err: errTaken},
 		{
 			name: "own listener elsewhere",
 			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActNotify, "mknod")}},
-			err:  ErrTaken,
+			err:  errTaken,
 		},
-		{name: "own listener by default", in: &specs.LinuxSeccomp{DefaultAction: specs.ActNotify}, err: ErrTaken},
-		{name: "metadata for a listener", in: &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerMetadata: "m"}, err: ErrTaken},
+		{name: "own listener by default", in: &specs.LinuxSeccomp{DefaultAction: specs.ActNotify}, err: errTaken},
+		{name: "metadata for a listener", in: &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerMetadata: "m"}, err: errTaken},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -15,18 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limit is how long a pivot_root may be delayed. It goes on after that, with or
-// without the views.
+// Limit is the longest delay of a pivot_root. After it the call goes on, with or without
+// the views.
 const Limit = 200 * time.Millisecond
 
-// maxWarnings is how often a container's trouble is worth a warning.
+// maxWarnings bounds the warnings that one container can cause.
 const maxWarnings = 10
 
 // notification is struct seccomp_notif of <linux/seccomp.h>. Its size is part
 // of the ioctl's number, so the kernel never writes more.
 type notification struct {
 	id    uint64
-	pid   uint32 // the thread, in our pid namespace; 0 if it is not there
+	pid   uint32 // the thread, in our pid namespace; 0 if it is in none below
 	flags uint32
 	data  struct {
 		nr                 int32
@@ -44,12 +44,12 @@ type response struct {
 	flags uint32
 }
 
-// retryLater is the pause after something that should not happen.
+// retryLater is the pause after an error that should not happen.
 const retryLater = 100 * time.Millisecond
 
-// serve answers notifications until no process is left that could send one, or
-// the Notifier is closed. Nothing else ends it: with the descriptor would go
-// pivot_root (ENOSYS) in all processes that have the filter, for good.
+// serve answers notifications until no process is left that could send one, or the
+// Notifier is closed. Nothing else ends it: without the descriptor, pivot_root would
+// fail for good (ENOSYS) in all processes that have the filter.
 func (n *Notifier) serve(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -72,12 +72,12 @@ func (n *Notifier) serve(f *os.File) error {
 		case n.ctx.Err() != nil, state == finished:
 			return nil //nolint:nilerr // closing is no error
 		case err != nil:
-			// The runtime's poller gives a descriptor up on a single EPOLLERR, which
-			// means little; see readiness.
+			// Go's poller gives a descriptor up after one EPOLLERR, which means little;
+			// see readiness.
 			log.G(n.ctx).WithError(err).Debug("isolate: wait for seccomp notifications by poll(2) from now on")
 			wait = func(done func(uintptr) bool) error { return n.poll(raw, done) }
 		case ioctlErr != nil:
-			log.G(n.ctx).WithError(ioctlErr).Warn("isolate: receive seccomp notification")
+			log.G(n.ctx).WithError(ioctlErr).Warn("isolate: cannot receive a seccomp notification")
 			select {
 			case <-n.ctx.Done():
 			case <-time.After(retryLater):
@@ -88,8 +88,8 @@ func (n *Notifier) serve(f *os.File) error {
 	}
 }
 
-// pace waits while the container has used up what it may make the shim spend; it
-// is false if the Notifier was closed.
+// pace waits while the container has used up the time that it may make the shim spend.
+// It returns false if the Notifier was closed.
 func (n *Notifier) pace() bool {
 	for {
 		pause := n.budget.wait(time.Now())
@@ -104,8 +104,8 @@ func (n *Notifier) pace() bool {
 	}
 }
 
-// poll is raw.Read without the runtime's poller. It looks from time to time
-// whether the Notifier is closed, which Close waits for.
+// poll is raw.Read without Go's poller. It looks from time to time whether the Notifier
+// is closed, since Close waits for it.
 func (n *Notifier) poll(raw syscall.RawConn, done func(uintptr) bool) error {
 	for over := false; !over; {
 		if n.ctx.Err() != nil {
@@ -128,11 +128,11 @@ type state int
 const (
 	idle     state = iota // nothing to receive now
 	received              // req is filled, or can be
-	finished              // nobody has the filter any more
-	unknown               // the kernel was interrupted when it looked
+	finished              // no process has the filter any more
+	unknown               // a signal has interrupted the kernel's look
 )
 
-// readiness says what poll(2) has found. POLLERR alone says nothing:
+// readiness turns the result of poll(2) into a state. POLLERR alone says nothing:
 // seccomp_notify_poll returns it when a signal for the thread (Go sends itself
 // some) keeps it from waiting for a lock.
 func readiness(revents int16) state {
@@ -147,9 +147,9 @@ func readiness(revents int16) state {
 	return idle
 }
 
-// next receives a notification without waiting for one. The ioctl waits, so it
-// is called only if poll(2) says that one is there; we are the only reader, and
-// if the caller dies in between it returns ENOENT.
+// next receives a notification without waiting for one. The ioctl would wait, so next
+// calls it only if poll(2) says that a notification is there. No one else reads the
+// descriptor; if the caller dies before the ioctl, that returns ENOENT.
 func next(fd int, req *notification) (state, error) {
 	for {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a descriptor
@@ -167,7 +167,7 @@ func next(fd int, req *notification) (state, error) {
 		default:
 			return s, nil
 		}
-		*req = notification{} // the kernel insists
+		*req = notification{} // the kernel refuses one that is not zero
 		switch err := ioctl(fd, unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(req)); {
 		case err == nil:
 			return received, nil
@@ -178,7 +178,7 @@ func next(fd int, req *notification) (state, error) {
 	}
 }
 
-// answer lets the call go on, as soon as the views are there or Limit is over.
+// answer lets the call go on as soon as the views are attached or Limit is over.
 func (n *Notifier) answer(raw syscall.RawConn, req notification) {
 	proceed := sync.OnceFunc(func() {
 		resp := response{id: req.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
@@ -190,7 +190,7 @@ func (n *Notifier) answer(raw syscall.RawConn, req notification) {
 		}
 		// ENOENT: the caller was killed, or a signal made it call again.
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, os.ErrClosed) {
-			log.G(n.ctx).WithError(err).Warn("isolate: answer seccomp notification")
+			log.G(n.ctx).WithError(err).Warn("isolate: cannot answer a seccomp notification")
 		}
 	})
 	n.mu.Lock()
@@ -205,7 +205,7 @@ func (n *Notifier) answer(raw syscall.RawConn, req notification) {
 	})
 }
 
-// views puts the views there, or gives up after Limit, and lets the call go on.
+// views attaches the views, or gives up after Limit, and lets the call go on.
 func (n *Notifier) views(raw syscall.RawConn, req notification, proceed func()) {
 	started := time.Now()
 	timer := time.AfterFunc(Limit, proceed)

@@ -12,14 +12,13 @@ import (
 // message is what a runtime sends to a listener: the container process state
 // (runtime-spec, config-linux.md "The Container Process State").
 type message struct {
-	// Index of the seccomp descriptor among those that came along.
+	// Index is the place of the seccomp descriptor among the descriptors of the message.
 	Index int
-	// Container is its id.
+	// Container is the id of the container.
 	Container string
 }
 
-// parseMessage parses a container process state that came with count
-// descriptors.
+// parseMessage parses a container process state that came with count descriptors.
 func parseMessage(data []byte, count int) (message, error) {
 	var state specs.ContainerProcessState
 	if err := json.Unmarshal(data, &state); err != nil {

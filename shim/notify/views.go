@@ -17,28 +17,28 @@ import (
 
 // View is a file that is put over one of /proc or /sys of an inner container.
 type View struct {
-	// Name is its place relative to the root: "proc/meminfo".
+	// Name is the place of the file, relative to the root: "proc/meminfo".
 	Name string
 	// Mount is the file as a detached mount. Attaching uses it up.
 	Mount *os.File
 }
 
-// Views gets fresh views. The receiver closes their mounts. It must return soon
-// after ctx is over.
+// Views gets fresh views. Its caller closes their mounts. It must return soon after ctx
+// is over.
 type Views func(ctx context.Context) ([]View, error)
 
-// retryAfter is how long a failure to get views is remembered, and how long a
-// try may take.
+// retryAfter is how long a failure to get views is remembered, and the longest time of
+// one try.
 const retryAfter = 5 * time.Second
 
 // errLater means that the last try to get views failed a moment ago.
 var errLater = errors.New("views could not be had a moment ago")
 
-// store keeps views ready, since getting them takes longer than all the rest.
+// store keeps views ready, since getting them takes longer than everything else.
 //
-// Linux 6.15 and later clone a detached mount, so one set is enough for all
-// inner containers. Before that a set can be used once, and the next one is
-// fetched when it was taken.
+// Linux 6.15 and later clone a detached mount, so one set is enough for all inner
+// containers. Before 6.15 a set can be used once; when it is taken, the next one is
+// fetched.
 type store struct {
 	fetch Views
 	clone func(*os.File) (*os.File, error)
@@ -62,7 +62,7 @@ func newStore(fetch Views) *store {
 	return s
 }
 
-// take returns views to be used up and closed by the caller.
+// take returns views, which the caller uses up and closes.
 func (s *store) take(ctx context.Context) ([]View, error) {
 	for {
 		s.mu.Lock()
@@ -104,7 +104,7 @@ func (s *store) use() ([]View, error) {
 	return views, err
 }
 
-// clones clones views, or none.
+// clones clones all views, or returns an error and none.
 func (s *store) clones(of []View) ([]View, error) {
 	var views []View
 	for _, v := range of {
@@ -118,8 +118,8 @@ func (s *store) clones(of []View) ([]View, error) {
 	return views, nil
 }
 
-// keep makes clones of views the set, unless there is one or will be. Where there
-// can be none, it fetches views if it should.
+// keep makes clones of views the set, unless there is a set or one is being fetched. If
+// the kernel cannot clone them, and fetch is set, it fetches a set.
 func (s *store) keep(views []View, fetch bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,8 +138,8 @@ func (s *store) keep(views []View, fetch bool) error {
 	return nil
 }
 
-// start begins to fetch a set unless that is under way. It is called with the
-// lock held.
+// start begins to fetch a set, unless one is being fetched. It is called with the lock
+// held.
 func (s *store) start() <-chan struct{} {
 	if s.flight != nil {
 		return s.flight
@@ -168,7 +168,7 @@ func (s *store) start() <-chan struct{} {
 	return flight
 }
 
-// drop forgets the set, because its server is gone, and failures.
+// drop forgets the set, since its server is gone, and the last failure.
 func (s *store) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,12 +176,12 @@ func (s *store) drop() {
 	s.set, s.failed = nil, time.Time{}
 }
 
-// hung is drop for a server that does not answer: it is not asked again soon.
+// hung is drop for a server that does not answer. It is not asked again for retryAfter.
 func (s *store) hung() {
 	s.drop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.err, s.failed = errors.New("their server does not answer"), time.Now()
+	s.err, s.failed = errors.New("the server of the views does not answer"), time.Now()
 }
 
 // close waits for a fetch that is under way.

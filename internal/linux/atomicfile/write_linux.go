@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package atomicfile replaces files in one step: readers, and those who execute
-// them, see the old or the new one.
+// Package atomicfile replaces files in one step: a process that reads or executes such
+// a file sees the old or the new one.
 //
-// It is not continuity.AtomicWriteFile, which waits for the disk where nothing has to
-// survive a crash, does not sync the directory where something has to, leaves its
+// It is not continuity.AtomicWriteFile. That waits for the disk for files that need not
+// survive a crash, does not sync the directory for files that must, leaves its
 // temporary file behind after an error, and cannot give the file a group.
 package atomicfile
 
@@ -16,10 +16,10 @@ import (
 	"path/filepath"
 )
 
-// Write writes a file. A crash of the machine may leave an empty one. What is to be
-// done to the file, before it has the mode and the name, is done by prepare.
+// Write writes a file. A crash of the machine may leave an empty one. The functions
+// prepare are called before the file gets its mode and its name.
 func Write(path string, data []byte, mode os.FileMode, prepare ...func(*os.File) error) (retErr error) {
-	// With a dot in front, as programs that read all of a directory skip such files.
+	// Programs that read all files of a directory skip names with a dot in front.
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -41,8 +41,8 @@ func Write(path string, data []byte, mode os.FileMode, prepare ...func(*os.File)
 	return os.Rename(f.Name(), path)
 }
 
-// WriteDurably is Write, after which the file survives a crash of the machine; one
-// that happens meanwhile leaves the old or the new file.
+// WriteDurably is [Write] for a file that must survive a crash of the machine. A crash
+// during the call leaves the old or the new file.
 func WriteDurably(path string, data []byte, mode os.FileMode) error {
 	if err := Write(path, data, mode, (*os.File).Sync); err != nil {
 		return err
@@ -50,8 +50,8 @@ func WriteDurably(path string, data []byte, mode os.FileMode) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// SyncDir makes what was renamed and removed in a directory survive a crash of the
-// machine. There may be no such directory.
+// SyncDir makes renames and removals in a directory survive a crash of the machine. A
+// directory that does not exist is no error.
 func SyncDir(dir string) error {
 	f, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -63,8 +63,8 @@ func SyncDir(dir string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// Sweep removes what killed processes that wrote the file have left beside it.
-// Nobody may be writing it.
+// Sweep removes the temporary files that killed writers of the file have left beside it.
+// No process may be writing the file.
 func Sweep(path string) error {
 	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"*"))
 	for _, name := range left {

@@ -15,7 +15,7 @@ import (
 // ErrNotGroup says that a directory is not a group below the root of a cgroup mount.
 var ErrNotGroup = errors.New("not a group below a mounted cgroup hierarchy")
 
-// open opens a group. The path is the host's; what is below belongs to the container.
+// open opens a group. The host has made the path; the container owns what is below.
 func open(dir string) (*os.File, error) {
 	top, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -27,8 +27,8 @@ func open(dir string) (*os.File, error) {
 	return top, nil
 }
 
-// check proves that a directory is a group, and not the root of a mount: the root
-// shows the groups of everybody.
+// check proves that a directory is a group and not the root of a mount: the root shows
+// the groups of the whole machine.
 func check(top *os.File) error {
 	var sys unix.Statfs_t
 	if err := unix.Fstatfs(int(top.Fd()), &sys); err != nil {
@@ -54,7 +54,7 @@ func isCgroup(sys unix.Statfs_t) bool {
 	return int64(sys.Type) == unix.CGROUP_SUPER_MAGIC || int64(sys.Type) == unix.CGROUP2_SUPER_MAGIC //nolint:unconvert // narrower on some platforms
 }
 
-// read reads a file of the group that at and name lead to.
+// read reads a file of the group called name in the directory at.
 func read(at int, name, file string) (string, error) {
 	fd, err := unix.Openat(at, name+"/"+file, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -65,7 +65,7 @@ func read(at int, name, file string) (string, error) {
 	return string(content), errors.Join(err, f.Close())
 }
 
-// write writes to a file in one write(2): the kernel takes each as one command.
+// write writes to a file by one write(2): the kernel takes each write as one command.
 func write(at int, name, file, text string) error {
 	fd, err := unix.Openat(at, name+"/"+file, unix.O_WRONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -75,7 +75,7 @@ func write(at int, name, file, text string) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// gone tells that a group does not exist, or ceased to while it was looked at.
+// gone tells that a group does not exist, or was removed while it was looked at.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
 }

@@ -9,16 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mountpoint is where the hierarchies of the host are mounted: the one of version 2, or
-// the many of version 1, in directories of it.
+// Mountpoint is where the hierarchies of the host are mounted: version 2 on it, those of
+// version 1 on directories in it.
 const Mountpoint = "/sys/fs/cgroup"
 
-// Dirs returns the directories that the path of a group means on this host: one on
-// version 2, and on version 1 one in each hierarchy that is mounted. Nothing says that
-// they exist.
+// Dirs returns the directories that the path of a group stands for on this host: one on
+// version 2, and on version 1 one in each mounted hierarchy. They need not exist.
 //
-// Other directories beside the hierarchies are none: a controller that is not mounted
-// may have left one behind, and crun makes plain directories there.
+// A directory beside the hierarchies on which nothing is mounted does not count: a
+// controller may have left it behind, and crun makes plain directories there.
 func Dirs(path string) ([]string, error) { return dirs(Mountpoint, path) }
 
 func dirs(mountpoint, path string) ([]string, error) {

@@ -10,11 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lift takes off what the owner of groups below a group has limited in them so that
-// their processes do not end: SIGKILL waits for a read that is throttled to a byte a
-// second, and before Linux 6.18 for the processor that a killed process needs to end.
+// Lift lifts limits that keep processes from ending in groups below a group, if owner
+// says that the user who owns the group is the container's: SIGKILL waits for a read
+// that is throttled to a byte a second, and before Linux 6.18 for the processor time
+// that a killed process needs to end.
 //
-// What limits the group itself stays: that is not its container's.
+// The limits of the group itself stay: the container has not set them.
 func Lift(ctx context.Context, dir string, owner func(uid uint32) bool) error {
 	top, err := open(dir)
 	if gone(err) {
@@ -45,11 +46,11 @@ func Lift(ctx context.Context, dir string, owner func(uid uint32) bool) error {
 	return nil
 }
 
-// limit is a file of a group in which its processes are slowed down.
+// limit is a file of a group by which its processes are slowed down.
 type limit struct {
 	file string
-	// none is the line that stands for no limit. Where each device has a line, it is
-	// what follows the device's number.
+	// none is the line that stands for no limit. With perDevice set, it is the part of
+	// the line behind the device's number.
 	none      string
 	perDevice bool
 }
@@ -64,7 +65,7 @@ var limits = []limit{
 	{file: "cpu.cfs_quota_us", none: "-1"},
 }
 
-// lift takes limits off one group. Controllers may be off there.
+// lift lifts the limits of one group, in which controllers may be off.
 func lift(at int, name string, limits []limit) error {
 	for _, l := range limits {
 		content, err := read(at, name, l.file)
@@ -83,7 +84,7 @@ func lift(at int, name string, limits []limit) error {
 	return nil
 }
 
-// lifted are the lines to write where a file has a content.
+// lifted returns the lines to write into a file with this content.
 func (l limit) lifted(content string) (lines []string) {
 	for line := range strings.Lines(content) {
 		fields := strings.Fields(line)

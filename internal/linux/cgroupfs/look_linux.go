@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Look says what is in a group: whether processes are in it or below it, and to whom
-// the groups in it belong. The error is fs.ErrNotExist if there is no such group.
+// Look says whether processes are in a group or below it, and which users own the groups
+// directly in it. The error is fs.ErrNotExist if there is no such group.
 func Look(ctx context.Context, dir string) (busy bool, owners []uint32, _ error) {
 	top, err := open(dir)
 	if err != nil {
@@ -20,7 +20,7 @@ func Look(ctx context.Context, dir string) (busy bool, owners []uint32, _ error)
 	if busy, err = populated(ctx, top); err != nil {
 		return false, nil, fmt.Errorf("look for processes of cgroup %s: %w", dir, err)
 	}
-	// Each group is skipped, once it was seen.
+	// The walk notes each group and does not enter it.
 	err = walk(ctx, top, visitor{skip: func(st unix.Stat_t) bool {
 		owners = append(owners, st.Uid)
 		return true

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Processes lists the processes of a group and of all below it, sorted. What ends
-// while it looks is left out; 0 stands for processes outside of the pid namespace. The
-// error is fs.ErrNotExist if there is no such group.
+// Processes lists the processes of a group and of all groups below it, sorted. A process
+// that ends during the call may be left out; 0 stands for processes outside of the pid
+// namespace. The error is fs.ErrNotExist if there is no such group.
 func Processes(ctx context.Context, dir string) ([]int, error) {
 	top, err := open(dir)
 	if err != nil {
@@ -65,8 +65,8 @@ func ParseProcesses(content string) ([]int, error) {
 var errFound = errors.New("found")
 
 // Populated tells whether a process is in a group or below it. A group that does not
-// exist has none. Version 2 says so itself (cgroup.events); on version 1 the tree is
-// searched.
+// exist has none. On version 2 the group says it (cgroup.events); on version 1 the tree
+// is searched.
 func Populated(ctx context.Context, dir string) (bool, error) {
 	top, err := open(dir)
 	if gone(err) {
@@ -91,7 +91,7 @@ func populated(ctx context.Context, top *os.File) (bool, error) {
 				return value != "0", nil
 			}
 		}
-		return false, errors.New("cgroup.events does not say")
+		return false, errors.New("cgroup.events has no line \"populated\"")
 	}
 	if !gone(err) {
 		return false, err

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BusyError says that a group cannot be removed, since processes are in it.
+// BusyError says that a group cannot be removed since processes are in it.
 type BusyError struct {
 	Dir       string
 	Processes []int // some of them
@@ -24,16 +24,17 @@ func (e *BusyError) Error() string {
 // Unwrap returns EBUSY, as rmdir(2) does.
 func (*BusyError) Unwrap() error { return unix.EBUSY }
 
-// Remove removes a group and all below it. It removes what it can, and reports a
-// [BusyError] if processes are in the way. A group that does not exist is no error.
+// Remove removes a group and all groups below it. It removes all that it can, and
+// returns a [BusyError] if groups have processes. A group that does not exist is no
+// error.
 //
-// A process is in its group until it is gone, milliseconds after it was killed.
+// A killed process leaves its group only when it is gone, milliseconds later.
 func Remove(ctx context.Context, dir string) error {
 	return remove(ctx, dir, visitor{}, true)
 }
 
-// RemoveBelow removes the groups below a group whose owner is one of the users, and
-// what is below those.
+// RemoveBelow removes the groups below a group for whose user owner returns true, and
+// the groups below those.
 func RemoveBelow(ctx context.Context, dir string, owner func(uid uint32) bool) error {
 	return remove(ctx, dir, visitor{skip: func(st unix.Stat_t) bool { return !owner(st.Uid) }}, false)
 }

@@ -8,11 +8,12 @@ import (
 	"strings"
 )
 
-// Thaw lets the processes of a group and of all below it run, where something in this
-// tree has frozen them (version 1's freezer). A signal does not end a frozen process
-// before that, SIGKILL neither; on version 2 SIGKILL ends them, and Thaw does nothing.
+// Thaw thaws a group and all groups below it (version 1's freezer). No signal ends a
+// frozen process, not even SIGKILL. On version 2 SIGKILL ends frozen processes, and Thaw
+// does nothing.
 //
-// Above comes before below: a group stays frozen as long as one above it is.
+// It thaws a group before the groups below: a group stays frozen as long as one above it
+// is.
 func Thaw(ctx context.Context, dir string) error {
 	top, err := open(dir)
 	if gone(err) {
@@ -31,12 +32,12 @@ func Thaw(ctx context.Context, dir string) error {
 	return nil
 }
 
-// selfFreezing tells whether the group was frozen itself, or only one above it
-// (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst).
+// selfFreezing is the file that tells whether the group itself was frozen, and not only
+// one above it (Documentation/admin-guide/cgroup-v1/freezer-subsystem.rst).
 const selfFreezing = "freezer.self_freezing"
 
-// thaw thaws one group. A write costs the kernel a walk through all groups below, so
-// that it is not done in vain.
+// thaw thaws one group. It writes only to a frozen one, since a write costs the kernel a
+// walk through all groups below.
 func thaw(at int, name string) error {
 	frozen, err := read(at, name, selfFreezing)
 	if err != nil || strings.TrimSpace(frozen) == "0" {

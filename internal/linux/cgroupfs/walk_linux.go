@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// visitor is what is done to each group of a tree. The group is the entry name of the
-// directory at: "." for the top, and for all others a name without a slash. gone
-// errors pass for the end of the group.
+// visitor is called for each group of a tree. The group is the entry name of the
+// directory at: "." for the top, and for all others a name without a slash. If enter or
+// leave returns an error that is gone, the group counts as removed.
 type visitor struct {
 	// enter is called before the groups below, leave after them. Either may be nil.
 	enter, leave func(at int, name string) error
-	// skip leaves out a group and all below; nil for none.
+	// skip tells whether to leave out a group and all groups below; nil leaves out none.
 	skip func(unix.Stat_t) bool
 }
 
@@ -28,9 +28,9 @@ type level struct {
 	rest []string // groups in it that are still to be visited
 }
 
-// walk visits a group and all below it. It holds one descriptor for the current
-// directory, and the names that are left on the way down to it, which are a small part
-// of what the kernel keeps of those groups.
+// walk visits a group and all groups below it. It holds one descriptor, for the current
+// directory, and the names that it still has to visit on the levels above, which take a
+// small part of the memory that the kernel has for these groups.
 func walk(ctx context.Context, top *os.File, v visitor) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(top.Fd()), &st); err != nil {

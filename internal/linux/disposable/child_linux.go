@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// Where a child finds its end of the socket, and after it the files that it was
+// The descriptors of a child: its end of the socket, and after it the files that it was
 // given.
 const (
 	SocketFD = 3
 	FirstFD  = SocketFD + 1
 )
 
-// Grace is how much longer than its parent a child should wait before it ends by
-// itself: that is for a parent that is gone.
+// Grace is how much longer than its parent a child should wait before it ends by itself,
+// in case the parent is gone.
 const Grace = time.Second
 
 // Child is a disposable child.
@@ -34,8 +34,9 @@ type Child struct {
 	ended chan struct{}
 }
 
-// Start starts a child, which reads stdin, nil for nothing. Once ctx is over
-// nothing is received any more. The caller must call Close; the files stay its own.
+// Start starts a child. The child reads stdin, which may be nil. Once ctx is over,
+// nothing more is received from the child. The caller must call Close; it still owns the
+// files.
 func Start(ctx context.Context, stdin io.Reader, files []*os.File, argv ...string) (*Child, error) {
 	conn, theirs, err := SocketPair()
 	if err != nil {
@@ -61,9 +62,9 @@ func Start(ctx context.Context, stdin io.Reader, files []*os.File, argv ...strin
 	return c, nil
 }
 
-// Close ends the child, by pidfd, and does not wait: a child that waits for a server
-// in the kernel ends when the server answers or goes away. Somebody else may reap
-// it, too; in the shim that is containerd's reaper.
+// Close kills the child by its pidfd and does not wait for its end: a child that waits
+// for a server in the kernel ends only when the server answers or goes away. Another
+// part of the program may reap the child; in the shim, containerd's reaper does.
 func (c *Child) Close() error {
 	c.stop()
 	_ = c.cmd.Process.Kill() // it may have ended

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SocketPair returns a connected pair: ours, and the child's.
+// SocketPair returns the two ends of a connection: the parent's and the child's.
 func SocketPair() (*net.UnixConn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -31,8 +31,8 @@ func SocketPair() (*net.UnixConn, *os.File, error) {
 	return unixConn, theirs, nil
 }
 
-// Receive takes one message of at most that size, and the files that come with it,
-// at most four, which get that name.
+// Receive receives one message of at most size bytes, and at most four files that come
+// with it. The files get that name.
 func Receive(conn *net.UnixConn, size int, name string) ([]byte, []*os.File, error) {
 	data, oob := make([]byte, size), make([]byte, unix.CmsgSpace(4*4))
 	n, oobn, flags, _, err := conn.ReadMsgUnix(data, oob)
@@ -54,7 +54,7 @@ func Receive(conn *net.UnixConn, size int, name string) ([]byte, []*os.File, err
 		for _, f := range files {
 			_ = f.Close() // of a message that is refused
 		}
-		return nil, nil, errors.New("message was cut off")
+		return nil, nil, errors.New("the message was cut off: it is larger than expected or has too many files")
 	}
 	return data[:n], files, nil
 }
@@ -71,7 +71,7 @@ func Send(socket int, data []byte, fd int) error {
 	return nil
 }
 
-// Descriptors takes the descriptors out of control messages. Go reads them with
+// Descriptors returns the descriptors in control messages. Go receives them with
 // MSG_CMSG_CLOEXEC.
 func Descriptors(oob []byte) (fds []int, _ error) {
 	if len(oob) == 0 {

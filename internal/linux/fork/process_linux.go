@@ -14,18 +14,18 @@ import (
 
 // Process is a child.
 type Process struct {
-	// PID is its own until it has been waited for.
+	// PID belongs to the child until Wait has returned.
 	PID int
 
 	pidfd int
-	file  *os.File // the same, which a goroutine can wait for without a thread
+	file  *os.File // the pidfd again: a goroutine waits for it without a thread
 }
 
 // Result is how a child has ended.
 type Result struct {
-	// Status is its exit status, or the signal that has ended it.
+	// Status is the exit status, or the signal that has ended the child.
 	Status int32
-	// Used is the processor time that it took.
+	// Used is the processor time of the child.
 	Used time.Duration
 }
 
@@ -35,7 +35,7 @@ func (p *Process) PIDFD() int { return p.pidfd }
 // Path names a file below the child's /proc/PID.
 func (p *Process) Path(name string) string { return fmt.Sprintf("/proc/%d/%s", p.PID, name) }
 
-// Kill kills the child; that it has ended is no error.
+// Kill kills the child. It is no error if the child has ended.
 func (p *Process) Kill() error {
 	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return os.NewSyscallError("pidfd_send_signal", err)
@@ -43,9 +43,9 @@ func (p *Process) Kill() error {
 	return nil
 }
 
-// Wait waits for the end of the child, at most until the deadline unless that is
-// zero: then the error is os.ErrDeadlineExceeded. It is ECHILD if something in this
-// process waits for really every child (__WALL); the child has ended then.
+// Wait waits for the end of the child, at most until the deadline, which may be zero for
+// none. After the deadline the error is os.ErrDeadlineExceeded. The error is ECHILD if
+// another part of this process waits for every child (__WALL); then the child has ended.
 func (p *Process) Wait(deadline time.Time) (Result, error) {
 	if err := p.file.SetReadDeadline(deadline); err != nil && !deadline.IsZero() {
 		return Result{}, err
@@ -74,7 +74,7 @@ func (p *Process) Wait(deadline time.Time) (Result, error) {
 	}, nil
 }
 
-// Close lets go of a child that has been waited for.
+// Close closes the pidfd of a child that has been waited for.
 func (p *Process) Close() error { return p.file.Close() }
 
 // End kills the child and waits until it is gone.
@@ -90,8 +90,8 @@ func (p *Process) End() error {
 	return nil
 }
 
-// Leave kills the child and does not wait: one that a server holds up goes when that
-// ends. A goroutine is there to take its exit status, and no thread.
+// Leave kills the child and does not wait for its end: a child that a server holds up
+// ends when the server does. A goroutine, without a thread, takes its exit status.
 func (p *Process) Leave() {
 	go func() { _ = p.End() }() // nothing else can be done
 }

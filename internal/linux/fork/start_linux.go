@@ -26,16 +26,16 @@ type Call struct {
 	errno  syscall.Errno
 }
 
-// Start has a function call [Call.InChild], once. flags are those of clone3(2). The
-// calling goroutine must be locked to its thread until the child has ended, since the
-// child dies with that thread.
+// Start calls fork, which must call [Call.InChild] once. flags are flags of clone3(2).
+// The calling goroutine must be locked to its thread until the child has ended, since
+// the child dies with that thread.
 //
 //   - Exit signal 0: the parent gets no SIGCHLD, and wait4(-1) without __WALL does not
 //     see the child, so a reaper in this process (each shim has one) cannot take it
 //     away.
-//   - Without CLONE_FILES the child has copies of this process's descriptors, and has
-//     to close them if it can be held up: it would keep locks, sockets and mounts.
-//   - All signals are blocked in the child: their handlers are Go's.
+//   - Without CLONE_FILES the child has copies of this process's descriptors. A child
+//     that can be held up must close them, or it keeps locks, sockets and mounts.
+//   - All signals are blocked in the child, since their handlers belong to Go.
 func Start(flags uint64, fork func(*Call)) (*Process, error) {
 	c := &Call{args: cloneArgs{flags: flags | unix.CLONE_PIDFD}, parent: uintptr(unix.Getpid())}
 	var all, old unix.Sigset_t
@@ -53,7 +53,7 @@ func Start(flags uint64, fork func(*Call)) (*Process, error) {
 	if c.errno != 0 {
 		return nil, errors.Join(os.NewSyscallError("clone3", c.errno), err)
 	}
-	// Then a goroutine can wait for it that has no thread.
+	// A goroutine can then wait for it without a thread.
 	err = errors.Join(err, os.NewSyscallError("fcntl", unix.SetNonblock(int(c.pidfd), true)))
 	p := &Process{PID: int(c.pid), pidfd: int(c.pidfd), file: os.NewFile(uintptr(c.pidfd), "pidfd")}
 	if err != nil {
@@ -63,8 +63,8 @@ func Start(flags uint64, fork func(*Call)) (*Process, error) {
 	return p, nil
 }
 
-// InChild forks, and tells whether this is the child. There, the caller must not
-// return: it calls [Exit].
+// InChild forks, and tells whether this is the child. In the child the caller must not
+// return; it must call [Exit].
 //
 //go:nosplit
 //go:norace
@@ -79,9 +79,9 @@ func (c *Call) InChild() bool {
 	return true
 }
 
-// DieWithParent binds the child to the thread that has made it. A child is; one that
-// has changed its user, or entered a user namespace that is not its user's, no longer
-// is, and has to call this again (commit_creds in kernel/cred.c).
+// DieWithParent binds the child to the thread that has made it. [Call.InChild] does so. A
+// child that changes its user, or enters a user namespace that another user owns, loses
+// the bond and must call this again (commit_creds in kernel/cred.c).
 //
 //go:nosplit
 //go:norace

@@ -19,9 +19,9 @@ type Connection struct {
 	// Device is the number of its superblock: N of the device 0:N in mountinfo
 	// (proc_pid_mountinfo(5)).
 	Device uint32
-	// Owner is the user_id of its mount, as a uid of the reader. The kernel
-	// demands that whoever mounts can name it: it is mapped in the user namespace
-	// that the superblock belongs to (fs/fuse/inode.c: fuse_parse_param).
+	// Owner is the user_id of its mount, as a uid of the reader. The user namespace
+	// that the superblock belongs to maps it, as the kernel demands
+	// (fs/fuse/inode.c: fuse_parse_param).
 	Owner uint32
 	// Waiting is the number of requests that have no answer.
 	Waiting int
@@ -31,15 +31,15 @@ func (c Connection) String() string {
 	return fmt.Sprintf("FUSE connection %d of user %d", c.Device, c.Owner)
 }
 
-// Abort ends those connections that choose says, and returns them. Everybody who
-// waits in one gets an error, as everybody who asks from then on (ECONNABORTED,
-// ENOTCONN), and its server as well (ENODEV). It waits for nobody.
+// Abort ends the connections for which choose returns true, and returns them. Every
+// process that waits in such a connection gets an error, and so does every later request
+// (ECONNABORTED, ENOTCONN) and the server (ENODEV). Abort waits for no process.
 //
-// What choose was asked about is what is ended: both go by one open file, which is
-// bound to its connection, also when the number is given out again.
+// Abort ends exactly the connection that it has shown to choose: it uses one open file
+// for both, which stays bound to the connection even if its number is given out again.
 //
-// The file system is mounted for this, and attached nowhere. A kernel without FUSE
-// has no connections.
+// Abort mounts the control file system and attaches the mount nowhere. A kernel without
+// FUSE has no connections.
 func Abort(choose func(Connection) bool) ([]Connection, error) {
 	root, err := mount()
 	if errors.Is(err, unix.ENODEV) {
@@ -119,7 +119,7 @@ func abort(dir *os.File, name string, choose func(Connection) bool) (c Connectio
 		return c, false, err
 	}
 	c = Connection{Device: uint32(device), Owner: st.Uid}
-	// Empty: it has just ended.
+	// The text is empty if the connection has just ended.
 	if c.Waiting, err = strconv.Atoi(strings.TrimSpace("0" + string(text))); err != nil {
 		return c, false, err
 	}

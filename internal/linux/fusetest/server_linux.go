@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Server is a FUSE server of a root directory with the one file proc/meminfo, which
-// is empty: enough to mount something on that.
+// Server is a FUSE server of a root directory with one file, proc/meminfo, which is
+// empty. A test can mount something on it.
 type Server struct {
-	// Hang makes it take requests and not answer any more.
+	// Hang makes the server take requests without answering them.
 	Hang atomic.Bool
 
 	target string

@@ -22,9 +22,9 @@ import (
 // ErrNoAnswer means that a file system did not answer in time.
 var ErrNoAnswer = errors.New("its file system does not answer")
 
-// Ask opens a path as open_tree(2) does, following links and triggering automounts,
-// and makes its file system give a sign of life. When the context ends before, the
-// answer is [ErrNoAnswer] with the reason. It costs a fork, about a millisecond.
+// Ask opens a path as open_tree(2) does, following links and triggering automounts, and
+// makes its file system give a sign of life. If the context ends first, the error is
+// [ErrNoAnswer] with the reason. It costs a fork, about a millisecond.
 func Ask(ctx context.Context, path string) (_ *os.File, retErr error) {
 	fail := func(err error) error { return fmt.Errorf("look up %q: %w", path, err) }
 	if len(path) >= unix.PathMax {
@@ -70,7 +70,8 @@ func receive(conn *net.UnixConn, path string) (*os.File, error) {
 	if len(files) == 0 {
 		return nil, said
 	}
-	// Who may not ask, such as root where FUSE is somebody else's, does not wait.
+	// A file system that denies the question answers at once. FUSE denies it to root if
+	// another user has mounted it.
 	if said != 0 && said != unix.EACCES {
 		files[0].Close()
 		return nil, said

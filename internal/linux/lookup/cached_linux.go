@@ -12,13 +12,13 @@ import (
 // resolveCached is RESOLVE_CACHED of <linux/openat2.h>.
 const resolveCached = 0x20
 
-// attempts at what the kernel may answer EAGAIN to because something is renamed.
+// attempts is how often to try: the kernel may answer EAGAIN because a file somewhere is
+// renamed.
 const attempts = 3
 
-// Cached opens a path with O_PATH if the kernel can do so from memory, without
-// asking any server or disk (RESOLVE_CACHED, Linux 5.12). Automounts are not
-// triggered. It returns nil if that cannot be done; an error says that there is no
-// such path.
+// Cached opens a path with O_PATH if the kernel can do so from memory, without asking a
+// server or disk (RESOLVE_CACHED, Linux 5.12). It does not trigger automounts. It returns
+// nil if the kernel cannot; an error says that there is no such path.
 func Cached(path string) (*os.File, error) {
 	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveCached}
 	for range attempts {

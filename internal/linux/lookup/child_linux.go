@@ -11,7 +11,8 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
-// answer is what the child says, with a descriptor if it has opened the path.
+// answer is the message of the child. A descriptor comes with it if the child has opened
+// the path.
 type answer struct{ errno int32 }
 
 // asker holds what the child needs; it cannot allocate.
@@ -51,9 +52,9 @@ func (a *asker) fork(c *fork.Call) {
 	}
 }
 
-// run does the work of the child. Behind it is no Go runtime: it must not grow the
-// stack, allocate, or panic. The descriptors are copies, which it closes: held up for
-// ever, it must not keep a lock or a socket of the parent's.
+// run does the work of the child. There is no Go runtime in the child: run must not grow
+// the stack, allocate, or panic. It closes its copies of the parent's descriptors, since
+// a child that is held up for ever must not keep a lock or a socket of the parent.
 //
 //go:nosplit
 //go:norace

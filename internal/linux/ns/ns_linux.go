@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ID names a namespace (namespaces(7): equal device and inode). The kernel gives
-// the number out again when the namespace is gone, so an ID means something only
-// while a process or a descriptor is in it.
+// ID names a namespace by its device and inode (namespaces(7)). The kernel gives the
+// number out again when the namespace is gone, so an ID is valid only while a process is
+// in the namespace or a descriptor refers to it.
 type ID struct {
 	Dev uint64 `json:"dev"`
 	Ino uint64 `json:"ino"`
@@ -39,17 +39,17 @@ func At(path string) (ID, error) {
 	return id(st), nil
 }
 
-// Own returns the name of the calling thread's namespace of a kind, as /proc/PID/ns
-// calls it.
+// Own returns the name of the calling thread's namespace of a kind. kind is a name in
+// /proc/PID/ns.
 func Own(kind string) (ID, error) { return At("/proc/thread-self/ns/" + kind) }
 
 func id(st unix.Stat_t) ID {
 	return ID{Dev: uint64(st.Dev), Ino: st.Ino} //nolint:unconvert // the type differs between architectures
 }
 
-// Userns opens the user namespace that a namespace belongs to: of a user namespace,
-// the one above (NS_GET_USERNS, ioctl_nsfs(2), Linux 4.9). EPERM means that it is not
-// in the caller's own.
+// Userns opens the user namespace that a namespace belongs to; for a user namespace, its
+// parent (NS_GET_USERNS, ioctl_nsfs(2), Linux 4.9). EPERM means that it is neither the
+// caller's user namespace nor below it.
 func Userns(f *os.File) (*os.File, error) { return related(f, unix.NS_GET_USERNS) }
 
 // Parent opens the pid namespace above one (NS_GET_PARENT).
@@ -69,8 +69,8 @@ func related(f *os.File, request uint) (*os.File, error) {
 	}
 }
 
-// Owner returns the user, as the caller sees it, to whom an open user namespace
-// belongs (NS_GET_OWNER_UID, ioctl_nsfs(2), Linux 4.11).
+// Owner returns the user who owns an open user namespace, as a uid of the caller
+// (NS_GET_OWNER_UID, ioctl_nsfs(2), Linux 4.11).
 func Owner(userns *os.File) (uint32, error) {
 	uid, err := unix.IoctlGetUint32(int(userns.Fd()), unix.NS_GET_OWNER_UID)
 	runtime.KeepAlive(userns)

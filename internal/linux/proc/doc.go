@@ -2,8 +2,8 @@
 
 // Package proc identifies processes, so that no process is taken for another.
 //
-// A pid is a number that the kernel gives out again. An [ID] is a pid with its
-// start time, for files that outlive this process; a [Process] is held by a pidfd
-// (Linux 5.3), for everything that is done to it. Neither says whose the process
-// is: package member proves that.
+// The kernel gives a pid out again after its process has ended. An [ID] is a pid with the
+// start time of its process, for files that outlive this process. A [Process] has a
+// pidfd (Linux 5.3), by which signals are sent. Neither tells to which container the
+// process belongs: package member proves that.
 package proc

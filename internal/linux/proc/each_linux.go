@@ -13,31 +13,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrRestless says that processes come and go faster than they can be looked at.
-var ErrRestless = errors.New("processes come and go faster than they can be looked at")
+// errRestless says that processes start and end faster than they can be looked at.
+var errRestless = errors.New("processes start and end faster than they can be looked at")
 
 // manyPIDs is how many pids are looked up one by one before all processes are
 // listed again.
 const manyPIDs = 4096
 
-// Each calls look with the pid of every process that this /proc shows, with some
-// more than once, and with some that are threads or nothing any more. When it
-// returns nil, look was called for every living process, or for a forebear that it
-// had when Each began.
+// Each calls look with the pid of every process that this /proc shows. It calls look for
+// some pids more than once, and for some that belong to a thread or to no process any
+// more. When Each returns nil, it has called look for every living process, or for an
+// ancestor that the process had when Each began.
 //
-// A list of /proc alone does not give that: while it is read in the order of pids,
-// a process at its end may start a child at its beginning and be gone when its
-// turn comes. But the kernel gives pids out in turn, and tells the last one that
-// it gave out. So
+// One list of /proc does not give that: the list is read in the order of pids, and a
+// process at its end may start a child at its beginning and be gone when its own turn
+// comes. But the kernel gives pids out in ascending order and tells the last one. So
 //
-//   - all processes are listed, and again for those whose fork was on its way: a
-//     pid is given out a moment before its process shows, while its parent waits;
-//   - then the pids that were given out meanwhile are looked at, in the order in
-//     which they were, so that a parent comes before its child, until there are no
-//     more: then everybody who lives was there to be looked at.
+//   - Each lists all processes twice. The second list has the processes whose fork was
+//     under way: a pid is given out a moment before its process shows, while its parent
+//     waits;
+//   - then Each looks at the pids that were given out since it began, in ascending
+//     order, so that a parent comes before its child, until there are no more. Then
+//     every living process has been there to be looked at.
 //
-// Where the numbers begin anew at the bottom meanwhile, so does Each. It gives up
-// with [ErrRestless] when patience has passed, and with the error of look at once.
+// If the pids begin again at the bottom during that, Each begins again. It gives up with
+// an error when patience has passed, and at once with an error of look.
 func Each(patience time.Duration, look func(pid int) error) error {
 	for deadline := time.Now().Add(patience); ; {
 		quiet, err := each(deadline, look)
@@ -45,12 +45,12 @@ func Each(patience time.Duration, look func(pid int) error) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return ErrRestless
+			return errRestless
 		}
 	}
 }
 
-// each is false if pids were given out that cannot be told.
+// each is false if it cannot tell which pids were given out.
 func each(deadline time.Time, look func(pid int) error) (bool, error) {
 	last, err := lastPID()
 	if err != nil {
@@ -77,12 +77,12 @@ func each(deadline time.Time, look func(pid int) error) (bool, error) {
 			}
 		}
 		if time.Now().After(deadline) {
-			return false, ErrRestless
+			return false, errRestless
 		}
 	}
 }
 
-// list calls look for the processes that it has not been called for.
+// list calls look for the processes that are not in looked.
 func list(looked map[int]bool, look func(pid int) error) error {
 	dir, err := os.Open("/proc")
 	if err != nil {
@@ -106,8 +106,8 @@ func list(looked map[int]bool, look func(pid int) error) error {
 	return nil
 }
 
-// lastPID returns the pid that was given out last in the pid namespace of this
-// process, to a process or a thread in it or in one below.
+// lastPID returns the pid that was given out last in the pid namespace of this process,
+// to a process or a thread in that namespace or below it.
 func lastPID() (int, error) {
 	content, err := os.ReadFile("/proc/sys/kernel/ns_last_pid")
 	if errors.Is(err, os.ErrNotExist) { // a kernel without CONFIG_CHECKPOINT_RESTORE
@@ -127,8 +127,8 @@ func lastPID() (int, error) {
 	return pid, nil
 }
 
-// loadavg reads the kernel's own /proc/loadavg, the last field of which is the last
-// pid. That of lxcfs, which covers it in a container, says something else.
+// loadavg reads the kernel's own /proc/loadavg. Its last field is the last pid. The file
+// of lxcfs, which covers it in a container, has another number there.
 func loadavg() ([]byte, error) {
 	const path = "/proc/loadavg"
 	var root, file unix.Statx_t

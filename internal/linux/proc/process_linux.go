@@ -65,8 +65,8 @@ func (id ID) Open() (*Process, error) {
 	return p, nil
 }
 
-// Alive tells whether a thread of the process is left. The first thread's state
-// does not say it: that is a zombie while others live.
+// Alive tells whether a thread of the process is left. The state of the first thread does
+// not tell: it is a zombie while others live.
 func (id ID) Alive() (bool, error) {
 	p, err := id.Open()
 	if errors.Is(err, ErrEnded) {
@@ -81,11 +81,11 @@ func (id ID) Alive() (bool, error) {
 // ID returns the name of the process for files.
 func (p *Process) ID() ID { return p.id }
 
-// PID returns the number, for messages and for paths below /proc that are proved
-// by [Process.Ended] afterwards.
+// PID returns the pid, for messages, and for paths below /proc if [Process.Ended] is
+// asked after their use.
 func (p *Process) PID() int { return p.id.PID }
 
-// Dup holds the process a second time, for somebody else to close.
+// Dup opens the process a second time; its caller closes it.
 func (p *Process) Dup() (*Process, error) {
 	fd, err := unix.FcntlInt(p.fd.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	runtime.KeepAlive(p)
@@ -95,14 +95,14 @@ func (p *Process) Dup() (*Process, error) {
 	return &Process{id: p.id, fd: os.NewFile(uintptr(fd), p.fd.Name())}, nil
 }
 
-// Close lets go of the process.
+// Close closes the pidfd.
 func (p *Process) Close() error { return p.fd.Close() }
 
 // FD returns the pidfd, valid until Close.
 func (p *Process) FD() int { return int(p.fd.Fd()) }
 
-// Path returns the path of a file below /proc/PID. Whatever is read there belongs
-// to the process only if it has not ended afterwards.
+// Path returns the path of a file below /proc/PID. What is read there belongs to the
+// process only if the process has not ended after that.
 func (p *Process) Path(name string) string { return "/proc/" + strconv.Itoa(p.id.PID) + "/" + name }
 
 // Read reads a file below /proc/PID.
@@ -131,7 +131,8 @@ func (p *Process) Namespace(kind string) (*os.File, error) {
 	return nil, errors.Join(err, waitErr)
 }
 
-// Signal sends a signal (pidfd_send_signal(2)); [ErrEnded] if there is nobody.
+// Signal sends a signal (pidfd_send_signal(2)). The error is [ErrEnded] if the process
+// has ended.
 func (p *Process) Signal(sig unix.Signal) error {
 	err := unix.PidfdSendSignal(p.FD(), sig, nil, 0)
 	runtime.KeepAlive(p)
@@ -141,8 +142,8 @@ func (p *Process) Signal(sig unix.Signal) error {
 	return os.NewSyscallError("pidfd_send_signal", err)
 }
 
-// Ended waits until no thread of the process is left, at most that long, and
-// tells whether it is so. A negative time waits without limit.
+// Ended waits, at most that long, until no thread of the process is left, and tells
+// whether that is so. With a negative time it waits without limit.
 func (p *Process) Ended(wait time.Duration) (bool, error) {
 	deadline := time.Now().Add(wait)
 	for {

@@ -24,9 +24,9 @@ type Stat struct {
 	Start uint64
 }
 
-// ParseStat parses the content of /proc/PID/stat. The name in it is whatever the
-// process likes, parentheses and newlines included, so that counting starts at the
-// last closing one.
+// ParseStat parses the content of /proc/PID/stat. A process can give itself any name,
+// with parentheses and newlines, so the fields are counted from the last closing
+// parenthesis on.
 func ParseStat(content []byte) (Stat, error) {
 	end := bytes.LastIndexByte(content, ')')
 	fields := bytes.Fields(content[end+1:])

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// Status is what isolate reads of /proc/PID/status (proc_pid_status(5)). The
-// numbers are those of the reader's user namespace.
+// Status is what isolate reads of /proc/PID/status (proc_pid_status(5)). The ids are as
+// the reader's user namespace sees them.
 type Status struct {
 	Name  string
 	State byte

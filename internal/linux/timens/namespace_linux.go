@@ -16,7 +16,7 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
-// Namespace is a time namespace, until somebody is in it.
+// Namespace is a time namespace in which there is no process yet.
 type Namespace struct {
 	child   *fork.Process
 	release chan struct{}
@@ -53,17 +53,17 @@ func New(userns *os.File, o Offsets) (*Namespace, error) {
 	}
 }
 
-// Path is the name of the namespace for a runtime, valid until Close.
+// Path is the path of the namespace for a runtime, valid until Close.
 func (n *Namespace) Path() string { return n.child.Path("ns/time_for_children") }
 
-// Close lets go of the namespace.
+// Close ends the process that keeps the namespace.
 func (n *Namespace) Close() error {
 	close(n.release)
 	return <-n.ended
 }
 
-// start starts the child. It makes the namespace by unshare(2): in one that is made by
-// clone3(2) it would be, and offsets can be set only while nobody is in it.
+// start starts the child, which makes the namespace by unshare(2). With clone3(2) the
+// child would be in the namespace, and offsets can be set only while no process is.
 func (n *Namespace) start(userns *os.File) error {
 	ready, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
 	if err != nil {
@@ -115,7 +115,7 @@ func (m *maker) fork(c *fork.Call) {
 	}
 }
 
-// run returns an error; otherwise it sleeps until it is killed.
+// run returns an errno, or sleeps until it is killed.
 //
 //go:nosplit
 //go:norace

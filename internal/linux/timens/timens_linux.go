@@ -20,12 +20,12 @@ type Offset struct {
 	Nanosecs uint32
 }
 
-// Offsets are those of both clocks.
+// Offsets are the offsets of both clocks.
 type Offsets struct {
 	Boottime, Monotonic Offset
 }
 
-// String is as /proc/PID/timens_offsets takes it.
+// String has the form of /proc/PID/timens_offsets.
 func (o Offsets) String() string {
 	return fmt.Sprintf("boottime %d %d\nmonotonic %d %d\n",
 		o.Boottime.Secs, o.Boottime.Nanosecs, o.Monotonic.Secs, o.Monotonic.Nanosecs)
@@ -34,9 +34,9 @@ func (o Offsets) String() string {
 // ErrUnsupported says that the kernel has no time namespaces.
 var ErrUnsupported = errors.New("no time namespaces (needs Linux 5.6)")
 
-// FromNow returns the offsets with which both clocks begin near zero now. The
-// kernel takes offsets to the clocks of the initial namespace, also from inside
-// another one, whose own are taken into account.
+// FromNow returns the offsets with which both clocks begin near zero now. The kernel
+// takes offsets relative to the clocks of the initial namespace, so FromNow adds the
+// offsets of the caller's own namespace.
 func FromNow() (Offsets, error) {
 	content, err := os.ReadFile("/proc/self/timens_offsets")
 	if errors.Is(err, os.ErrNotExist) {

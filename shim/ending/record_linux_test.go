@@ -55,7 +55,7 @@ func TestProcessesUnknownToTheRuntimeEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close() //nolint:errcheck // nothing is written to it
+	defer p.Close()
 	if alive, left := Undo(t.Context(), r, 10*time.Second); alive != nil || left != nil {
 		t.Error(alive, left)
 	}

@@ -328,7 +328,7 @@ func TestThaw(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer p.Close() //nolint:errcheck // nothing is written to it
+		defer p.Close()
 		if err := p.Signal(unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}

@@ -25,8 +25,8 @@ const (
 
 // Default is the pool that is used when none is configured: 4094 slots in ranges
 // that systemd documents as unused, clear of the defaults of
-// useradd, LXD, systemd-nspawn, podman and kubelet, and below systemd's
-// "foreign" range at 0x7FFE0000.
+// useradd, LXD, systemd-nspawn and podman, and below systemd's "foreign" range at
+// 0x7FFE0000. A kubelet without a range of its own takes any ids above 65535, these too.
 var Default = idmap.Span{First: 0x70000000, Size: 0x7FFDFFFF - 0x70000000 + 1}
 
 // slotSpan returns the ids of a slot.

@@ -48,6 +48,24 @@ func Main(m *testing.M, programs map[string]func(args []string) error) int {
 	return run(m, unix.CLONE_NEWPID)
 }
 
+// RunCgroup2 is [Run] in a mount namespace that shows version 2 of cgroups in any case,
+// as hosts with version 1 need not.
+func RunCgroup2(m *testing.M) int {
+	if os.Getenv(inside) != "" {
+		dir, err := os.MkdirTemp("", "cgroup2")
+		if err == nil {
+			defer os.Remove(dir)
+			err = unix.Mount("cgroup2", dir, "cgroup2", 0, "")
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "mount cgroup2 for tests:", err)
+			return 1
+		}
+		defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // it goes with the namespace
+	}
+	return run(m, 0)
+}
+
 func run(m *testing.M, namespaces uintptr) int {
 	fuzzing := strings.Contains(strings.Join(os.Args, " "), "-test.fuzz")
 	if os.Geteuid() != 0 || os.Getenv(inside) != "" || fuzzing {

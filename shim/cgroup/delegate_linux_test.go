@@ -22,13 +22,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/testmounts"
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
-const (
-	asContainer = "ISOLATE_TEST_CONTAINER"
-	asTest      = "ISOLATE_TEST_NAMESPACE"
-)
+const asContainer = "ISOLATE_TEST_CONTAINER"
 
 // owner is the root of the test containers.
 var owner = idmap.Owner{UID: 1700000000, GID: 1700000000}
@@ -38,38 +36,7 @@ func TestMain(m *testing.M) {
 		container()
 		return
 	}
-	fuzzing := slices.ContainsFunc(os.Args, func(arg string) bool { return strings.HasPrefix(arg, "-test.fuzz") })
-	if os.Geteuid() == 0 && os.Getenv(asTest) == "" && !fuzzing {
-		os.Exit(private())
-	}
-	os.Exit(m.Run())
-}
-
-// private runs the tests in a mount namespace of their own which shows the v2
-// hierarchy, as hybrid hosts need not.
-func private() int {
-	runtime.LockOSThread()
-	dir, err := os.MkdirTemp("", "cgroup2")
-	if err == nil {
-		defer os.Remove(dir)
-		err = errors.Join(
-			unix.Unshare(unix.CLONE_NEWNS),
-			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-			unix.Mount("cgroup2", dir, "cgroup2", 0, ""))
-		defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // the next one fails
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "make a private mount namespace:", err)
-		return 1
-	}
-	tests := exec.Command("/proc/self/exe", os.Args[1:]...)
-	tests.Env = append(os.Environ(), asTest+"=1")
-	tests.Stdin, tests.Stdout, tests.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if err := tests.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+	os.Exit(testmounts.RunCgroup2(m))
 }
 
 // container is the first process of a container. It waits until it was put into

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -20,43 +19,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/internal/testmounts"
 )
 
-const asTest = "ISOLATE_TEST_NAMESPACE"
-
-func TestMain(m *testing.M) {
-	if os.Geteuid() == 0 && os.Getenv(asTest) == "" {
-		os.Exit(private())
-	}
-	os.Exit(m.Run())
-}
-
-// private runs the tests in a mount namespace of their own, which shows version 2 in
-// any case, as hosts with version 1 need not.
-func private() int {
-	runtime.LockOSThread()
-	dir, err := os.MkdirTemp("", "cgroup2")
-	if err == nil {
-		defer os.Remove(dir)
-		err = errors.Join(
-			unix.Unshare(unix.CLONE_NEWNS),
-			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-			unix.Mount("cgroup2", dir, "cgroup2", 0, ""))
-		defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // it goes with the namespace
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "make a private mount namespace:", err)
-		return 1
-	}
-	tests := exec.Command("/proc/self/exe", os.Args[1:]...)
-	tests.Env = append(os.Environ(), asTest+"=1")
-	tests.Stdin, tests.Stdout, tests.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if err := tests.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
-}
+func TestMain(m *testing.M) { os.Exit(testmounts.RunCgroup2(m)) }
 
 // each runs a test in a new group of version 2, and of version 1 with the controller.
 func each(t *testing.T, controller string, test func(t *testing.T, dir string)) {

@@ -49,7 +49,7 @@ func TestAnnotationsJoinNobody(t *testing.T) {
 			if s, u := own("guest"); s == shim || u == userns {
 				t.Errorf("the shim is %s and the user namespace %s, those of the victim are %s and %s", s, u, shim, userns)
 			}
-			m.remove(t, "guest")
+			m.Container("guest").Remove(t)
 		})
 	}
 }
@@ -73,7 +73,7 @@ func TestAnnotationsThatRuntimesObey(t *testing.T) {
 		}); warned != (allow == "") {
 			t.Errorf("allowed %q: warnings are %q", allow, m.warnings(t))
 		}
-		m.remove(t, "a")
+		m.Container("a").Remove(t)
 	}
 }
 

@@ -28,7 +28,7 @@ func hierarchies(t *testing.T, group string) []string {
 // noGroups proves that a container leaves no group.
 func noGroups(t *testing.T, group string) {
 	t.Helper()
-	await(t, "the groups to go", func() bool { return !exists(hierarchies(t, group)) })
+	rig.Eventually(t, "the groups to go", func() bool { return !exists(hierarchies(t, group)) })
 }
 
 // exists tells whether one of the directories does.
@@ -56,7 +56,7 @@ func TestFrozenContainerEnds(t *testing.T) {
 					id := "frozen"
 					m.start(t, id, nil, "sh", "-c", freeze)
 					pid := m.pid(t, id)
-					await(t, "the container to be frozen", func() bool {
+					rig.Eventually(t, "the container to be frozen", func() bool {
 						for _, dir := range hierarchies(t, "/default/"+id+"/j") {
 							if strings.TrimSpace(text(dir+"/freezer.state")) == "FROZEN" || strings.Contains(text(dir+"/cgroup.events"), "frozen 1") {
 								return true
@@ -65,8 +65,8 @@ func TestFrozenContainerEnds(t *testing.T) {
 						return false
 					})
 					ends(id)
-					await(t, "the first process to end", func() bool { return text("/proc/"+pid+"/cmdline") == "" })
-					m.remove(t, id)
+					rig.Eventually(t, "the first process to end", func() bool { return text("/proc/"+pid+"/cmdline") == "" })
+					m.Container(id).Remove(t)
 					noGroups(t, "/default/"+id)
 				})
 			}
@@ -74,7 +74,7 @@ func TestFrozenContainerEnds(t *testing.T) {
 				m.start(t, "paused", nil, "sleep", "1000")
 				m.Ctr(t.Context(), "tasks", "pause", "paused").Must(t)
 				kill("paused")
-				m.remove(t, "paused")
+				m.Container("paused").Remove(t)
 				noGroups(t, "/default/paused")
 			})
 			m.run(t, nil, "true").Must(t) // with the only range
@@ -103,13 +103,13 @@ func TestDeepGroupsAreRemoved(t *testing.T) {
 			} {
 				t.Run(name, func(t *testing.T) {
 					m.start(t, "a", nil, "perl", "-e", nest+"sleep 1000")
-					await(t, "the groups", func() bool { return exists(hierarchies(t, "/default/a/made")) })
+					rig.Eventually(t, "the groups", func() bool { return exists(hierarchies(t, "/default/a/made")) })
 					ends()
-					await(t, "the container to be removed", func() bool {
+					rig.Eventually(t, "the container to be removed", func() bool {
 						m.Ctr(t.Context(), "tasks", "rm", "--force", "a")
 						return !strings.Contains(m.Ctr(t.Context(), "tasks", "ls").Must(t), "a ")
 					})
-					m.remove(t, "a")
+					m.Container("a").Remove(t)
 					noGroups(t, "/default/a")
 				})
 			}
@@ -166,7 +166,7 @@ func TestCgroupsOfOthers(t *testing.T) {
 		if state := m.state(t, "first"); state != "RUNNING" {
 			t.Errorf("%s: the container in it is %s", runtime, state)
 		}
-		m.remove(t, "first")
+		m.Container("first").Remove(t)
 		// An empty one may have been made for the container.
 		dirs := mkdir("/premade")
 		m.run(t, []string{"--cgroup", "/premade"}, "true").Must(t)
@@ -213,7 +213,7 @@ func TestMemoryLimitBoundsGroups(t *testing.T) {
 	// It ends where a group is refused, or is killed for want of memory.
 	const script = `chdir "/sys/fs/cgroup/memory" or die; for (1..10000) { mkdir "g$_" or last }`
 	m.start(t, "a", []string{"--memory-limit", fmt.Sprint(16 << 20)}, "perl", "-e", script)
-	await(t, "an end of the groups", func() bool { return m.state(t, "a") == "STOPPED" })
+	rig.Eventually(t, "an end of the groups", func() bool { return m.state(t, "a") == "STOPPED" })
 	made := 0
 	for _, dir := range hierarchies(t, "/default/a") {
 		groups, err := filepath.Glob(dir + "/g*")
@@ -225,6 +225,6 @@ func TestMemoryLimitBoundsGroups(t *testing.T) {
 	if made < 100 || made > 4000 {
 		t.Errorf("made %d groups with 16 MiB", made)
 	}
-	m.remove(t, "a")
+	m.Container("a").Remove(t)
 	noGroups(t, "/default/a")
 }

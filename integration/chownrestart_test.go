@@ -35,7 +35,7 @@ func states(t *testing.T) []string {
 func (m *machine) moves(t *testing.T) []string {
 	t.Helper()
 	said := slices.DeleteFunc(m.said(t), func(line string) bool { return !strings.Contains(line, "isolate: ids on disk") })
-	m.logged = int64(len(m.log(t)))
+	m.logged = m.Mark(t)
 	return said
 }
 
@@ -86,7 +86,7 @@ func TestChownRestart(t *testing.T) {
 	if got := m.exec(t, "a", nil, "sh", "-ec", seeFiles).Must(t); got != seenFiles {
 		t.Errorf("with other ids the container sees\n%s\nwant\n%s", got, seenFiles)
 	}
-	m.remove(t, "b")
+	m.Container("b").Remove(t)
 
 	rig.Require(t, rig.Kernel("5.19"))
 	before := len(states(t))
@@ -135,14 +135,14 @@ func TestChownFallback(t *testing.T) {
 			}
 			fillTiny(t, dir, 0)
 			argv := []string{"--rm", "--rootfs", "--runtime", shimName, dir, "a", "/inside", "report", "/inside", "/data"}
-			refused := m.output(t, "run", argv...)
+			refused := m.Output(t, "run", argv...)
 			for _, part := range []string{"cannot be id-mapped by kernel", "a file system that can be idmapped", `set rootfs.fallback = "chown"`} {
 				if refused.Code == 0 || !strings.Contains(refused.Stderr, part) {
 					t.Errorf("refusal does not say %s: status %d, %s", part, refused.Code, refused.Stderr)
 				}
 			}
 			configure(t, peer.Runc15, "[rootfs]\nfallback = \"chown\"")
-			r := answer[reported](t, m.output(t, "run", argv...))
+			r := answer[reported](t, m.Output(t, "run", argv...))
 			if r.Files["/inside"] != "100755 0:0" || r.Files["/data"] != "40755 1000:1000" {
 				t.Errorf("container sees %v", r.Files)
 			}
@@ -204,7 +204,7 @@ func TestChownKilled(t *testing.T) {
 	configure(t, peer.Runc15, chowned, pool)
 	before := rig.MustSnapshot(t)
 	m.Ctr(t.Context(), "containers", "create", "--allow-new-privs", "--runtime", shimName, m.reference, "a", "sleep", "1000").Must(t)
-	t.Cleanup(func() { m.remove(t, "a") })
+	t.Cleanup(func() { m.Container("a").Remove(t) })
 	for _, end := range []struct {
 		after  time.Duration
 		client bool
@@ -212,11 +212,11 @@ func TestChownKilled(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		started := make(chan rig.Result, 1)
 		go func() { started <- m.Ctr(ctx, "tasks", "start", "--detach", "--null-io", "a") }()
-		eventually(t, "moving ids", func() bool { return m.mounted("a") || len(started) > 0 })
+		rig.Eventually(t, "moving ids", func() bool { return m.mounted("a") || len(started) > 0 })
 		if !m.mounted("a") {
 			t.Fatalf("rootfs was never mounted: %v", (<-started).Err())
 		}
-		time.Sleep(end.after)
+		time.Sleep(end.after) // time to move some of them
 		if end.client {
 			cancel()
 		} else {
@@ -227,13 +227,13 @@ func TestChownKilled(t *testing.T) {
 		if r.Code == 0 {
 			t.Fatalf("start was through before it was ended after %v", end.after)
 		}
-		eventually(t, "unmounted", func() bool { return !m.mounted("a") && shimOf(t, "a") == 0 })
+		rig.Eventually(t, "unmounted", func() bool { return !m.mounted("a") && shimOf(t, "a") == 0 })
 	}
 	m.Ctr(t.Context(), "tasks", "start", "--detach", "--null-io", "a").Must(t)
 	if got := m.exec(t, "a", nil, "sh", "-ec", seeImage).Must(t); got != seenImage {
 		t.Errorf("the container sees\n%s\nwant\n%s", got, seenImage)
 	}
-	m.remove(t, "a")
+	m.Container("a").Remove(t)
 	rig.MustMatch(t, before)
 }
 

@@ -4,9 +4,7 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,35 +23,10 @@ import (
 // runs only if the one before it has given its range back.
 const oneRange = "[ids]\npool = [\"1879048192-1879113727\"]\n"
 
-// hostConfig writes the host's configuration until the test ends.
-func hostConfig(t testing.TB, text string) {
-	t.Helper()
-	const file = "/etc/isolate/config.toml"
-	before, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		restore := func() error { return os.WriteFile(file, before, 0o644) }
-		if before == nil {
-			restore = func() error { return os.RemoveAll(filepath.Dir(file)) }
-		}
-		if err := restore(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // host is a containerd that starts the shim under test, and an image. Tests share
 // one of each version, and leave nothing on it.
 type host struct {
-	*rig.Node
+	*rig.Machine
 	ref string
 }
 
@@ -62,12 +35,12 @@ type host struct {
 func hostOf(t testing.TB, containerd peer.Name) host {
 	t.Helper()
 	node := nodeOf(t, containerd, "overlayfs")
-	h := host{Node: node, ref: imported(t, node, demo())}
-	mark := h.mark(t)
+	h := host{Machine: node, ref: node.Image(t, demo())}
+	mark := h.Mark(t)
 	t.Cleanup(func() {
 		h.clear(t)
 		if t.Failed() {
-			t.Logf("end of %s:\n%s", h.Log, h.since(t, max(mark, h.mark(t)-logEnd)))
+			t.Logf("end of %s:\n%s", h.Log, h.Since(t, max(mark, h.Mark(t)-logEnd)))
 		}
 	})
 	h.run(t, "first", nil, "true").Must(t)
@@ -92,7 +65,7 @@ func (h host) clear(t testing.TB) {
 // run runs a container to its end.
 func (h host) run(t testing.TB, id string, flags []string, argv ...string) rig.Result {
 	t.Helper()
-	return h.Ctr(t.Context(), slices.Concat([]string{"run", "--rm", "--runtime", shimName}, flags, []string{h.ref, id}, argv)...)
+	return h.Output(t, "run", slices.Concat([]string{"--rm", "--runtime", shimName}, flags, []string{h.ref, id}, argv)...)
 }
 
 // start starts a container that stays.
@@ -100,46 +73,19 @@ func (h host) start(t testing.TB, id string, flags ...string) {
 	t.Helper()
 	h.Ctr(t.Context(), slices.Concat([]string{"run", "-d", "--null-io", "--runtime", shimName}, flags, []string{h.ref, id, "sleep", "86400"})...).Must(t)
 	// Until it is executed, the command line is the runtime's.
-	eventually(t, "program of the container", func() bool {
+	rig.Eventually(t, "program of the container", func() bool {
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", h.init(t, id)))
 		return err == nil && string(line) == "sleep\x0086400\x00"
 	})
 }
 
 // init is the first process of a container.
-func (h host) init(t testing.TB, id string) int {
-	t.Helper()
-	for line := range strings.Lines(h.Ctr(t.Context(), "tasks", "ls").Must(t)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == id {
-			pid, err := strconv.Atoi(f[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return pid
-		}
-	}
-	t.Fatalf("container %q has no task", id)
-	return 0
-}
+func (h host) init(t testing.TB, id string) int { t.Helper(); return h.Container(id).Pid(t) }
 
-// exec runs a command in a container. ctr's pipes are the test's: it leaves them
-// behind when the container goes away.
+// exec runs a command in a container.
 func (h host) exec(t testing.TB, id string, argv ...string) rig.Result {
 	t.Helper()
-	return h.Ctr(t.Context(), slices.Concat([]string{
-		"tasks", "exec", "--fifo-dir", t.TempDir(), "--exec-id", "e" + strconv.FormatInt(time.Now().UnixNano(), 36), id,
-	}, argv)...)
-}
-
-// remove removes a container and its task, if it has one.
-func (h host) remove(t testing.TB, id string) {
-	t.Helper()
-	if r := h.Ctr(t.Context(), "tasks", "rm", "--force", id); r.Err() != nil && !strings.Contains(r.Stderr, "not found") {
-		t.Error(r.Err())
-	}
-	if err := h.Ctr(t.Context(), "containers", "rm", id).Err(); err != nil {
-		t.Error(err)
-	}
+	return h.Container(id).Exec(t, nil, argv...)
 }
 
 // shimOf finds the process that serves a container.
@@ -179,47 +125,6 @@ func killShim(t testing.TB, id string) {
 	}
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(rig.Patiently(30 * time.Second)); !condition(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not in 30 s", what)
-		}
-	}
-}
-
-// mark is the present length of the log.
-func (h host) mark(t testing.TB) int {
-	t.Helper()
-	info, err := os.Stat(h.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int(info.Size())
-}
-
-// since is what was logged since a mark.
-func (h host) since(t testing.TB, mark int) string {
-	t.Helper()
-	text, err := os.ReadFile(h.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text[mark:])
-}
-
-// logged returns the shim's warnings since a mark.
-func (h host) logged(t testing.TB, mark int) (warnings []string) {
-	t.Helper()
-	for line := range strings.Lines(h.since(t, mark)) {
-		if strings.Contains(line, "level=warning") && strings.Contains(line, `msg="isolate: `) {
-			warnings = append(warnings, line)
-		}
-	}
-	return warnings
-}
-
 // TestCleanup ends a container in every way there is. Nothing of it may be left,
 // and its ids, the only ones, must do for the next.
 func TestCleanup(t *testing.T) {
@@ -228,7 +133,7 @@ func TestCleanup(t *testing.T) {
 	if rig.Slow() {
 		settings += "[lxcfs]\ntimeout_ms = 10000\n"
 	}
-	hostConfig(t, settings)
+	rig.Configure(t, settings)
 	rig.LxcfsFor(t, peer.Lxcfs6, "")
 	h := hostOf(t, peer.Containerd24)
 	volume := t.TempDir()
@@ -264,7 +169,7 @@ func TestCleanup(t *testing.T) {
 		{"shim killed", func(t *testing.T) { killShim(t, "a") }},
 		{"shim killed during exec", func(t *testing.T) {
 			go h.exec(t, "a", "sleep", "43200")
-			eventually(t, "exec", func() bool { return strings.Contains(h.Ctr(t.Context(), "tasks", "ps", "a").Stdout, "exec_id") })
+			rig.Eventually(t, "exec", func() bool { return strings.Contains(h.Ctr(t.Context(), "tasks", "ps", "a").Stdout, "exec_id") })
 			killShim(t, "a")
 		}},
 		{"shim and init killed", func(t *testing.T) {
@@ -306,7 +211,7 @@ func TestCleanup(t *testing.T) {
 				t.Error("a running container is not seen")
 			}
 			c.end(t)
-			h.remove(t, "a")
+			h.Container("a").Remove(t)
 			rig.MustMatch(t, before)
 			h.run(t, "next", nil, "true").Must(t)
 			rig.MustMatch(t, before)
@@ -318,21 +223,21 @@ func TestCleanup(t *testing.T) {
 // of a container.
 func TestCleanupOfShimKilledAnyTime(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	rig.LxcfsFor(t, peer.Lxcfs6, "")
 	h := hostOf(t, peer.Containerd24)
 	volume := t.TempDir()
 	before := rig.MustSnapshot(t)
 	killed, failed := 0, 0
 	for delay := range 20 {
-		mark := h.mark(t)
+		mark := h.Mark(t)
 		done := make(chan rig.Result, 1)
 		go func() {
 			done <- h.run(t, "a", []string{"--null-io", "--mount", "type=bind,src=" + volume + ",dst=/volume,options=rbind:ro"}, "true")
 		}()
 		// Of a shim that dies before containerd has reached it, containerd does
 		// not call delete, and the shim's sockets stay, as with any shim.
-		eventually(t, "connection", func() bool { return strings.Contains(h.since(t, mark), "activating mount") || len(done) > 0 })
+		rig.Eventually(t, "connection", func() bool { return strings.Contains(h.Since(t, mark), "activating mount") || len(done) > 0 })
 		pid := shimOf(t, "a")
 		time.Sleep(time.Duration(delay) * 8 * time.Millisecond)
 		if pid != 0 && unix.Kill(pid, unix.SIGKILL) == nil {

@@ -30,7 +30,7 @@ func TestContainerd(t *testing.T) {
 	} {
 		t.Run(string(c.containerd), func(t *testing.T) {
 			rig.Require(t, rig.Root)
-			hostConfig(t, oneRange)
+			rig.Configure(t, oneRange)
 			h := hostOf(t, c.containerd)
 			for name, runtime := range map[string]string{"name": shimName, "path": filepath.Join(h.Bin, "containerd-shim-isolate-v1")} {
 				t.Run(name, func(t *testing.T) { life(t, h, runtime, c.version) })
@@ -45,7 +45,7 @@ func life(t *testing.T, h host, runtime string, version int) {
 	ctr := func(args ...string) rig.Result { return h.Ctr(t.Context(), args...) }
 
 	// Output and exit status come through.
-	r := ctr("run", "--rm", "--runtime", runtime, h.ref, "a", "sh", "-c", "cat /proc/self/uid_map; echo error >&2; exit 7")
+	r := ctr("run", "--rm", "--runtime", runtime, h.ref, "a", "sh", "-c", "cat /proc/self/uid_map; echo error >&2; sleep 0.5; exit 7")
 	if strings.TrimSpace(r.Stdout) != ours || !strings.Contains(r.Stderr, "error\n") || r.Code != 7 {
 		t.Errorf("run: status %d, stdout %q, stderr %q", r.Code, r.Stdout, r.Stderr)
 	}
@@ -90,13 +90,13 @@ func life(t *testing.T, h host, runtime string, version int) {
 	}
 	exec("after a restart")
 	ctr("tasks", "kill", "--signal", "SIGKILL", "a").Must(t)
-	eventually(t, "end", func() bool { return strings.Contains(ctr("tasks", "ls").Stdout, "STOPPED") })
-	h.remove(t, "a")
+	rig.Eventually(t, "end", func() bool { return strings.Contains(ctr("tasks", "ls").Stdout, "STOPPED") })
+	h.Container("a").Remove(t)
 	rig.MustMatch(t, before)
 
 	start()
 	killShim(t, "a")
-	h.remove(t, "a")
+	h.Container("a").Remove(t)
 	rig.MustMatch(t, before)
 	ctr("run", "--rm", "--runtime", runtime, h.ref, "a", "true").Must(t)
 	rig.MustMatch(t, before)
@@ -131,7 +131,7 @@ func TestContainerdGroups(t *testing.T) {
 	for _, containerd := range []peer.Name{peer.Containerd24, peer.Containerd22, peer.Containerd17} {
 		t.Run(string(containerd), func(t *testing.T) {
 			rig.Require(t, rig.Root)
-			hostConfig(t, "[ids]\npool = [\"1879048192-1879179263\"]\n[annotations]\nallow = [\"io.containerd.runc.v2.group\"]\n")
+			rig.Configure(t, "[ids]\npool = [\"1879048192-1879179263\"]\n[annotations]\nallow = [\"io.containerd.runc.v2.group\"]\n")
 			h := hostOf(t, containerd)
 			// The slots' files stay: both containers of the rehearsal have had one.
 			group := []string{"--annotation", "io.containerd.runc.v2.group=together"}
@@ -141,8 +141,8 @@ func TestContainerdGroups(t *testing.T) {
 				}
 			}
 			rehearse()
-			h.remove(t, "a")
-			h.remove(t, "b")
+			h.Container("a").Remove(t)
+			h.Container("b").Remove(t)
 			before := rig.MustSnapshot(t)
 			rehearse()
 			if a, b := shimOf(t, "a"), shimOf(t, "b"); a == 0 || b != 0 {
@@ -156,7 +156,7 @@ func TestContainerdGroups(t *testing.T) {
 				t.Errorf("they have the ids %v", maps)
 			}
 			// The first goes, and the second lives on.
-			h.remove(t, "a")
+			h.Container("a").Remove(t)
 			alive := func() {
 				t.Helper()
 				if got := h.exec(t, "b", "echo", strconv.Itoa(2)).Must(t); got != "2" {
@@ -172,8 +172,8 @@ func TestContainerdGroups(t *testing.T) {
 			alive()
 			h.start(t, "a", group...)
 			killShim(t, "a")
-			h.remove(t, "a")
-			h.remove(t, "b")
+			h.Container("a").Remove(t)
+			h.Container("b").Remove(t)
 			rig.MustMatch(t, before)
 		})
 	}

@@ -84,14 +84,14 @@ func TestCtlCheck(t *testing.T) {
 		}
 	})
 	t.Run("failed", func(t *testing.T) {
-		hostConfig(t, "[runtime]\nbinary = \"/nope/runc\"\n")
+		rig.Configure(t, "[runtime]\nbinary = \"/nope/runc\"\n")
 		c := h.check(t, 2)
 		if result, reason := c.line(t, "OCI runtime"); c.Result != "failed" || result != "failed" || !strings.Contains(reason, "/nope/runc") {
 			t.Errorf("%+v", c)
 		}
 	})
 	t.Run("configuration", func(t *testing.T) {
-		hostConfig(t, "shiny = 1\n")
+		rig.Configure(t, "shiny = 1\n")
 		c := h.check(t, 2)
 		if result, reason := c.line(t, "configuration"); result != "failed" || !strings.Contains(reason, "config.toml:1: shiny: unknown key") {
 			t.Errorf("%+v", c)
@@ -143,11 +143,16 @@ func TestCtlCheck(t *testing.T) {
 func TestCtlConfig(t *testing.T) {
 	rig.Require(t, rig.Root)
 	h := hostOf(t, peer.Containerd24)
-	hostConfig(t, "nesting = \"off\"\n\n[lxcfs]\nmode = \"require\"\ntimeout_ms = 900\n")
+	rig.Configure(t, "nesting = \"off\"\n\n[lxcfs]\nmode = \"require\"\ntimeout_ms = 900\n")
 	dir := "/etc/isolate/config.d"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
 	for name, text := range map[string]string{
 		"20-later.toml":   "[lxcfs]\nmode = \"off\"\n",
 		"10-earlier.toml": "[lxcfs]\nmode = \"auto\"\n[ids]\nsize = 131072\n",
@@ -206,7 +211,7 @@ func TestCtlConfig(t *testing.T) {
 // TestCtlIds shows who has which ids, while it has them and after.
 func TestCtlIds(t *testing.T) {
 	rig.Require(t, rig.Root)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	h := hostOf(t, peer.Containerd24)
 	type report struct {
 		Ranges []struct {
@@ -248,7 +253,7 @@ func TestCtlIds(t *testing.T) {
 		t.Errorf("printed %q", text)
 	}
 	killShim(t, "a")
-	h.remove(t, "a")
-	eventually(t, "range free again", func() bool { return len(ids().Ranges) == 0 })
-	eventually(t, "container forgotten", func() bool { return len(ps()) == 0 })
+	h.Container("a").Remove(t)
+	rig.Eventually(t, "range free again", func() bool { return len(ids().Ranges) == 0 })
+	rig.Eventually(t, "container forgotten", func() bool { return len(ps()) == 0 })
 }

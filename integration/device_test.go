@@ -149,8 +149,8 @@ func TestDeviceRulesOpenWhatWasGiven(t *testing.T) {
 					source, _, _ := strings.Cut(strings.TrimPrefix(hostNodes(t)[1], "type=bind,src="), ",")
 					s.Mounts = append(s.Mounts, specs.Mount{Destination: "/mnt", Type: "bind", Source: source, Options: []string{"rbind", "rw"}})
 				})
-				t.Cleanup(func() { m.remove(t, "a") })
-				checkOpen(t, "with such rules", m.output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a"))
+				t.Cleanup(func() { m.Container("a").Remove(t) })
+				checkOpen(t, "with such rules", m.Output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a"))
 			})
 		}
 	}

@@ -26,7 +26,7 @@ func TestExec(t *testing.T) {
 				}
 				look += "; tr '\\0' '\\n' < /proc/$$/environ | sort"
 				m.start(t, "a", append(withInside(t), "--env", "FOO=bar"), "sh", "-c", "("+look+") > /look; /inside report > /report & sleep 1000")
-				await(t, "init's report", func() bool { return m.exec(t, "a", nil, "test", "-s", "/report").Code == 0 })
+				rig.Eventually(t, "init's report", func() bool { return m.exec(t, "a", nil, "test", "-s", "/report").Code == 0 })
 				first := answer[reported](t, m.exec(t, "a", nil, "cat", "/report"))
 				again := answer[reported](t, m.exec(t, "a", nil, "/inside", "report"))
 				for _, key := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Uid", "Gid", "Groups"} {

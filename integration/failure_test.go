@@ -169,7 +169,7 @@ func refused(t testing.TB, r rig.Result, reasons ...string) {
 func TestFailedCreate(t *testing.T) {
 	rig.Require(t, rig.Root)
 	f := faultyRuntime(t, peer.Runc15)
-	hostConfig(t, oneRange+f.config())
+	rig.Configure(t, oneRange+f.config())
 	h := hostOf(t, peer.Containerd24)
 	volume := t.TempDir()
 	mount := func(src string) []string {
@@ -208,15 +208,15 @@ func TestFailedCreate(t *testing.T) {
 		},
 		{name: "no such program in the image", argv: []string{"/nope"}, want: []string{"/nope"}},
 		{
-			name: "no such runtime", prepare: func(t *testing.T) { hostConfig(t, oneRange+"[runtime]\nbinary = \"/nope/runc\"\n") },
+			name: "no such runtime", prepare: func(t *testing.T) { rig.Configure(t, oneRange+"[runtime]\nbinary = \"/nope/runc\"\n") },
 			want: []string{"/nope/runc", "OCI runtime not found"},
 		},
 		{
-			name: "unknown key", prepare: func(t *testing.T) { hostConfig(t, "shiny = true\n"+oneRange) },
+			name: "unknown key", prepare: func(t *testing.T) { rig.Configure(t, "shiny = true\n"+oneRange) },
 			want: []string{"/etc/isolate/config.toml:1", "shiny", "unknown key"},
 		},
 		{
-			name: "lxcfs required", prepare: func(t *testing.T) { hostConfig(t, oneRange+"[lxcfs]\nmode = \"require\"\n") },
+			name: "lxcfs required", prepare: func(t *testing.T) { rig.Configure(t, oneRange+"[lxcfs]\nmode = \"require\"\n") },
 			want: []string{"lxcfs.mode", "require", "lxcfs is not running", "lxcfs -l --enable-cfs --enable-pidfd"},
 		},
 		{name: "no such volume", flags: mount(filepath.Join(volume, "nope")), want: []string{filepath.Join(volume, "nope"), "no such file"}},
@@ -253,7 +253,7 @@ func TestFailedCreate(t *testing.T) {
 func TestFailedDelete(t *testing.T) {
 	rig.Require(t, rig.Root)
 	f := faultyRuntime(t, peer.Runc15)
-	hostConfig(t, oneRange+f.config())
+	rig.Configure(t, oneRange+f.config())
 	h := hostOf(t, peer.Containerd24)
 	for _, fault := range []string{fails, failsLate} {
 		t.Run(fault, func(t *testing.T) {
@@ -264,7 +264,7 @@ func TestFailedDelete(t *testing.T) {
 			f.heal(t, "delete")
 			if fault == fails {
 				refused(t, r, "delete")
-				h.remove(t, "a")
+				h.Container("a").Remove(t)
 			} else {
 				r.Must(t)
 				h.Ctr(t.Context(), "containers", "rm", "a").Must(t)
@@ -281,7 +281,7 @@ func TestFailedDelete(t *testing.T) {
 func TestHangingRuntime(t *testing.T) {
 	rig.Require(t, rig.Root)
 	f := faultyRuntime(t, peer.Runc15)
-	hostConfig(t, oneRange+f.config())
+	rig.Configure(t, oneRange+f.config())
 	h := hostOf(t, peer.Containerd24)
 	for _, verb := range []string{"create", "start", "delete"} {
 		for _, fault := range []string{hangs, hangsLate} {
@@ -292,7 +292,7 @@ func TestHangingRuntime(t *testing.T) {
 					done := make(chan rig.Result, 1)
 					go func() { done <- h.run(t, "a", []string{"--null-io"}, "true") }()
 					var pid int
-					eventually(t, "hanging runtime", func() bool { pid = hungPid(t); return pid > 0 || len(done) > 0 })
+					rig.Eventually(t, "hanging runtime", func() bool { pid = hungPid(t); return pid > 0 || len(done) > 0 })
 					f.heal(t, verb)
 					if victim == "shim" {
 						pid = shimOf(t, "a")
@@ -323,7 +323,7 @@ func TestHangingRuntime(t *testing.T) {
 func TestHangingFeatures(t *testing.T) {
 	rig.Require(t, rig.Root)
 	f := faultyRuntime(t, peer.Runc15)
-	hostConfig(t, oneRange+f.config())
+	rig.Configure(t, oneRange+f.config())
 	h := hostOf(t, peer.Containerd24)
 	before := rig.MustSnapshot(t)
 	f.inject(t, "features", hangs)
@@ -344,7 +344,7 @@ func TestHangingFeatures(t *testing.T) {
 // TestMissingLayer takes away parts of a snapshot between its making and its use.
 func TestMissingLayer(t *testing.T) {
 	rig.Require(t, rig.Root)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	h := hostOf(t, peer.Containerd24)
 	for _, part := range []string{"lowerdir", "upperdir", "workdir"} {
 		t.Run(part, func(t *testing.T) {
@@ -365,7 +365,7 @@ func TestMissingLayer(t *testing.T) {
 			}
 			rig.MustMatch(t, before)
 			h.Ctr(t.Context(), "tasks", "start", "a").Must(t)
-			h.remove(t, "a")
+			h.Container("a").Remove(t)
 			rig.MustMatch(t, before)
 		})
 	}
@@ -374,7 +374,7 @@ func TestMissingLayer(t *testing.T) {
 // TestExhaustedPool starts one container more than there are ranges.
 func TestExhaustedPool(t *testing.T) {
 	rig.Require(t, rig.Root)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	h := hostOf(t, peer.Containerd24)
 	before := rig.MustSnapshot(t)
 	h.start(t, "a")
@@ -384,7 +384,7 @@ func TestExhaustedPool(t *testing.T) {
 	if got := h.exec(t, "a", "echo", "unharmed").Must(t); got != "unharmed" {
 		t.Errorf("the first printed %q", got)
 	}
-	h.remove(t, "a")
+	h.Container("a").Remove(t)
 	h.run(t, "b", nil, "true").Must(t)
 	rig.MustMatch(t, before)
 }

@@ -106,7 +106,7 @@ func limitTmpfs(t *testing.T, dir, what string, free int) {
 // full at each point.
 func TestFullDisk(t *testing.T) {
 	rig.Require(t, rig.Root)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	h := hostOf(t, peer.Containerd24)
 	tmpfs := func(t *testing.T, dir string) {
 		if err := unix.Mount("small", dir, "tmpfs", 0, "mode=0711"); err != nil {
@@ -138,10 +138,10 @@ func TestFullDisk(t *testing.T) {
 	})
 	t.Run("snapshots, inodes", func(t *testing.T) {
 		// A fresh containerd, whose snapshots are all on the small file system.
-		small := host{Node: rig.Containerd(t, rig.Config{Isolate: true})}
+		small := host{Machine: rig.MachineFor(t, rig.Config{})}
 		dir := filepath.Join(small.Root, "io.containerd.snapshotter.v1.overlayfs/snapshots")
 		tmpfs(t, dir)
-		small.ref = small.MustImport(t, image.Demo)
+		small.ref = small.Image(t, image.Demo)
 		small.run(t, "a", nil, "true").Must(t)
 		full(t, small, func(t *testing.T, free int) { limitTmpfs(t, dir, "nr_inodes", free) })
 	})

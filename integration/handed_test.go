@@ -87,7 +87,7 @@ func TestRootfsHanded(t *testing.T) {
 				argv := []string{"--rm", "--rootfs", "--runtime", shimName, dir, "a", "/inside", "report", "/inside", "/data"}
 				var ids []string
 				for range 2 { // with other ids
-					r := answer[reported](t, m.output(t, "run", argv...))
+					r := answer[reported](t, m.Output(t, "run", argv...))
 					if r.Files["/inside"] != "100755 0:0" || r.Files["/data"] != "40755 1000:1000" || !strings.HasSuffix(r.UIDMap, " 65536") {
 						t.Errorf("container sees %v, ids %q", r.Files, r.UIDMap)
 					}
@@ -98,7 +98,7 @@ func TestRootfsHanded(t *testing.T) {
 					t.Errorf("both have the ids %q", ids[0])
 				}
 				// It fails late, when everything is mounted.
-				failed := m.output(t, "run", append([]string{"--user", "70000"}, argv...)...)
+				failed := m.Output(t, "run", append([]string{"--user", "70000"}, argv...)...)
 				if failed.Code == 0 || !strings.Contains(failed.Stderr, "user 70000 is outside") {
 					t.Errorf("status %d, stderr %q", failed.Code, failed.Stderr)
 				}
@@ -119,7 +119,7 @@ func TestRootfsHandedCrash(t *testing.T) {
 			was := mountsAt(t, dir)[0]
 			start := func() {
 				t.Helper()
-				t.Cleanup(func() { m.remove(t, "a") })
+				t.Cleanup(func() { m.Container("a").Remove(t) })
 				m.Ctr(t.Context(), "run", "--detach", "--null-io", "--rootfs", "--runtime", shimName, dir, "a", "/inside", "sleep").Must(t)
 				own := mountsAt(t, dir)
 				if len(own) != 1 || !strings.HasPrefix(own[0].Source, "isolate-") {
@@ -128,18 +128,18 @@ func TestRootfsHandedCrash(t *testing.T) {
 			}
 			start()
 			killShim(t, "a")
-			await(t, "containerd to clean up", func() bool {
+			rig.Eventually(t, "containerd to clean up", func() bool {
 				now := mountsAt(t, dir)
 				return len(now) == 1 && now[0].Source == was.Source
 			})
-			m.remove(t, "a")
+			m.Container("a").Remove(t)
 			plainAt(t, dir, was)
 
 			start()
 			if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 				t.Fatal(err)
 			}
-			m.remove(t, "a")
+			m.Container("a").Remove(t)
 			if left := mountsAt(t, dir); len(left) > 0 {
 				t.Errorf("the client has unmounted, and there is %+v", left[0])
 			}
@@ -188,7 +188,7 @@ func TestRootfsHandedRefused(t *testing.T) {
 			if test.rootfs != nil {
 				rootfs = test.rootfs(t, dir)
 			}
-			r := m.output(t, "run", "--rm", "--rootfs", "--runtime", shimName, rootfs, "a", "/inside", "report", "/inside")
+			r := m.Output(t, "run", "--rm", "--rootfs", "--runtime", shimName, rootfs, "a", "/inside", "report", "/inside")
 			if r.Code == 0 || !strings.Contains(r.Stderr, test.want) || !strings.Contains(r.Stderr, dir) {
 				t.Errorf("status %d, stderr %q, want %q and the path", r.Code, r.Stderr, test.want)
 			}

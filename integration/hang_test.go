@@ -28,9 +28,9 @@ import (
 func TestKillWhileTheRuntimeHangs(t *testing.T) {
 	rig.Require(t, rig.Root)
 	f := faultyRuntime(t, peer.Runc15)
-	hostConfig(t, oneRange+f.config())
+	rig.Configure(t, oneRange+f.config())
 	h := hostOf(t, peer.Containerd24)
-	api, call := taskAPI(t, machine{Node: h.Node})
+	api, call := taskAPI(t, machine{Machine: h.Machine})
 	// What the client does with the container "a"; it leaves when the runtime hangs.
 	create := []string{"run", "-d", "--null-io", "--runtime", shimName, h.ref, "a", "sleep", "86400"}
 	execute := []string{"tasks", "exec", "--fifo-dir", t.TempDir(), "--exec-id", "e", "a", "true"}
@@ -78,7 +78,7 @@ func TestKillWhileTheRuntimeHangs(t *testing.T) {
 			// The runtime hangs, or it is done.
 			var r rig.Result
 			over := false
-			eventually(t, "fault", func() bool {
+			rig.Eventually(t, "fault", func() bool {
 				select {
 				case r = <-done:
 					over = true
@@ -129,7 +129,7 @@ func TestKillWhileTheRuntimeHangs(t *testing.T) {
 // its shim could not end in the time that containerd gives it.
 func TestIDAfterAnUnfinishedCleanUp(t *testing.T) {
 	rig.Require(t, rig.Root)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	h := hostOf(t, peer.Containerd24)
 	before := rig.MustSnapshot(t)
 	ended := leaveBehind(t, h, before)
@@ -158,14 +158,14 @@ func TestUnfinishedCleanUpIsFinished(t *testing.T) {
 		if err == nil {
 			t.Error("it has ended by itself")
 		}
-	case <-time.After(rig.Patiently(20 * time.Second)):
+	case <-time.After(rig.Patiently(time.Minute)):
 		t.Error("a process of the earlier container lives")
 	}
-	eventually(t, "end of the clean-up", func() bool {
+	rig.Eventually(t, "end of the clean-up", func() bool {
 		_, err := os.Lstat("/run/isolate/default/a")
 		return errors.Is(err, os.ErrNotExist)
 	})
-	h.remove(t, "b")
+	h.Container("b").Remove(t)
 	rig.MustMatch(t, before)
 }
 
@@ -183,7 +183,7 @@ func leaveBehind(t *testing.T, h host, before rig.Leftovers) <-chan error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.remove(t, "a")
+	h.Container("a").Remove(t)
 	rig.MustMatch(t, before)
 
 	// The shim was killed before it knew the first process.

@@ -21,24 +21,24 @@ import (
 func TestRangeOfALivingThread(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
 	m := demoMachine(t, peer.Runc15)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	volume := mountSilent(t)
 	config := m.bundle(t, tinyRootfs(t, 0), func(s *specs.Spec) {
 		s.Linux.CgroupsPath = ""
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Type: "bind", Source: volume.dir, Options: []string{"rbind"}})
 		s.Process.Args = []string{"/inside", "hang", "/data/file"}
 	})
-	t.Cleanup(func() { m.remove(t, "a") })
+	t.Cleanup(func() { m.Container("a").Remove(t) })
 	m.Ctr(t.Context(), "containers", "create", "--runtime", shimName, "--config", config, "a").Must(t)
 	m.Ctr(t.Context(), "tasks", "start", "--detach", "--null-io", "a").Must(t)
 	<-volume.asked
-	h := host{Node: m.Node, ref: m.reference}
+	h := host{Machine: m.Machine, ref: m.reference}
 	init := h.init(t, "a")
 	if err := unix.Kill(init, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	killShim(t, "a")
-	eventually(t, "end of the first thread", func() bool {
+	rig.Eventually(t, "end of the first thread", func() bool {
 		return strings.Contains(text(fmt.Sprintf("/proc/%d/stat", init)), ") Z ")
 	})
 	if threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", init)); err != nil || len(threads) < 2 {
@@ -49,7 +49,7 @@ func TestRangeOfALivingThread(t *testing.T) {
 		t.Errorf("next container: %q, %v", got.Stdout, got.Err())
 	}
 	volume.abort()
-	eventually(t, "range of the ended thread", func() bool { return h.run(t, "b", nil, "true").Err() == nil })
+	rig.Eventually(t, "range of the ended thread", func() bool { return h.run(t, "b", nil, "true").Err() == nil })
 }
 
 // TestLostPool: somebody removes the files of the pool while a container runs. The
@@ -57,7 +57,7 @@ func TestRangeOfALivingThread(t *testing.T) {
 func TestLostPool(t *testing.T) {
 	rig.Require(t, rig.Root)
 	h := hostOf(t, peer.Containerd24)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	h.start(t, "a")
 	if err := os.RemoveAll("/run/isolate/.ids"); err != nil {
 		t.Fatal(err)
@@ -66,7 +66,7 @@ func TestLostPool(t *testing.T) {
 	if err := fmt.Sprint(got.Err()); got.Err() == nil || !strings.Contains(err, "no free range") || !strings.Contains(err, `("sleep") has ids of it`) {
 		t.Errorf("next container: %q, %v", got.Stdout, got.Err())
 	}
-	h.remove(t, "a")
+	h.Container("a").Remove(t)
 	h.run(t, "b", nil, "true").Must(t)
 }
 
@@ -91,12 +91,12 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 	refused("1879048192", "are of isolate's own pool")
 	h.run(t, "b", mapped("165536"), "true").Must(t)
 
-	hostConfig(t, "ids.adopt = \"shared\"\n")
+	rig.Configure(t, "ids.adopt = \"shared\"\n")
 	h.run(t, "b", mapped("100000"), "true").Must(t)
 	refused("1879048192", "are of isolate's own pool")
 
-	hostConfig(t, "")
+	rig.Configure(t, "")
 	killShim(t, "a")
-	eventually(t, "ids of the killed one", func() bool { return h.run(t, "b", mapped("100000"), "true").Err() == nil })
-	h.remove(t, "a")
+	rig.Eventually(t, "ids of the killed one", func() bool { return h.run(t, "b", mapped("100000"), "true").Err() == nil })
+	h.Container("a").Remove(t)
 }

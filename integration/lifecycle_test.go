@@ -47,7 +47,7 @@ func TestLifecycle(t *testing.T) {
 			api, ctx := taskAPI(t, m)
 
 			t.Run("exec", func(t *testing.T) {
-				// It ends after ctr has opened its pipes, see machine.output.
+				// It ends after ctr has opened its pipes, see rig.Node.Output.
 				r := m.Ctr(t.Context(), "tasks", "exec", "--exec-id", "x", "a", "sh", "-c", "echo out; echo err >&2; sleep 0.5; exit 5")
 				if r.Code != 5 || r.Stdout != "out\n" || !strings.Contains(r.Stderr, "err\n") {
 					t.Errorf("exit status %d, stdout %q, stderr %q", r.Code, r.Stdout, r.Stderr)
@@ -55,18 +55,18 @@ func TestLifecycle(t *testing.T) {
 			})
 			t.Run("pause", func(t *testing.T) {
 				path := filepath.Join(count, "n")
-				await(t, "the counter to run", func() bool { return text(path) != "" })
+				rig.Eventually(t, "the counter to run", func() bool { return text(path) != "" })
 				m.Ctr(t.Context(), "tasks", "pause", "a").Must(t)
 				still := text(path)
 				if state := m.state(t, "a"); state != "PAUSED" {
 					t.Errorf("state %q", state)
 				}
-				time.Sleep(200 * time.Millisecond)
+				time.Sleep(200 * time.Millisecond) // time to count, which it must not
 				if now := text(path); now != still {
 					t.Errorf("counted from %s to %s while paused", still, now)
 				}
 				m.Ctr(t.Context(), "tasks", "resume", "a").Must(t)
-				await(t, "the counter to go on", func() bool { return text(path) != still })
+				rig.Eventually(t, "the counter to go on", func() bool { return text(path) != still })
 			})
 			t.Run("metrics", func(t *testing.T) { checkMetrics(t, m) })
 			t.Run("pids", func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestLifecycle(t *testing.T) {
 					t.Errorf("waited for %s, want exit status 9", got)
 				}
 			})
-			m.remove(t, "a")
+			m.Container("a").Remove(t)
 			rig.MustMatch(t, before)
 		})
 	}
@@ -131,13 +131,13 @@ func TestTerminal(t *testing.T) {
 					}
 				}
 			}
-			m.remove(t, "a")
+			m.Container("a").Remove(t)
 
 			argv := []string{"run", "--detach", "--runtime", shimName, m.reference, "a", "cat"}
-			t.Cleanup(func() { m.remove(t, "a") })
+			t.Cleanup(func() { m.Container("a").Remove(t) })
 			m.Ctr(t.Context(), argv...).Must(t)
 			out := m.background(t, "through a pipe\n", "tasks", "attach", "a")
-			await(t, "the attached client's output", func() bool { return out() == "through a pipe\n" })
+			rig.Eventually(t, "the attached client's output", func() bool { return out() == "through a pipe\n" })
 		})
 	}
 }
@@ -157,7 +157,7 @@ func TestOOM(t *testing.T) {
 				t.Errorf("exit status %d, stdout %q, want 137", r.Code, r.Stdout)
 			}
 			for _, topic := range []string{"/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete"} {
-				await(t, "event "+topic, func() bool { return strings.Contains(events(), topic) })
+				rig.Eventually(t, "event "+topic, func() bool { return strings.Contains(events(), topic) })
 			}
 			r = m.run(t, []string{"--memory-limit", "33554432"}, "tail", "/dev/zero")
 			if r.Code != 137 {
@@ -240,12 +240,12 @@ func TestShimGroup(t *testing.T) {
 	if len(seen) != 6 {
 		t.Errorf("id ranges and user namespaces %v, want three of each", seen)
 	}
-	m.remove(t, "g1")
+	m.Container("g1").Remove(t)
 	if out := m.exec(t, "g2", nil, "echo", "here").Must(t); out != "here" {
 		t.Errorf("the second one printed %q after the first was removed", out)
 	}
-	m.remove(t, "g2")
-	m.remove(t, "g3")
+	m.Container("g2").Remove(t)
+	m.Container("g3").Remove(t)
 	rig.MustMatch(t, before)
 }
 
@@ -291,12 +291,8 @@ func memoryLimit(t *testing.T, bytes int64) *anypb.Any {
 // state is a container's state as ctr prints it.
 func (m machine) state(t *testing.T, id string) string {
 	t.Helper()
-	for line := range strings.Lines(m.Ctr(t.Context(), "tasks", "ls").Must(t)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == id {
-			return f[2]
-		}
-	}
-	return ""
+	_, state := m.Container(id).State(t)
+	return state
 }
 
 // ctr is the beginning of ctr's command line, for commands that need more than
@@ -321,7 +317,7 @@ func (m machine) onTerminal(t *testing.T, input string, args ...string) string {
 // feed runs a program with an input that ends.
 func feed(t *testing.T, input string, argv ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), rig.Patiently(20*time.Second))
+	ctx, cancel := context.WithTimeout(t.Context(), rig.Patiently(time.Minute))
 	defer cancel()
 	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out bytes.Buffer
@@ -337,7 +333,7 @@ func (m machine) events(t *testing.T) func() string {
 	t.Helper()
 	events := m.background(t, "", "events")
 	// It says nothing when it has subscribed, so events are made until one is seen.
-	await(t, "ctr events to subscribe", func() bool {
+	rig.Eventually(t, "ctr events to subscribe", func() bool {
 		m.Ctr(t.Context(), "images", "label", m.reference, fmt.Sprintf("test=%d", time.Now().UnixNano())).Must(t)
 		return events() != ""
 	})
@@ -378,16 +374,6 @@ func shims(t *testing.T) int {
 		}
 	}
 	return n
-}
-
-// await waits for a condition, and fails the test if it does not come.
-func await(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(rig.Patiently(20 * time.Second)); !condition(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited for %s in vain", what)
-		}
-	}
 }
 
 // text is a file's content, "" if there is none.

@@ -112,7 +112,7 @@ echo == end`
 		}
 		for limit, flags := range map[string][]string{"cpuset": {"--cpuset-cpus", "0"}, "quota": {"--cpus", "0.5"}} {
 			t.Run(limit, func(t *testing.T) {
-				mark, begin := h.mark(t), time.Now()
+				mark, begin := h.Mark(t), time.Now()
 				r := h.run(t, "a", append(flags, "--memory-limit", "268435456"), "sh", "-c", script)
 				r.Must(t)
 				got := sections(r.Stdout)
@@ -141,7 +141,7 @@ echo == end`
 				if len(strings.Fields(got["loadavg"])) != 5 {
 					t.Errorf("loadavg is %q", got["loadavg"])
 				}
-				if w := h.logged(t, mark); len(w) > 0 {
+				if w := h.Warnings(t, mark); len(w) > 0 {
 					t.Errorf("warned: %q", w)
 				}
 			})
@@ -171,7 +171,7 @@ echo == end`
 			if err := unix.Unmount(target, unix.MNT_DETACH); err != nil {
 				t.Fatal(err)
 			}
-			h.remove(t, "a")
+			h.Container("a").Remove(t)
 		})
 	})
 }
@@ -222,8 +222,8 @@ func TestAskedClocks(t *testing.T) {
 				script := `exec cat "/proc/$(sed 's/.*"pid": *\([0-9]*\).*/\1/')/timens_offsets" >` + seen
 				s.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}}}}
 			})
-			t.Cleanup(func() { m.remove(t, "a") })
-			m.output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a").Must(t)
+			t.Cleanup(func() { m.Container("a").Remove(t) })
+			m.Output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a").Must(t)
 			data, err := os.ReadFile(seen)
 			if got := strings.Join(strings.Fields(string(data)), " "); err != nil || got != "monotonic 0 0 boottime 1000000 5" {
 				t.Errorf("offsets %q, %v", got, err)
@@ -266,7 +266,7 @@ print "end";`
 // in, and in each mode.
 func TestLxcfsTrouble(t *testing.T) {
 	eachLxcfs(t, func(t *testing.T, name peer.Name) {
-		hostConfig(t, oneRange)
+		rig.Configure(t, oneRange)
 		h := hostOf(t, peer.Containerd24) // without lxcfs
 		for _, c := range []struct {
 			name    string
@@ -289,7 +289,7 @@ func TestLxcfsTrouble(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				mark := h.mark(t)
+				mark := h.Mark(t)
 				const look = "awk '$0 ~ / - fuse.lxcfs /' /proc/self/mountinfo; head -n1 /proc/meminfo"
 				r := h.run(t, "a", []string{"--memory-limit", "268435456"}, "sh", "-c", look)
 				host, err := os.ReadFile("/proc/meminfo")
@@ -300,17 +300,17 @@ func TestLxcfsTrouble(t *testing.T) {
 				if got := strings.TrimSpace(r.Stdout); r.Code != 0 || got != first {
 					t.Errorf("%v: it sees %q, want the host's %q", r.Err(), got, first)
 				}
-				if w := h.logged(t, mark); len(w) != 1 || !strings.Contains(w[0], c.want) {
+				if w := h.Warnings(t, mark); len(w) != 1 || !strings.Contains(w[0], c.want) {
 					t.Errorf("warned %d times: %q", len(w), w)
 				}
 
-				hostConfig(t, oneRange+"[lxcfs]\nmode = \"require\"\n")
+				rig.Configure(t, oneRange+"[lxcfs]\nmode = \"require\"\n")
 				refused(t, h.run(t, "a", nil, "true"), "lxcfs.mode", "require", c.want)
 
-				hostConfig(t, oneRange+"[lxcfs]\nmode = \"off\"\n")
-				mark = h.mark(t)
+				rig.Configure(t, oneRange+"[lxcfs]\nmode = \"off\"\n")
+				mark = h.Mark(t)
 				h.run(t, "a", nil, "true").Must(t)
-				if w := h.logged(t, mark); len(w) > 0 {
+				if w := h.Warnings(t, mark); len(w) > 0 {
 					t.Errorf("switched off, it warned: %q", w)
 				}
 				if l != nil {
@@ -331,14 +331,14 @@ func TestLxcfsTrouble(t *testing.T) {
 			const total = "head -n1 /proc/meminfo"
 			small := []string{"--memory-limit", "268435456"}
 			for mode, want := range map[string]bool{"auto": true, "require": true, "off": false} {
-				hostConfig(t, oneRange+"[lxcfs]\nmode = \""+mode+"\"\n")
+				rig.Configure(t, oneRange+"[lxcfs]\nmode = \""+mode+"\"\n")
 				got := h.run(t, "a", small, "sh", "-c", total).Must(t)
 				if shown := strings.Contains(got, " 262144 kB"); shown != want {
 					t.Errorf("mode %s shows %q", mode, got)
 				}
 			}
 			// A path that is configured is the only one that counts.
-			hostConfig(t, oneRange+"[lxcfs]\nmode = \"require\"\npath = \"/var/lib/lxcfs\"\n")
+			rig.Configure(t, oneRange+"[lxcfs]\nmode = \"require\"\npath = \"/var/lib/lxcfs\"\n")
 			refused(t, h.run(t, "a", small, "true"), "/var/lib/lxcfs", "lxcfs is not running")
 			if err := l.Close(); err != nil {
 				t.Fatal(err)

@@ -32,7 +32,7 @@ func TestModeOwn(t *testing.T) {
 	results := make([]rig.Result, n)
 	for i := range n {
 		id := fmt.Sprintf("own%d", i)
-		t.Cleanup(func() { m.remove(t, id) })
+		t.Cleanup(func() { m.Container(id).Remove(t) })
 		group.Go(func() {
 			results[i] = m.Ctr(t.Context(), "run", "--detach", "--null-io", "--runtime", shimName, m.reference, id, "sleep", "1000")
 		})
@@ -121,7 +121,7 @@ func TestModeAdoptIDsOfTheHost(t *testing.T) {
 		if r.Code == 0 || !strings.Contains(r.Stderr, what) || !strings.Contains(r.Stderr, "leave the user namespace out") {
 			t.Errorf("mapping %s: status %d: %s", mapping, r.Code, r.Stderr)
 		}
-		m.remove(t, "a")
+		m.Container("a").Remove(t)
 	}
 }
 
@@ -168,9 +168,9 @@ func TestModeAdoptBundle(t *testing.T) {
 				s.Linux.GIDMappings = s.Linux.UIDMappings
 				s.Process.Args = []string{"/inside", "report", "/inside", "/data", "/dev/shm"}
 			})
-			t.Cleanup(func() { m.remove(t, "a") })
+			t.Cleanup(func() { m.Container("a").Remove(t) })
 			m.Ctr(t.Context(), "containers", "create", "--runtime", shimName, "--config", config, "a").Must(t)
-			r := answer[reported](t, m.output(t, "tasks start", "a"))
+			r := answer[reported](t, m.Output(t, "tasks start", "a"))
 			if r.UIDMap != "0 65536 65536" || r.Files["/inside"] != "100755 0:0" || r.Files["/data"] != "40755 1000:1000" || r.Files["/dev/shm"] != "41777 0:0" {
 				t.Errorf("container sees ids %q and files %v", r.UIDMap, r.Files)
 			}
@@ -244,9 +244,9 @@ func TestModeJoin(t *testing.T) {
 					}
 				}
 
-				m.remove(t, "pod")
+				m.Container("pod").Remove(t)
 				other := func(id string) string {
-					return m.output(t, "run", "--rm", "--runtime", shimName, m.reference, id, "cat", "/proc/self/uid_map").Stdout
+					return m.Output(t, "run", "--rm", "--runtime", shimName, m.reference, id, "cat", "/proc/self/uid_map").Stdout
 				}
 				for range 2 {
 					if got := strings.Join(strings.Fields(other("other")), " "); got == two.UIDMap || got == "" {

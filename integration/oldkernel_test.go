@@ -120,16 +120,16 @@ func TestOldKernel(t *testing.T) {
 				t.Errorf("the container printed\n%s\nwant\n%s", got, want)
 			}
 			const final = `touch /x 2>/dev/null || echo read-only; mount -o remount,bind,rw / 2>/dev/null; touch /x 2>/dev/null || echo final`
-			if got, want := m.output(t, "run", "--rm", "--read-only", "--runtime", shimName, m.reference, "b", "sh", "-c", final).Must(t), "read-only\nfinal"; got != want {
+			if got, want := m.Output(t, "run", "--rm", "--read-only", "--runtime", shimName, m.reference, "b", "sh", "-c", final).Must(t), "read-only\nfinal"; got != want {
 				t.Errorf("a container with a read-only rootfs printed\n%s\nwant\n%s", got, want)
 			}
 			pid := m.pid(t, "a")
 			killShim(t, "a")
-			eventually(t, "end of a container whose shim was killed", func() bool {
+			rig.Eventually(t, "end of a container whose shim was killed", func() bool {
 				_, err := os.Stat("/proc/" + pid)
 				return err != nil && !m.mounted("a")
 			})
-			eventually(t, "another start", func() bool {
+			rig.Eventually(t, "another start", func() bool {
 				return m.Ctr(t.Context(), "tasks", "start", "--detach", "--null-io", "a").Err() == nil
 			})
 			if got := m.exec(t, "a", nil, "ls", "/ids/more").Must(t); got != "/ids/more" {

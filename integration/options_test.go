@@ -35,7 +35,7 @@ func TestOptionsKeepTheRuntime(t *testing.T) {
 		t.Run(string(containerd), func(t *testing.T) {
 			rig.Require(t, rig.Root)
 			onPath, configured, named := faultyRuntime(t, peer.Runc15), faultyRuntime(t, peer.Runc15), faultyRuntime(t, peer.Runc15)
-			hostConfig(t, oneRange+configured.config())
+			rig.Configure(t, oneRange+configured.config())
 			h := hostOf(t, containerd)
 			h.link(t, "runc", onPath.path)
 			dir := t.TempDir()
@@ -86,7 +86,7 @@ func TestOptionsKeepTheRuntime(t *testing.T) {
 					h.start(t, "a", c.flags...)
 					only("create start")
 					killShim(t, "a")
-					h.remove(t, "a")
+					h.Container("a").Remove(t)
 					rig.MustMatch(t, before)
 					only("delete")
 				})
@@ -117,7 +117,7 @@ func (h host) link(t testing.TB, name, target string) {
 // TestOptionsNotUnderstood demands errors that name what is wrong and where.
 func TestOptionsNotUnderstood(t *testing.T) {
 	rig.Require(t, rig.Root)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	h := hostOf(t, peer.Containerd24)
 	dropIn := func(name, text string) func(t *testing.T) {
 		return func(t *testing.T) {
@@ -150,10 +150,10 @@ func TestOptionsNotUnderstood(t *testing.T) {
 		flags   []string
 		want    []string
 	}{
-		{name: "key", prepare: func(t *testing.T) { hostConfig(t, oneRange+"[runtime]\nbinaries = \"runc\"\n") }, want: []string{"config.toml:4", "runtime.binaries", "unknown key"}},
-		{name: "value", prepare: func(t *testing.T) { hostConfig(t, "nesting = \"some\"\n") }, want: []string{"config.toml:1", "nesting", "full", "off"}},
-		{name: "type", prepare: func(t *testing.T) { hostConfig(t, "[ids]\nsize = \"many\"\n") }, want: []string{"config.toml:2", "ids.size", "integer"}},
-		{name: "syntax", prepare: func(t *testing.T) { hostConfig(t, "[ids\n") }, want: []string{"config.toml:1"}},
+		{name: "key", prepare: func(t *testing.T) { rig.Configure(t, oneRange+"[runtime]\nbinaries = \"runc\"\n") }, want: []string{"config.toml:4", "runtime.binaries", "unknown key"}},
+		{name: "value", prepare: func(t *testing.T) { rig.Configure(t, "nesting = \"some\"\n") }, want: []string{"config.toml:1", "nesting", "full", "off"}},
+		{name: "type", prepare: func(t *testing.T) { rig.Configure(t, "[ids]\nsize = \"many\"\n") }, want: []string{"config.toml:2", "ids.size", "integer"}},
+		{name: "syntax", prepare: func(t *testing.T) { rig.Configure(t, "[ids\n") }, want: []string{"config.toml:1"}},
 		{name: "key in a drop-in", prepare: dropIn("50-x.toml", "\n\nshiny = 1\n"), want: []string{"config.d/50-x.toml:3", "shiny", "unknown key"}},
 		{name: "key in options", text: "BinaryNames = \"x\"\n", want: []string{"options.toml:1", "BinaryNames", "unknown key"}},
 		{name: "table in options", text: "[shiny]\nx = 1\n", want: []string{"options.toml:1", "shiny", "unknown table"}},
@@ -205,7 +205,7 @@ func TestOptionsOfOtherClients(t *testing.T) {
 	for _, containerd := range []peer.Name{peer.Containerd24, peer.Containerd22, peer.Containerd17} {
 		t.Run(string(containerd), func(t *testing.T) {
 			rig.Require(t, rig.Root)
-			hostConfig(t, oneRange)
+			rig.Configure(t, oneRange)
 			named := faultyRuntime(t, peer.Runc15)
 			h := hostOf(t, containerd)
 			h.Ctr(t.Context(), "containers", "create", "--runtime", shimName, h.ref, "model", "true").Must(t)
@@ -271,7 +271,7 @@ func TestOptionsOfOtherClients(t *testing.T) {
 					}
 				})
 			}
-			h.remove(t, "model")
+			h.Container("model").Remove(t)
 		})
 	}
 }
@@ -288,7 +288,7 @@ func TestInspectRuntime(t *testing.T) {
 				t.Fatal(err)
 			}
 			binary := p.Program(p.Programs()[0])
-			hostConfig(t, fmt.Sprintf("[runtime]\nbinary = %q\n", binary))
+			rig.Configure(t, fmt.Sprintf("[runtime]\nbinary = %q\n", binary))
 			var info struct {
 				Name    string
 				Options struct {
@@ -329,7 +329,7 @@ func TestInfo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hostConfig(t, "[runtime]\nbinary = \""+p.Program("runc")+"\"\n")
+	rig.Configure(t, "[runtime]\nbinary = \""+p.Program("runc")+"\"\n")
 	// Two strings, since the answer is not text.
 	r := rig.Exec(t.Context(), "sh", "-c", shim+" -info </dev/null")
 	var info types.RuntimeInfo

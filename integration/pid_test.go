@@ -130,7 +130,7 @@ func TestForeignPID(t *testing.T) {
 	rig.Require(t, rig.Root)
 	for _, name := range []peer.Name{peer.Runc15, peer.Crun121} {
 		l := lyingRuntime(t, name)
-		hostConfig(t, l.config())
+		rig.Configure(t, l.config())
 		h := hostOf(t, peer.Containerd24)
 		for _, lie := range []string{inPIDFile, inState, inBoth} {
 			t.Run(string(name)+"/create/"+lie, func(t *testing.T) {
@@ -153,7 +153,7 @@ func TestForeignPID(t *testing.T) {
 				l.tell(lie, "lie", "create", thenHangs)
 				// The client stays when the lie is over, until the shim is killed.
 				go func() { done <- h.run(t, "a", []string{"--null-io"}, "true") }()
-				eventually(lie, "hanging runtime", func() bool { return hungPid(t) > 0 || len(done) > 0 })
+				rig.Eventually(lie, "hanging runtime", func() bool { return hungPid(t) > 0 || len(done) > 0 })
 			})
 			if hungPid(t) == 0 {
 				t.Fatalf("nothing hangs: %+v", <-done)
@@ -174,7 +174,7 @@ func TestForeignPID(t *testing.T) {
 			l.tell(t, "lie", "exec", inPIDFile)
 			r := h.exec(t, "a", "sleep", "86398")
 			refused(t, r, "container \"a\"", fmt.Sprintf("process %d: nothing proves that it is the container's", other.Process.Pid))
-			h.remove(t, "a")
+			h.Container("a").Remove(t)
 			rig.MustMatch(t, before)
 			unharmed(t, other)
 		})
@@ -188,7 +188,7 @@ func TestUnconfined(t *testing.T) {
 	for _, name := range []peer.Name{peer.Runc15, peer.Crun121} {
 		l := lyingRuntime(t, name)
 		for _, nesting := range []string{"full", "off"} {
-			hostConfig(t, fmt.Sprintf("nesting = %q\ncaps = \"honor\"\n", nesting)+l.config())
+			rig.Configure(t, fmt.Sprintf("nesting = %q\ncaps = \"honor\"\n", nesting)+l.config())
 			h := hostOf(t, peer.Containerd24)
 			for what, want := range map[string]string{
 				"host": "it is in the host's user namespace",

@@ -18,7 +18,7 @@ import (
 // can be used again.
 func TestUnreadableRecord(t *testing.T) {
 	rig.Require(t, rig.Root)
-	hostConfig(t, oneRange)
+	rig.Configure(t, oneRange)
 	h := hostOf(t, peer.Containerd24)
 	for name, change := range map[string]func(string) string{
 		"cut off": func(text string) string { return text[:len(text)/2] },
@@ -41,9 +41,9 @@ func TestUnreadableRecord(t *testing.T) {
 				}
 				if kill {
 					killShim(t, "a")
-					eventually(t, "clean-up", func() bool { _, err := os.Lstat(file); return errors.Is(err, fs.ErrNotExist) })
+					rig.Eventually(t, "clean-up", func() bool { _, err := os.Lstat(file); return errors.Is(err, fs.ErrNotExist) })
 				}
-				h.remove(t, "a")
+				h.Container("a").Remove(t)
 			}
 			rig.MustMatch(t, before)
 			h.run(t, "a", nil, "true").Must(t)

@@ -36,7 +36,7 @@ func TestRigRuntimes(t *testing.T) {
 			reference := node.MustImport(t, image.Demo)
 			before := rig.MustSnapshot(t)
 			const script = "id -u; stat -c %u:%g /home/user; stat -c %a /usr/local/bin/suid-id;" +
-				"getcap /usr/local/bin/capable; cat /srv/data/hardlink; ls /etc/issue.net"
+				"getcap /usr/local/bin/capable; cat /srv/data/hardlink; ls /etc/issue.net; sleep 0.5" // it ends after ctr has opened its pipes, see rig.Node.Output
 			got := node.Ctr(t.Context(), "run", "--rm", "--runtime", "io.containerd.runc.v2", reference, "a", "sh", "-c", script)
 			want := "0\n1000:1000\n4755\n/usr/local/bin/capable cap_net_bind_service,cap_net_raw=ep\na file of the second layer\n"
 			if got.Stdout != want || !strings.Contains(got.Stderr, "No such file") {
@@ -52,7 +52,7 @@ func TestRigImageLayers(t *testing.T) {
 	rig.Require(t, rig.Root)
 	node := rig.Containerd(t, rig.Config{})
 	reference := node.MustImport(t, image.Demo60)
-	got := node.Ctr(t.Context(), "run", "--rm", reference, "a", "sh", "-c", "cat /srv/layers/58; ls /srv/layers | wc -l").Must(t)
+	got := node.Output(t, "run", "--rm", reference, "a", "sh", "-c", "cat /srv/layers/58; ls /srv/layers | wc -l").Must(t)
 	if want := "/srv/layers/5858"; got != want {
 		t.Errorf("layers show %q, want %q", got, want)
 	}
@@ -73,7 +73,7 @@ func TestRigRestart(t *testing.T) {
 		if err := node.Start(t.Context()); err != nil {
 			t.Fatalf("start after %s: %v", name, err)
 		}
-		if got := node.Ctr(t.Context(), "tasks", "exec", "--exec-id", name, "a", "echo", "here").Must(t); got != "here" {
+		if got := node.Output(t, "tasks exec", "--exec-id", name, "a", "echo", "here").Must(t); got != "here" {
 			t.Errorf("exec after %s printed %q", name, got)
 		}
 	}
@@ -135,7 +135,10 @@ func TestRigSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The command line is that of this program until the child has called exec.
-	time.Sleep(100 * time.Millisecond)
+	rig.Eventually(t, "exec", func() bool {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", process.Process.Pid))
+		return err == nil && string(line) == "sleep\x0012345\x00"
+	})
 	got := before.Diff(rig.MustSnapshot(t))
 	want := []string{
 		"+1 cgroup " + group, "+1 file " + bundle, "+1 file /run/left",
@@ -173,7 +176,7 @@ func TestRigLxcfsLimits(t *testing.T) {
 			reference := node.MustImport(t, image.Demo)
 			before := rig.MustSnapshot(t)
 			mount := "type=bind,src=" + lxcfs.Dir + "/proc/meminfo,dst=/proc/meminfo,options=rbind:ro"
-			got := node.Ctr(t.Context(), "run", "--rm", "--memory-limit", "268435456", "--mount", mount,
+			got := node.Output(t, "run", "--rm", "--memory-limit", "268435456", "--mount", mount,
 				reference, "a", "head", "-n1", "/proc/meminfo").Must(t)
 			if want := "MemTotal:         262144 kB"; got != want {
 				t.Errorf("container sees %q, want %q", got, want)
@@ -207,7 +210,7 @@ func TestRigLxcfs(t *testing.T) {
 			select {
 			case err := <-read:
 				t.Fatalf("read from a stopped lxcfs: %v, want it to hang", err)
-			case <-time.After(300 * time.Millisecond):
+			case <-time.After(300 * time.Millisecond): // time to answer, which it must not
 			}
 			if err := lxcfs.Cont(); err != nil {
 				t.Fatal(err)

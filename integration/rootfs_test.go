@@ -279,7 +279,7 @@ func TestRootfsDirectory(t *testing.T) {
 			argv := func(dir string) []string {
 				return []string{"--rm", "--rootfs", "--runtime", shimName, dir, "a", "/inside", "report", "/inside", "/data"}
 			}
-			r := answer[reported](t, m.output(t, "run", argv(dir)...))
+			r := answer[reported](t, m.Output(t, "run", argv(dir)...))
 			if r.Files["/inside"] != "100755 0:0" || r.Files["/data"] != "40755 1000:1000" || !strings.HasSuffix(r.UIDMap, " 65536") {
 				t.Errorf("container sees %v, ids %q", r.Files, r.UIDMap)
 			}

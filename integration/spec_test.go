@@ -84,8 +84,8 @@ func TestHookReadsSpec(t *testing.T) {
 				const script = `exec grep -q ociVersion "$(sed 's/.*"bundle": *"\([^"]*\)".*/\1/')/config.json"`
 				s.Hooks = &specs.Hooks{CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}}}}
 			})
-			t.Cleanup(func() { m.remove(t, "a") })
-			if r := m.output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a"); r.Code != 0 {
+			t.Cleanup(func() { m.Container("a").Remove(t) })
+			if r := m.Output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a"); r.Code != 0 {
 				t.Errorf("status %d: %s", r.Code, r.Stderr)
 			}
 		})
@@ -105,8 +105,8 @@ func TestSpecSysctl(t *testing.T) {
 					"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "80", "kernel.shmmni": "77",
 				}
 			})
-			t.Cleanup(func() { m.remove(t, "a") })
-			r := answer[reported](t, m.output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a"))
+			t.Cleanup(func() { m.Container("a").Remove(t) })
+			r := answer[reported](t, m.Output(t, "run", "--rm", "--runtime", shimName, "--config", config, "a"))
 			want := map[string]string{
 				"net.ipv4.ping_group_range": "0 65535", "net.ipv4.ip_unprivileged_port_start": "80", "kernel.shmmni": "77",
 			}
@@ -141,7 +141,7 @@ func TestSpecUser(t *testing.T) {
 			if r.Code == 0 || !strings.Contains(r.Stderr, "user 65536 "+sentence) {
 				t.Errorf("exec: status %d, stderr %q", r.Code, r.Stderr)
 			}
-			m.remove(t, "a")
+			m.Container("a").Remove(t)
 			configure(t, runtime, "[ids]\nsize = 131072")
 			if got := m.run(t, []string{"--user", "70000:70000"}, "sh", "-c", "id -u; id -g").Must(t); got != "70000\n70000" {
 				t.Errorf("user 70000 of a container with more ids is %q", got)

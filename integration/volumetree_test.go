@@ -95,7 +95,7 @@ func TestVolumeOfHungServer(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	m.Ctr(ctx, slices.Concat([]string{"run", "--null-io", "--runtime", shimName}, volume(fuse.Dir, "/hung", "rbind:ro"), []string{m.reference, "a", "true"})...)
-	m.remove(t, "a")
+	m.Container("a").Remove(t)
 	if err := fuse.Cont(); err != nil {
 		t.Fatal(err)
 	}

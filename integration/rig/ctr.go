@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -70,6 +72,25 @@ func Exec(ctx context.Context, argv ...string) Result {
 // Ctr runs ctr against this containerd.
 func (n *Node) Ctr(ctx context.Context, args ...string) Result {
 	return Exec(ctx, slices.Concat([]string{n.ctr, "--address", n.Address}, args)...)
+}
+
+// Output runs a command of ctr that starts a process, such as "tasks exec". The
+// result's Stdout is what the process printed, to whichever stream. It goes through a
+// file, because ctr loses the output of a process that ends before ctr has opened its
+// pipes (client/task.go, Task.Delete, cancels that), which happens on busy machines,
+// with any shim.
+func (n *Node) Output(t testing.TB, command string, args ...string) Result {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "o")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "output")
+	r := n.Ctr(t.Context(), slices.Concat(strings.Fields(command), []string{"--log-uri", "file://" + path}, args)...)
+	text, _ := os.ReadFile(path) // there is none if nothing was started
+	r.Stdout = string(text)
+	return r
 }
 
 // Import imports and unpacks an image, into the containerd namespace that ctr

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -213,15 +212,17 @@ func (d *Docker) stopManaged() error {
 	if err != nil {
 		return fmt.Errorf("containerd of dockerd: %w", err)
 	}
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		err := unix.Kill(pid, unix.SIGTERM)
-		if errors.Is(err, unix.ESRCH) {
-			return nil
-		}
-		if err != nil || time.Now().After(deadline) {
-			return fmt.Errorf("containerd of dockerd is still there: %w", errors.Join(err, unix.Kill(pid, unix.SIGKILL)))
-		}
+	ended := Within(patience, func() bool {
+		err = unix.Kill(pid, unix.SIGTERM)
+		return err != nil
+	})
+	if errors.Is(err, unix.ESRCH) {
+		return nil
 	}
+	if !ended {
+		err = unix.Kill(pid, unix.SIGKILL)
+	}
+	return errors.Join(errors.New("containerd of dockerd is still there"), err)
 }
 
 // DockerFor starts a dockerd for one test, which shows the end of its log if it

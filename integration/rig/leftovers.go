@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -48,28 +49,30 @@ func (before Leftovers) Diff(after Leftovers) []string {
 
 // patience is how long something may take to go away. containerd deletes some
 // things after it has answered.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
-// MustMatch fails a test unless the rig soon looks as it did before.
-func MustMatch(t testing.TB, before Leftovers) {
+// MustMatch fails a test unless the rig soon looks as it did before. Lines of Diff
+// that one of the functions ignores do not count.
+func MustMatch(t testing.TB, before Leftovers, ignores ...func(line string) bool) {
 	t.Helper()
-	deadline := time.Now().Add(Patiently(patience))
-	for {
-		after, err := Snapshot()
-		if err != nil {
-			t.Fatal(err)
-		}
-		diff := before.Diff(after)
-		if len(diff) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("left behind %s later:", Patiently(patience))
-			for _, line := range diff {
-				t.Errorf("  %s", line)
-			}
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
+	var diff []string
+	same := Within(patience, func() bool {
+		diff = slices.DeleteFunc(before.Diff(MustSnapshot(t)), func(line string) bool {
+			return slices.ContainsFunc(ignores, func(ignore func(string) bool) bool { return ignore(line) })
+		})
+		return len(diff) == 0
+	})
+	if !same {
+		t.Errorf("left behind %s later:\n  %s", Patiently(patience), strings.Join(diff, "\n  "))
 	}
 }
+
+// NothingLeft demands that the rig looks the same when the test ends as it does now.
+func NothingLeft(t testing.TB, ignores ...func(line string) bool) {
+	t.Helper()
+	before := MustSnapshot(t)
+	t.Cleanup(func() { MustMatch(t, before, ignores...) })
+}
+
+// File ignores files among what is left.
+func File(line string) bool { return strings.Contains(line, " file ") }

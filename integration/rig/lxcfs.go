@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -90,28 +89,26 @@ func (l *Lxcfs) Pid() int { return l.daemon.command.Process.Pid }
 // Kill ends it without warning; its mount stays and answers ENOTCONN.
 func (l *Lxcfs) Kill() error { return l.daemon.stop(unix.SIGKILL) }
 
-// stopPatience bounds how long lxcfs may take to stop: a thread does so when it
-// is scheduled, and may answer a request before.
-const stopPatience = 10 * time.Second
-
 // Stop makes it hang, which it does when Stop returns: whoever reads its files
 // waits.
 func (l *Lxcfs) Stop() error {
 	if err := l.daemon.signal(unix.SIGSTOP); err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(stopPatience); ; time.Sleep(5 * time.Millisecond) {
-		stopped, err := l.stopped()
-		if err != nil {
-			return fmt.Errorf("stop lxcfs: %w", err)
-		}
-		if stopped {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("stop lxcfs: not stopped after %s", stopPatience)
-		}
+	// A thread stops when it is scheduled, and may answer a request before.
+	var stopped bool
+	var err error
+	Within(patience, func() bool {
+		stopped, err = l.stopped()
+		return stopped || err != nil
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("stop lxcfs: %w", err)
+	case !stopped:
+		return fmt.Errorf("stop lxcfs: not stopped after %s", Patiently(patience))
 	}
+	return nil
 }
 
 // stopped tells whether every thread has stopped (state T of proc_pid_stat(5)).

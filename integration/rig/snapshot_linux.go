@@ -152,14 +152,19 @@ func madeOnce(path string, entry fs.DirEntry) bool {
 		return true
 	}
 	// crun keeps compiled seccomp profiles, and forgets old ones.
-	if strings.HasPrefix(path, "/run/containerd/runc/") && strings.Contains(path+"/", "/.cache/") {
+	if strings.HasPrefix(path, "/run/") && strings.Contains(path+"/", "/.cache/") {
+		return true
+	}
+	// What an OCI runtime has said of itself is asked once.
+	if ok, err := filepath.Match("/run/isolate/.runtime/*.json", path); ok && err == nil {
 		return true
 	}
 	if !entry.IsDir() {
 		return false
 	}
 	switch path {
-	case "/run/containerd", "/run/containerd/s", "/run/containerd/fifo", "/run/containerd/runc", "/run/isolate",
+	case "/run/containerd", "/run/containerd/s", "/run/containerd/fifo", "/run/containerd/runc",
+		"/run/isolate", "/run/isolate/.ids", "/run/isolate/.notify", "/run/isolate/.runtime", "/run/isolate/.unfinished",
 		// lxcfs, and mount(8) for it
 		"/run/lxcfs", "/run/lxcfs/controllers", "/run/lxcfs/root", "/run/mount":
 		return true

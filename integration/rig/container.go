@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rig
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// Container is a container of a machine.
+type Container struct {
+	Machine *Machine
+	ID      string
+}
+
+// Container is the one with an id, in whatever state it is.
+func (m *Machine) Container(id string) *Container { return &Container{Machine: m, ID: id} }
+
+// State returns the container's first process and its state as ctr prints it,
+// "RUNNING" for example; 0 and "" if it has no task.
+func (c *Container) State(t testing.TB) (pid int, state string) {
+	t.Helper()
+	for line := range strings.Lines(c.Machine.Ctr(t.Context(), "tasks", "ls").Must(t)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == c.ID {
+			pid, err := strconv.Atoi(f[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pid, f[2]
+		}
+	}
+	return 0, ""
+}
+
+// Pid is the container's first process, which must be there.
+func (c *Container) Pid(t testing.TB) int {
+	t.Helper()
+	pid, _ := c.State(t)
+	if pid == 0 {
+		t.Fatalf("container %q has no task", c.ID)
+	}
+	return pid
+}
+
+// execs numbers processes; some tests are parallel.
+var execs atomic.Int32
+
+// Exec runs a program in the container, with flags of ctr tasks exec; see
+// Node.Output.
+func (c *Container) Exec(t testing.TB, flags []string, argv ...string) Result {
+	t.Helper()
+	return c.Machine.Output(t, "tasks exec", slices.Concat(ExecID(), flags, []string{c.ID}, argv)...)
+}
+
+// ExecID is the flag of ctr tasks exec that gives a process an id of its own.
+func ExecID() []string { return []string{"--exec-id", fmt.Sprintf("e%d", execs.Add(1))} }
+
+// Sh is Exec of a shell script.
+func (c *Container) Sh(t testing.TB, script string) Result {
+	t.Helper()
+	return c.Exec(t, nil, "sh", "-c", script)
+}
+
+// Remove removes the container in any state; that it is gone is no error.
+func (c *Container) Remove(t testing.TB) {
+	t.Helper()
+	ctx := context.WithoutCancel(t.Context()) // which ends before the clean-up
+	for _, argv := range [][]string{{"tasks", "rm", "--force", c.ID}, {"containers", "rm", c.ID}} {
+		// The exit status of what was removed is that of rm.
+		if r := c.Machine.Ctr(ctx, argv...); r.Err() != nil && r.Code != 137 && !strings.Contains(r.Stderr, "non-zero exit code 137") && !strings.Contains(r.Stderr, "not found") {
+			t.Errorf("remove %q: %v", c.ID, r.Err())
+		}
+	}
+}

@@ -59,7 +59,7 @@ func probe(t *testing.T, path string, ms uint32) (lxcfs.Result, time.Duration, e
 // soon is less than anything that waits for the server, which never ends.
 func soon(t *testing.T, took time.Duration) {
 	t.Helper()
-	if took > hasty*time.Millisecond+5*time.Second {
+	if took > hasty*time.Millisecond+30*time.Second {
 		t.Errorf("took %v", took)
 	}
 }
@@ -158,7 +158,7 @@ func TestStopped(t *testing.T) {
 			if err != nil {
 				t.Errorf("attach: %v", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("attaching waits for the server")
 		}
 
@@ -221,9 +221,9 @@ func TestAbsent(t *testing.T) {
 // noChildren waits for the disposable processes to be gone.
 func noChildren(t *testing.T) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		left := 0
+	left := 0
+	gone := rig.Within(30*time.Second, func() bool {
+		left = 0
 		entries, err := os.ReadDir("/proc")
 		if err != nil {
 			t.Fatal(err)
@@ -236,13 +236,9 @@ func noChildren(t *testing.T) {
 				left++
 			}
 		}
-		if left == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("%d child processes are left", left)
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+		return left == 0
+	})
+	if !gone {
+		t.Errorf("%d child processes are left", left)
 	}
 }

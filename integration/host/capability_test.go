@@ -17,7 +17,7 @@ func TestWithoutResourceCapability(t *testing.T) {
 	rig.Require(t, rig.Root, rig.Command("setpriv"), rig.Command("prlimit"))
 	n := start(t, rig.Config{Wrap: []string{"prlimit", "--nofile=2048:4096", "setpriv", "--bounding-set", "-sys_resource"}}, image.Demo)
 	n.proves(t)
-	logged := len(n.log(t))
+	logged := n.Mark(t)
 	r := n.run(t, []string{"--rlimit-nofile", "1024:1048576"}, "sh", "-c", "ulimit -Hn; ulimit -Sn; grep CapBnd /proc/self/status")
 	got := strings.Fields(r.Must(t))
 	// Inside, in a user namespace of its own, the container has the capability.

@@ -3,9 +3,7 @@
 package host
 
 import (
-	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,11 +16,11 @@ import (
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
-const shimName = "io.containerd.isolate.v1"
+const shimName = rig.Shim
 
 // node is a containerd on the host that a test has made.
 type node struct {
-	*rig.Node
+	*rig.Machine
 	reference string
 	flags     []string // of ctr run
 }
@@ -30,13 +28,12 @@ type node struct {
 // start starts a containerd with the shim under test, and imports an image.
 func start(t *testing.T, config rig.Config, name image.Name) node {
 	t.Helper()
-	config.Isolate = true
 	configure(t, "")
-	n := node{Node: rig.Containerd(t, config)}
+	n := node{Machine: rig.MachineFor(t, config)}
 	if config.Snapshotter != "" {
 		n.flags = []string{"--snapshotter", config.Snapshotter}
 	}
-	n.reference = n.MustImport(t, name)
+	n.reference = n.Image(t, name)
 	return n
 }
 
@@ -44,22 +41,13 @@ func start(t *testing.T, config rig.Config, name image.Name) node {
 // of ids, which containers get in turn.
 func configure(t *testing.T, toml string) {
 	t.Helper()
-	const file = "/etc/isolate/config.toml"
-	text := "[ids]\npool = [\"1900019712-1900150783\"]\n[lxcfs]\nmode = \"off\"\n" + toml
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(filepath.Dir(file)); err != nil && !errors.Is(err, unix.EROFS) {
-			t.Error(err)
-		}
-	})
+	rig.Configure(t, "[ids]\npool = [\"1900019712-1900150783\"]\n[lxcfs]\nmode = \"off\"\n"+toml)
 }
 
 // run runs a container to its end.
 func (n node) run(t *testing.T, flags []string, argv ...string) rig.Result {
 	t.Helper()
-	return n.Ctr(t.Context(), slices.Concat([]string{"run", "--rm", "--runtime", shimName}, n.flags, flags, []string{n.reference, "a"}, argv)...)
+	return n.Run(t, slices.Concat(n.flags, flags, []string{n.reference, "a"}, argv)...)
 }
 
 // makes is what a container is asked to do first, and sees is what it has to see
@@ -120,10 +108,9 @@ func (n node) proves(t *testing.T, warnings ...string) {
 		n.run(t, nil, "true").Must(t) // leaves what is known of the runtime, and a lock for each range
 	}
 	before := rig.MustSnapshot(t)
-	logged := len(n.log(t))
-	t.Cleanup(func() { n.remove(t) })
-	n.Ctr(t.Context(), slices.Concat([]string{"run", "--detach", "--null-io", "--runtime", shimName}, n.flags,
-		[]string{"--allow-new-privs", "--mount", "type=bind,src=" + volume + ",dst=/volume,options=rbind:rw", n.reference, "a", "sleep", "1000"})...).Must(t)
+	logged := n.Mark(t)
+	flags := slices.Concat([]string{"--null-io"}, n.flags, []string{"--allow-new-privs", "--mount", "type=bind,src=" + volume + ",dst=/volume,options=rbind:rw"})
+	c := n.StartContainer(t, flags, n.reference, "a", "sleep", "1000")
 	ids := n.ids(t)
 	if got := n.exec(t, makes); got != made {
 		t.Errorf("the container printed\n%s\nwant\n%s", got, made)
@@ -140,7 +127,7 @@ func (n node) proves(t *testing.T, warnings ...string) {
 	if got := n.exec(t, sees); got != seen {
 		t.Errorf("started anew, the container sees\n%s\nwant\n%s", got, seen)
 	}
-	n.remove(t)
+	c.Remove(t)
 	rig.MustMatch(t, before)
 	n.warned(t, logged, warnings...)
 }
@@ -158,46 +145,18 @@ func (n node) ids(t *testing.T) string {
 // exec runs a script in the container and returns what it prints.
 func (n node) exec(t *testing.T, script string) string {
 	t.Helper()
-	// ctr loses the output of a process that ends before it has opened the pipes.
-	path := filepath.Join(t.TempDir(), "output")
-	r := n.Ctr(t.Context(), "tasks", "exec", "--log-uri", "file://"+path, "--exec-id", "x", "a", "sh", "-c", script)
-	text, err := os.ReadFile(path)
-	if r.Err() != nil || err != nil {
-		t.Errorf("%v %v: %s", r.Err(), err, text)
+	r := n.Container("a").Sh(t, script)
+	if r.Err() != nil {
+		t.Errorf("%v: %s", r.Err(), r.Stdout)
 	}
-	return strings.TrimSpace(string(text))
-}
-
-// remove removes the container in any state.
-func (n node) remove(t *testing.T) {
-	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	for _, argv := range [][]string{{"tasks", "rm", "--force", "a"}, {"containers", "rm", "a"}} {
-		if r := n.Ctr(ctx, argv...); r.Err() != nil && r.Code != 137 && !strings.Contains(r.Stderr, "not found") {
-			t.Errorf("remove container: %v", r.Err())
-		}
-	}
-}
-
-func (n node) log(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(n.Log)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	return string(text)
+	return strings.TrimSpace(r.Stdout)
 }
 
 // warned compares the shim's warnings with those that are expected, as parts of
 // the text.
 func (n node) warned(t *testing.T, since int, want ...string) {
 	t.Helper()
-	var got []string
-	for line := range strings.Lines(n.log(t)[since:]) {
-		if strings.Contains(line, "level=warning") && strings.Contains(line, "isolate: ") {
-			got = append(got, strings.TrimSpace(line))
-		}
-	}
+	got := n.Warnings(t, since)
 	for _, part := range want {
 		if !slices.ContainsFunc(got, func(line string) bool { return strings.Contains(line, part) }) {
 			t.Errorf("no warning says %q: %q", part, got)

@@ -68,7 +68,7 @@ func TestHeal(t *testing.T) {
 		// A process with mounts of its own, cut off from the container's.
 		own.exec(t, "unshare -m --propagation private sleep 86300 >/dev/null 2>&1 &").Must(t)
 		cutOff := 0
-		eventually(t, "process with mounts of its own", func() bool {
+		rig.Eventually(t, "process with mounts of its own", func() bool {
 			cutOff = processOf(t, "sleep 86300")
 			return cutOff != 0
 		})
@@ -118,7 +118,7 @@ func TestHeal(t *testing.T) {
 // fails if it cannot be read there.
 func readable(t *testing.T, pid, mounts int) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%d mounts on the meminfo of process %d", mounts, pid), func() bool {
+	rig.Eventually(t, fmt.Sprintf("%d mounts on the meminfo of process %d", mounts, pid), func() bool {
 		return files(t, pid)["/proc/meminfo"] == mounts
 	})
 	if got := rig.Exec(t.Context(), "nsenter", "-t", strconv.Itoa(pid), "-m", "head", "-n1", "/proc/meminfo").Must(t); !strings.HasPrefix(got, "MemTotal:") {
@@ -148,7 +148,7 @@ func TestHealAbsent(t *testing.T) {
 	c := h.start(t, "a")
 	c.sees(t, total, hostTotal(t))
 	server := rig.LxcfsFor(t, peer.Lxcfs5, "/run/lxcfs-elsewhere")
-	eventually(t, "files of lxcfs", func() bool { return len(files(t, c.pid)) > 0 })
+	rig.Eventually(t, "files of lxcfs", func() bool { return len(files(t, c.pid)) > 0 })
 	c.sees(t, total, shown)
 	// It is watched from now on.
 	if err := server.Kill(); err != nil {
@@ -207,7 +207,7 @@ func TestHealRequired(t *testing.T) {
 	}
 	until(t, a.pid, 0)
 	a.sees(t, total, hostTotal(t))
-	if r := h.Ctr(t.Context(), "run", "--rm", "--runtime", shimName, h.image(t, image.Demo), "b", "true"); r.Code == 0 || !strings.Contains(r.Stderr, "lxcfs.mode") {
+	if r := h.Ctr(t.Context(), "run", "--rm", "--runtime", shimName, h.Image(t, image.Demo), "b", "true"); r.Code == 0 || !strings.Contains(r.Stderr, "lxcfs.mode") {
 		t.Errorf("not refused: %v", r.Err())
 	}
 	h.Ctr(t.Context(), "containers", "rm", "b")

@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
 
-const shimName = "io.containerd.isolate.v1"
+const shimName = rig.Shim
 
 // dir is where each test has its lxcfs.
 const dir = "/var/lib/lxcfs"
@@ -33,10 +31,7 @@ const dir = "/var/lib/lxcfs"
 const patience = 60 * time.Second
 
 // host is a containerd that the tests share.
-type host struct {
-	*rig.Node
-	refs map[image.Name]string
-}
+type host struct{ *rig.Machine }
 
 var shared *host
 
@@ -45,24 +40,17 @@ var shared *host
 func on(t *testing.T, runtime peer.Name, containers int, lines ...string) *host {
 	t.Helper()
 	if shared == nil {
-		node, err := rig.StartContainerd(context.WithoutCancel(t.Context()), rig.Config{Isolate: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		shared = &host{Node: node, refs: map[image.Name]string{}}
+		shared = &host{rig.SharedMachine(t, rig.Config{})}
 	}
 	p, err := peer.Get(t.Context(), runtime)
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared.image(t, image.Demo)
-	const file = "/etc/isolate/config.toml"
+	shared.Image(t, image.Demo)
 	text := strings.Join(lines, "\n") + fmt.Sprintf("\n[runtime]\nbinary = %q\n[ids]\npool = [\"1879048192-%d\"]\n", p.Program(p.Programs()[0]), 1879048192+65536*containers-1) +
 		"[annotations]\nallow = [\"io.containerd.runc.v2.group\"]\n"
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	mark := len(shared.log(t))
+	rig.Configure(t, text)
+	mark := shared.Mark(t)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		for id := range strings.FieldsSeq(shared.Ctr(ctx, "containers", "ls", "-q").Stdout) {
@@ -70,40 +58,10 @@ func on(t *testing.T, runtime peer.Name, containers int, lines ...string) *host 
 			shared.Ctr(ctx, "containers", "rm", id)
 		}
 		if t.Failed() {
-			t.Logf("shims:\n%s", strings.Join(said(shared.log(t)[mark:]), ""))
-		}
-		if err := os.RemoveAll(file); err != nil { // one test has two configurations
-			t.Error(err)
+			t.Logf("shims:\n%s", strings.Join(shared.Said(t, mark), "\n"))
 		}
 	})
 	return shared
-}
-
-func (h *host) image(t *testing.T, name image.Name) string {
-	t.Helper()
-	if _, ok := h.refs[name]; !ok {
-		h.refs[name] = h.MustImport(t, name)
-	}
-	return h.refs[name]
-}
-
-func (h *host) log(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile(h.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
-// said are the shims' lines of a log.
-func said(log string) (lines []string) {
-	for line := range strings.Lines(log) {
-		if strings.Contains(line, "isolate: ") {
-			lines = append(lines, line)
-		}
-	}
-	return lines
 }
 
 // limit is the memory of all containers, and shown is what they then see.
@@ -115,23 +73,13 @@ const (
 // start starts a container that stays.
 func (h *host) start(t *testing.T, id string, flags ...string) container {
 	t.Helper()
-	h.Ctr(t.Context(), slices.Concat([]string{"run", "-d", "--null-io", "--runtime", shimName, "--memory-limit", limit}, flags, []string{h.image(t, image.Demo), id, "sleep", "86400"})...).Must(t)
+	h.Ctr(t.Context(), slices.Concat([]string{"run", "-d", "--null-io", "--runtime", shimName, "--memory-limit", limit}, flags, []string{h.Image(t, image.Demo), id, "sleep", "86400"})...).Must(t)
 	return h.container(t, id)
 }
 
 func (h *host) container(t *testing.T, id string) container {
 	t.Helper()
-	for line := range strings.Lines(h.Ctr(t.Context(), "tasks", "ls").Must(t)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == id {
-			pid, err := strconv.Atoi(f[1])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return container{h, id, pid}
-		}
-	}
-	t.Fatalf("container %q has no task", id)
-	return container{}
+	return container{h, id, h.Container(id).Pid(t)}
 }
 
 type container struct {
@@ -142,7 +90,7 @@ type container struct {
 
 func (c container) exec(t *testing.T, script string) rig.Result {
 	t.Helper()
-	return c.host.Ctr(t.Context(), "tasks", "exec", "--fifo-dir", t.TempDir(), "--exec-id", "e"+strconv.FormatInt(time.Now().UnixNano(), 36), c.id, "sh", "-c", script)
+	return c.host.Container(c.id).Sh(t, script)
 }
 
 // sees compares what a script prints.
@@ -180,26 +128,11 @@ func files(t *testing.T, pid int) map[string]int {
 func until(t *testing.T, pid, count int) {
 	t.Helper()
 	begin := time.Now()
-	for deadline := begin.Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		got := files(t, pid)
-		if len(got) == count {
-			t.Logf("process %d has %d files after %v", pid, count, time.Since(begin).Round(10*time.Millisecond))
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d has %v, want %d", pid, got, count)
-		}
+	var got map[string]int
+	if !rig.Within(patience, func() bool { got = files(t, pid); return len(got) == count }) {
+		t.Fatalf("process %d has %v, want %d", pid, got, count)
 	}
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not in %v", what, patience)
-		}
-	}
+	t.Logf("process %d has %d files after %v", pid, count, time.Since(begin).Round(10*time.Millisecond))
 }
 
 // hostTotal is the first line of the host's own meminfo.

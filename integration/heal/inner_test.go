@@ -22,13 +22,13 @@ func TestHealInner(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Ctr(t.Context(), "run", "-d", "--null-io", "--runtime", shimName, "--memory-limit", limit,
-		"--mount", "type=bind,src="+inner.Path+",dst=/inner.tar,options=rbind:ro", h.image(t, image.Docker26), "d", "dockerd").Must(t)
+		"--mount", "type=bind,src="+inner.Path+",dst=/inner.tar,options=rbind:ro", h.Image(t, image.Docker26), "d", "dockerd").Must(t)
 	d := h.container(t, "d")
 	d.exec(t, "for i in $(seq 600); do docker info >/dev/null 2>&1 && exit 0; sleep 0.1; done; exit 1").Must(t)
 	reference := strings.TrimSpace(d.exec(t, "docker load -q -i /inner.tar | sed 's/^Loaded image: //'").Must(t))
 	d.exec(t, "docker run -d --name web --network none "+reference+" sleep 86200").Must(t)
 	pid := 0
-	eventually(t, "inner process", func() bool { pid = processOf(t, "sleep 86200"); return pid != 0 })
+	rig.Eventually(t, "inner process", func() bool { pid = processOf(t, "sleep 86200"); return pid != 0 })
 	all := len(files(t, pid))
 	if all == 0 {
 		t.Fatal("the inner container has no files of lxcfs")

@@ -19,7 +19,7 @@ func TestHealSystemd(t *testing.T) {
 			rig.Require(t, rig.Root, rig.FUSE)
 			h := on(t, runtime, 1)
 			server := rig.LxcfsFor(t, peer.Lxcfs6, dir)
-			h.Ctr(t.Context(), "run", "-d", "--null-io", "--runtime", shimName, "--memory-limit", limit, h.image(t, image.Systemd252), "m", "/sbin/init").Must(t)
+			h.Ctr(t.Context(), "run", "-d", "--null-io", "--runtime", shimName, "--memory-limit", limit, h.Image(t, image.Systemd252), "m", "/sbin/init").Must(t)
 			m := h.container(t, "m")
 			all := files(t, m.pid)
 			count := len(all)

@@ -82,20 +82,15 @@ func startDockerd(t *testing.T, name peer.Name, bin string, settings map[string]
 			t.Logf("log of dockerd: %s %v", text[max(0, len(text)-4000):], err)
 		}
 	})
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		err := d.docker(t, "version").Err()
-		if err == nil {
-			return d
-		}
+	rig.Eventually(t, "answer of dockerd", func() bool {
 		select {
 		case <-ended:
-			t.Fatalf("dockerd has ended: %v", err)
+			t.Fatal("dockerd has ended")
 		default:
 		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
+		return d.docker(t, "version").Err() == nil
+	})
+	return d
 }
 
 func (d dockerd) docker(t *testing.T, args ...string) rig.Result {

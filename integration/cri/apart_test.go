@@ -53,7 +53,7 @@ func TestContainersOfPodAttackEachOther(t *testing.T) {
 						judge(t, "runc", n.attack(t, "runc", test.pod(), test.victim, test.attacker), test.upstream)
 					}
 					if test.isolate != "" {
-						configure(t, test.isolate)
+						rig.Configure(t, test.isolate)
 					}
 					judge(t, "isolate", n.attack(t, handler, test.pod(), test.victim, test.attacker), test.works)
 				})
@@ -76,7 +76,7 @@ func (n *node) attack(t *testing.T, handler string, pod, victim, by message) map
 	defer p.remove(t)
 	mounts := message{"mounts": []message{mount(pod, filepath.Dir(program), "/attacker")}}
 	v := p.container(t, merge(merge(security(pod, victim), mounts), message{"command": []string{"/attacker/inside", "meet", "@meet"}}))
-	eventually(t, "meeting", func() bool { return strings.Contains(n.try("logs", v.id).Stdout, "ready") })
+	rig.Eventually(t, "meeting", func() bool { return strings.Contains(n.try("logs", v.id).Stdout, "ready") })
 	a := p.container(t, merge(security(pod, by), mounts))
 	out := n.try("exec", "--sync", a.id, "/attacker/inside", "peer", "@meet").Must(t)
 	results := map[string]string{}
@@ -138,54 +138,34 @@ func shareProgram(t *testing.T) string {
 // TestDebugContainer proves that an ephemeral container with a target (kubectl
 // debug --target) sees and traces its processes, wherever that lives.
 func TestDebugContainer(t *testing.T) {
-	for _, runtime := range ociRuntimes {
-		t.Run(string(runtime), func(t *testing.T) {
-			rig.Require(t, rig.Root, rig.FUSE)
-			n := podNode(t, rig.Config{Runc: runtime})
-			for _, kind := range kinds {
-				t.Run(kind.name, func(t *testing.T) {
-					config := kind.config()
-					p := n.pod(t, config)
-					target := p.container(t, merge(security(config, message{}), message{"command": []string{"sh", "-c", "echo mine > /file; exec sleep 100000"}}))
-					options := merge(merge(message{}, namespacesOf(config)), message{"pid": 3, "target_id": target.id})
-					debug := p.container(t, message{"linux": message{"security_context": message{"namespace_options": options}}})
-					if got := debug.sh(t, "tr '\\0' ' ' < /proc/1/cmdline; cat /proc/1/root/file"); got != "sleep 100000 mine" {
-						t.Errorf("the debugging container sees %q", got)
-					}
-				})
-			}
-		})
-	}
+	eachPod(t, ociRuntimes, func(t *testing.T, p *pod, config message) {
+		target := p.container(t, merge(security(config, message{}), message{"command": []string{"sh", "-c", "echo mine > /file; exec sleep 100000"}}))
+		options := merge(merge(message{}, namespacesOf(config)), message{"pid": 3, "target_id": target.id})
+		debug := p.container(t, message{"linux": message{"security_context": message{"namespace_options": options}}})
+		if got := debug.sh(t, "tr '\\0' ' ' < /proc/1/cmdline; cat /proc/1/root/file"); got != "sleep 100000 mine" {
+			t.Errorf("the debugging container sees %q", got)
+		}
+	})
 }
 
 // TestSharedObjects proves that what containers of a pod share, and do not own,
 // can be seen and used by each.
 func TestSharedObjects(t *testing.T) {
-	for _, runtime := range ociRuntimes {
-		t.Run(string(runtime), func(t *testing.T) {
-			rig.Require(t, rig.Root, rig.FUSE)
-			n := podNode(t, rig.Config{Runc: runtime})
-			for _, kind := range kinds {
-				t.Run(kind.name, func(t *testing.T) {
-					config := kind.config()
-					p := n.pod(t, config)
-					mounts := message{"mounts": []message{mount(config, filepath.Dir(shareProgram(t)), "/attacker")}}
-					one, two := p.container(t, merge(security(config, message{}), mounts)), p.container(t, security(config, message{}))
-					one.sh(t, "touch /dev/mqueue/queue && test -f /dev/mqueue/queue")
-					if got := two.sh(t, "ls /dev/mqueue; ls /sys/class/net; cat /sys/class/net/eth0/address"); !strings.HasPrefix(got, "queue\neth0\nlo\n") {
-						t.Errorf("the other container sees %q", got)
-					}
-					if got, want := one.sh(t, "cat /sys/class/net/eth0/address"), one.sh(t, "ip link show eth0 | sed -n 's/.*ether \\([^ ]*\\).*/\\1/p'"); got != want {
-						t.Errorf("/sys has the address %q, the kernel %q", got, want)
-					}
-					if r := one.try("mount -o remount,rw /sys && echo 9000 > /sys/class/net/eth0/mtu"); r.Code == 0 {
-						t.Error("a container administers the network of its pod by /sys")
-					}
-					if got := one.sh(t, "/attacker/inside ping 127.0.0.1"); !strings.Contains(got, "allowed") {
-						t.Errorf("ping: %s, groups %s", got, one.sh(t, "cat /proc/sys/net/ipv4/ping_group_range; id"))
-					}
-				})
-			}
-		})
-	}
+	eachPod(t, ociRuntimes, func(t *testing.T, p *pod, config message) {
+		mounts := message{"mounts": []message{mount(config, filepath.Dir(shareProgram(t)), "/attacker")}}
+		one, two := p.container(t, merge(security(config, message{}), mounts)), p.container(t, security(config, message{}))
+		one.sh(t, "touch /dev/mqueue/queue && test -f /dev/mqueue/queue")
+		if got := two.sh(t, "ls /dev/mqueue; ls /sys/class/net; cat /sys/class/net/eth0/address"); !strings.HasPrefix(got, "queue\neth0\nlo\n") {
+			t.Errorf("the other container sees %q", got)
+		}
+		if got, want := one.sh(t, "cat /sys/class/net/eth0/address"), one.sh(t, "ip link show eth0 | sed -n 's/.*ether \\([^ ]*\\).*/\\1/p'"); got != want {
+			t.Errorf("/sys has the address %q, the kernel %q", got, want)
+		}
+		if r := one.try("mount -o remount,rw /sys && echo 9000 > /sys/class/net/eth0/mtu"); r.Code == 0 {
+			t.Error("a container administers the network of its pod by /sys")
+		}
+		if got := one.sh(t, "/attacker/inside ping 127.0.0.1"); !strings.Contains(got, "allowed") {
+			t.Errorf("ping: %s, groups %s", got, one.sh(t, "cat /proc/sys/net/ipv4/ping_group_range; id"))
+		}
+	})
 }

@@ -32,7 +32,7 @@ func TestCheckpoint(t *testing.T) {
 		}
 	})
 	// CRIU cannot describe the stand-ins for sysctls.
-	configure(t, "nesting = \"off\"\nlxcfs.mode = \"off\"\n")
+	rig.Configure(t, "nesting = \"off\"\nlxcfs.mode = \"off\"\n")
 	n := startNode(t, rig.Config{TOML: isolateStanza, Programs: map[string]string{"criu": criu.Program("criu")}})
 	n.importBusybox(t)
 	checkpoint := func(handler string, config message) (failure string) {

@@ -250,7 +250,7 @@ func TestCRITest(t *testing.T) {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root)
 			// The suite asks for less than isolate gives by default.
-			configure(t, "caps = \"honor\"\nseccomp = \"keep\"\n")
+			rig.Configure(t, "caps = \"honor\"\nseccomp = \"keep\"\n")
 			results := critest(t, handler, func() *node {
 				return startNode(t, rig.Config{Runc: runtime, TOML: isolateStanza + registry})
 			})

@@ -73,7 +73,7 @@ func TestDocumentation(t *testing.T) {
 			if name == "by name" {
 				settings += place.Replace(block(t, "toml", "[runtime]"))
 			}
-			configure(t, settings)
+			rig.Configure(t, settings)
 			// Keys of the stanza's first table.
 			head, rest, _ := strings.Cut(place.Replace(stanza), "runtime_type")
 			n := startNode(t, rig.Config{TOML: registry + head + block(t, "toml", "pod_annotations") + "runtime_type" + rest})

@@ -18,7 +18,7 @@ func TestPodThatDoesNotEnd(t *testing.T) {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root, rig.FUSE)
 			n := podNode(t, rig.Config{Runc: runtime, LogLevel: "info"})
-			configure(t, twoRanges)
+			rig.Configure(t, twoRanges)
 			for range 2 { // makes what is made once
 				n.pod(t, own())
 			}
@@ -32,7 +32,7 @@ func TestPodThatDoesNotEnd(t *testing.T) {
 						"mounts":  []message{mount(own(), filepath.Dir(program), "/attacker")},
 						"command": []string{"/attacker/inside", "end", "fuse-own"},
 					}))
-					eventually(t, "wait for its own server", func() bool { return strings.Contains(n.try("logs", c.id).Stdout, "ready/fuse-own") })
+					rig.Eventually(t, "wait for its own server", func() bool { return strings.Contains(n.try("logs", c.id).Stdout, "ready/fuse-own") })
 					started := time.Now()
 					for _, command := range way {
 						n.try(append(strings.Fields(command), p.id)...).Must(t)

@@ -4,14 +4,11 @@ package cri
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
@@ -31,33 +28,28 @@ func podNode(t *testing.T, config rig.Config) *node {
 	return n
 }
 
+// eachPod runs a test with an isolated pod of each kind, under OCI runtimes.
+func eachPod(t *testing.T, runtimes []peer.Name, test func(t *testing.T, p *pod, config message)) {
+	t.Helper()
+	for _, runtime := range runtimes {
+		t.Run(string(runtime), func(t *testing.T) {
+			rig.Require(t, rig.Root, rig.FUSE)
+			n := podNode(t, rig.Config{Runc: runtime})
+			for _, kind := range kinds {
+				t.Run(kind.name, func(t *testing.T) {
+					config := kind.config()
+					test(t, n.pod(t, config), config)
+				})
+			}
+		})
+	}
+}
+
 func (n *node) importBusybox(t *testing.T) {
 	t.Helper()
 	if _, err := n.ImportInto(t.Context(), "k8s.io", image.Busybox); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// configure writes isolate's configuration, until the test ends.
-func configure(t *testing.T, text string) {
-	t.Helper()
-	const file = "/etc/isolate/config.toml"
-	before, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		restore := func() error { return os.WriteFile(file, before, 0o644) }
-		if before == nil {
-			restore = func() error { return os.RemoveAll(filepath.Dir(file)) }
-		}
-		if err := restore(); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // info is what crictl tells of a pod or container with -o json.
@@ -109,16 +101,6 @@ func ids(t *testing.T, pid int) (first int, userns string) {
 		t.Fatal(err)
 	}
 	return first, userns
-}
-
-// eventually waits for a condition.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !condition(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not in 60 s", what)
-		}
-	}
 }
 
 // refused wants a command to fail, and to say all of this.

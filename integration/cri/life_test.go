@@ -39,7 +39,7 @@ func TestPods(t *testing.T) {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root, rig.FUSE)
 			n := podNode(t, rig.Config{Runc: runtime, LogLevel: "info"})
-			configure(t, twoRanges)
+			rig.Configure(t, twoRanges)
 			for range 2 { // makes what is made once: the bridge, files of the ranges
 				n.pod(t, own())
 			}
@@ -194,7 +194,7 @@ func streams(t *testing.T, n *node, config message) {
 	}
 	r = rig.Exec(t.Context(), "sh", "-c", "(sleep 1; echo line) | timeout 20 "+crictl+" attach -i "+c.id)
 	logs := func() string { return n.try("logs", c.id).Stdout }
-	eventually(t, "attach", func() bool { return strings.Contains(logs(), "got line") })
+	rig.Eventually(t, "attach", func() bool { return strings.Contains(logs(), "got line") })
 	if got := logs(); !strings.Contains(got, "started\n") {
 		t.Errorf("logs: %q; attach: %v", got, r.Err())
 	}
@@ -230,7 +230,7 @@ func restartsContainers(t *testing.T, n *node, config message) {
 	first, _ := ids(t, p.info(t).Info.PID)
 	for i := range 3 {
 		c := p.container(t, merge(merge(security(config, message{}), message{"command": []string{"sh", "-c", fmt.Sprintf("echo %d >> /shared/order; exit %d", i, i)}}), mounts))
-		eventually(t, "end", func() bool { return c.info(t).Status.State == "CONTAINER_EXITED" })
+		rig.Eventually(t, "end", func() bool { return c.info(t).Status.State == "CONTAINER_EXITED" })
 		if code := c.info(t).Status.ExitCode; code != i {
 			t.Errorf("container %d exited with %d", i, code)
 		}
@@ -275,7 +275,7 @@ func seesLimits(t *testing.T, n *node, config message) {
 		"command": []string{"sh", "-c", "dd if=/dev/zero of=/dev/null bs=64M"},
 		"linux":   message{"resources": message{"memory_limit_in_bytes": 16 << 20, "memory_swap_limit_in_bytes": 16 << 20}},
 	}))
-	eventually(t, "out of memory", func() bool { return oom.info(t).Status.State == "CONTAINER_EXITED" })
+	rig.Eventually(t, "out of memory", func() bool { return oom.info(t).Status.State == "CONTAINER_EXITED" })
 	if got := oom.info(t).Status; got.Reason != "OOMKilled" || got.ExitCode != 137 {
 		t.Errorf("container that ran out of memory is %+v", got)
 	}
@@ -285,7 +285,7 @@ func seesLimits(t *testing.T, n *node, config message) {
 // forwarded port; also on ports below 1024, for which CRI opens the pod's network
 // namespace. Who may administer it depends on who owns it.
 func usesNetwork(t *testing.T, n *node, config message) {
-	mark := n.mark(t)
+	mark := n.Mark(t)
 	p := n.pod(t, merge(message{"port_mappings": []message{{"container_port": 80, "host_port": 12080}}}, config))
 	c := p.container(t, merge(security(config, message{}), message{"command": []string{"sh", "-c", "while :; do echo served | nc -l -p 80; done"}}))
 	ip := p.info(t).Status.Network.IP
@@ -302,8 +302,8 @@ func usesNetwork(t *testing.T, n *node, config message) {
 		got, err := conn.Read(buffer)
 		return err == nil && string(buffer[:got]) == "served\n"
 	}
-	eventually(t, "answer of the pod", func() bool { return fetch(net.JoinHostPort(ip, "80")) })
-	eventually(t, "answer of the host port", func() bool { return fetch("10.88.70.1:12080") })
+	rig.Eventually(t, "answer of the pod", func() bool { return fetch(net.JoinHostPort(ip, "80")) })
+	rig.Eventually(t, "answer of the host port", func() bool { return fetch("10.88.70.1:12080") })
 
 	ctx, cancel := context.WithCancel(t.Context())
 	forward := exec.CommandContext(ctx, n.crictl, "--runtime-endpoint", "unix://"+n.Address, "port-forward", p.id, "12081:80")
@@ -312,7 +312,7 @@ func usesNetwork(t *testing.T, n *node, config message) {
 	if err := forward.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "answer of the forwarded port", func() bool { return fetch("127.0.0.1:12081") })
+	rig.Eventually(t, "answer of the forwarded port", func() bool { return fetch("127.0.0.1:12081") })
 	cancel()
 	_ = forward.Wait() // it was killed
 
@@ -325,7 +325,7 @@ func usesNetwork(t *testing.T, n *node, config message) {
 	if administers := admin.try(administration).Code == 0; administers != adopted {
 		t.Errorf("administers its network: %v", administers)
 	}
-	warnings := n.warnings(t, mark)
+	warnings := n.Warnings(t, mark)
 	foreign := 0
 	for _, w := range warnings {
 		if strings.Contains(w, "belongs to another user namespace: it runs without network administration") {
@@ -374,7 +374,7 @@ func diesWithShim(t *testing.T, n *node, config message) {
 	if err := unix.Kill(shim, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "end of the pod", func() bool {
+	rig.Eventually(t, "end of the pod", func() bool {
 		for _, pid := range pids {
 			if unix.Kill(pid, 0) == nil {
 				return false
@@ -382,7 +382,7 @@ func diesWithShim(t *testing.T, n *node, config message) {
 		}
 		return true
 	})
-	eventually(t, "report of the end", func() bool {
+	rig.Eventually(t, "report of the end", func() bool {
 		return p.info(t).Status.State == "SANDBOX_NOTREADY" && c.info(t).Status.State == "CONTAINER_EXITED"
 	})
 	p.remove(t)

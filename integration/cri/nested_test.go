@@ -27,7 +27,7 @@ func TestDockerInPod(t *testing.T) {
 		"image": message{"image": "docker.io/local/docker:26.1"}, "command": []string{"dockerd"},
 		"mounts": []message{mount(config, filepath.Dir(inner.Path), "/images")},
 	}))
-	eventually(t, "Docker", func() bool { return docker.try("docker version").Code == 0 })
+	rig.Eventually(t, "Docker", func() bool { return docker.try("docker version").Code == 0 })
 	docker.sh(t, "docker load -i /images/"+filepath.Base(inner.Path))
 	const serves = "docker run -d --name web docker.io/local/inner:1 httpd -f -h /www >/dev/null && docker run --rm docker.io/local/inner:1 wget -qO- http://$(docker inspect -f '{{.NetworkSettings.IPAddress}}' web)/"
 	if got := docker.sh(t, serves); got != "served by the inner image" {
@@ -47,7 +47,7 @@ func TestSystemdInPod(t *testing.T) {
 			system := p.container(t, merge(security(config, message{}), message{
 				"image": message{"image": "docker.io/local/systemd:257"}, "command": []string{"/sbin/init"},
 			}))
-			eventually(t, "boot", func() bool { return system.try("systemctl is-active multi-user.target containerd").Code == 0 })
+			rig.Eventually(t, "boot", func() bool { return system.try("systemctl is-active multi-user.target containerd").Code == 0 })
 			// Docker is a service of the image too, but wants to make a network.
 			if got := system.sh(t, "systemctl list-units --failed --plain --no-legend | grep -v ^docker.s || true"); got != "" {
 				t.Errorf("failed are %q", got)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/isolate-shim/isolate/integration/image"
@@ -17,7 +16,7 @@ import (
 )
 
 const (
-	shimName = "io.containerd.isolate.v1"
+	shimName = rig.Shim
 	runcName = "io.containerd.runc.v2"
 	// handler is what pods name to be isolated.
 	handler = "isolate"
@@ -87,28 +86,4 @@ func network(ctx context.Context) (string, error) {
 }`
 	err = errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "10-pods.conflist"), []byte(list), 0o644))
 	return fmt.Sprintf("[%s.cni]\nbin_dirs = [%q]\nconf_dir = %q\n", criTable, filepath.Join(plugins.Dir, "bin"), dir), err
-}
-
-// logged returns what containerd and its shims have said since the mark.
-func (n *node) logged(t *testing.T, mark int) string {
-	t.Helper()
-	text, err := os.ReadFile(n.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text[mark:])
-}
-
-// mark is where the log ends now.
-func (n *node) mark(t *testing.T) int { return len(n.logged(t, 0)) }
-
-// warnings returns what isolate warned of since the mark.
-func (n *node) warnings(t *testing.T, mark int) (list []string) {
-	t.Helper()
-	for line := range strings.Lines(n.logged(t, mark)) {
-		if strings.Contains(line, "level=warning") && strings.Contains(line, "isolate: ") {
-			list = append(list, strings.TrimSpace(line))
-		}
-	}
-	return list
 }

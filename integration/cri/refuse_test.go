@@ -24,7 +24,7 @@ func annotation(name, value string) message {
 func TestRefusedPods(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
 	n := podNode(t, rig.Config{TOML: annotated})
-	configure(t, twoRanges)
+	rig.Configure(t, twoRanges)
 	for range 2 {
 		n.pod(t, own())
 	}
@@ -55,7 +55,7 @@ func TestRefusedPods(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.isolate != "" {
-				configure(t, c.isolate+"\n"+twoRanges)
+				rig.Configure(t, c.isolate+"\n"+twoRanges)
 			}
 			if c.container != nil {
 				p := n.pod(t, own())
@@ -85,7 +85,7 @@ func TestRefusedPods(t *testing.T) {
 func TestRangesExhausted(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
 	n := podNode(t, rig.Config{})
-	configure(t, "ids.pool = [\"1900281856-1900347391\"]\n")
+	rig.Configure(t, "ids.pool = [\"1900281856-1900347391\"]\n")
 	p := n.pod(t, own())
 	p.container(t, security(own(), message{})) // joins
 	_, r := n.tryPod(t, handler, own())
@@ -107,7 +107,7 @@ func TestAnnotations(t *testing.T) {
 				config.TOML = annotated
 			}
 			n := podNode(t, config)
-			configure(t, "annotations.allow = [\"nesting\", \"lxcfs\"]\n")
+			rig.Configure(t, "annotations.allow = [\"nesting\", \"lxcfs\"]\n")
 			const script = "test -e /dev/fuse && echo nesting; grep -q lxcfs /proc/mounts && echo lxcfs; true"
 			see := func(c *container) string { return strings.Join(strings.Fields(c.sh(t, script)), " ") }
 			p := n.pod(t, own())
@@ -134,7 +134,7 @@ func TestHostNetwork(t *testing.T) {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root, rig.FUSE)
 			n := podNode(t, rig.Config{Runc: runtime})
-			mark := n.mark(t)
+			mark := n.Mark(t)
 			config := namespaces(message{"pid": 1, "network": 2})
 			c := n.pod(t, config).container(t, security(config, message{"privileged": false}))
 			if got := c.sh(t, "ip -o link | grep -c ': node0:'"); got != "1" {
@@ -145,7 +145,7 @@ func TestHostNetwork(t *testing.T) {
 					t.Errorf("in container: %s: done", script)
 				}
 			}
-			if w := n.warnings(t, mark); len(w) != 1 || !strings.Contains(w[0], "uses the host's network namespace") {
+			if w := n.Warnings(t, mark); len(w) != 1 || !strings.Contains(w[0], "uses the host's network namespace") {
 				t.Errorf("warnings: %q", w)
 			}
 		})

@@ -98,7 +98,7 @@ const noChmod = `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["ch
 func TestHonour(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
 	n := podNode(t, rig.Config{})
-	configure(t, "caps = \"honor\"\nseccomp = \"keep\"\n")
+	rig.Configure(t, "caps = \"honor\"\nseccomp = \"keep\"\n")
 	config := own()
 	p := n.pod(t, config)
 	const status = "grep 'CapEff\\|Seccomp:' /proc/self/status | cut -f2"
@@ -129,7 +129,7 @@ func TestSysctls(t *testing.T) {
 			host := sysctl(t, "net/ipv4/ip_local_port_range")
 			for _, kind := range kinds {
 				t.Run(kind.name, func(t *testing.T) {
-					mark := n.mark(t)
+					mark := n.Mark(t)
 					config := merge(kind.config(), message{"linux": message{"sysctls": message{
 						"net.ipv4.ip_local_port_range": "1024 2048", "net.ipv4.conf.lo.forwarding": "1", "kernel.shm_rmid_forced": "1", "fs.mqueue.msg_max": "77",
 					}}})
@@ -138,7 +138,7 @@ func TestSysctls(t *testing.T) {
 					if got = strings.Join(strings.Fields(got), " "); got != "1024 2048 1 1 77 0" {
 						t.Errorf("sysctls are %q", got)
 					}
-					for _, w := range n.warnings(t, mark) {
+					for _, w := range n.Warnings(t, mark) {
 						if strings.Contains(w, "sysctl") {
 							t.Error(w)
 						}

@@ -122,9 +122,9 @@ func TestStanzas(t *testing.T) {
 				t.Fatal(err)
 			}
 			named, onPath := record(t, peer.Runc15), record(t, peer.Runc15)
-			configure(t, "lxcfs.mode = \"off\"\n"+twoRanges)
+			rig.Configure(t, "lxcfs.mode = \"off\"\n"+twoRanges)
 			if c.isolate != nil {
-				configure(t, "lxcfs.mode = \"off\"\n"+c.isolate(named.path))
+				rig.Configure(t, "lxcfs.mode = \"off\"\n"+c.isolate(named.path))
 			}
 			n := startNode(t, rig.Config{
 				Containerd: c.by,
@@ -165,7 +165,7 @@ func TestStanzas(t *testing.T) {
 func TestStanzaWithOptionsOfItsOwn(t *testing.T) {
 	rig.Require(t, rig.Root)
 	named := record(t, peer.Runc15)
-	configure(t, "lxcfs.mode = \"off\"\n")
+	rig.Configure(t, "lxcfs.mode = \"off\"\n")
 	n := startNode(t, rig.Config{TOML: isolateStanza + fmt.Sprintf("[%s.%s.options]\nBinaryName = %q\n", runtimeTable, handler, named.path)})
 	n.importBusybox(t)
 	p := n.pod(t, own())

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 // shimOf is the process of a container's shim.
@@ -36,9 +38,9 @@ func shimKilled(t *testing.T, d *daemon) {
 	if err := unix.Kill(d.shimOf(t, c), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "dockerd sees that the container has ended", func() bool { return d.inspect(t, c, "{{.State.Running}}") == "false" })
+	rig.Eventually(t, "dockerd sees that the container has ended", func() bool { return d.inspect(t, c, "{{.State.Running}}") == "false" })
 	// dockerd is through with the old one when it can start it again.
-	until(t, "start after the shim was killed", func() bool { return d.Run(t.Context(), "start", c).Code == 0 })
+	rig.Eventually(t, "start after the shim was killed", func() bool { return d.Run(t.Context(), "start", c).Code == 0 })
 	d.expect(t, "kept 1000", c, "echo $(cat /kept) $(stat -c %u /kept)")
 	// rm -f of a running one, of one whose shim is dead, and of a first process
 	// that was killed from outside.
@@ -89,7 +91,7 @@ func dockerdKilled(t *testing.T, d *daemon) {
 		if got := get(t, "http://127.0.0.1:18090/"); got != page {
 			t.Errorf("%s: published port shows %q", stop.name, got)
 		}
-		until(t, "dockerd sees that the other one has ended", func() bool { return d.inspect(t, dies, "{{.State.Running}}") == "false" })
+		rig.Eventually(t, "dockerd sees that the other one has ended", func() bool { return d.inspect(t, dies, "{{.State.Running}}") == "false" })
 		d.docker(t, "start", dies)
 	}
 	d.docker(t, "restart", "-t", "0", stays)

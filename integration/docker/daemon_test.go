@@ -6,10 +6,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
@@ -19,10 +17,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
 
 // runtimeName is what the shim is called by those who have configured nothing.
-const runtimeName = "io.containerd.isolate.v1"
-
-// patience bounds how long a test waits for what is to happen.
-const patience = 60 * time.Second
+const runtimeName = rig.Shim
 
 // daemon is a dockerd and how its containers come to run with isolate.
 type daemon struct {
@@ -99,32 +94,7 @@ func (d *daemon) rehearse(t *testing.T) rig.Leftovers {
 	for _, network := range []string{"bridge", "host"} {
 		d.prints(t, "0", []string{"--net", network}, "id -u")
 	}
-	return snapshot(t)
-}
-
-// snapshot leaves out the files by which ranges of ids are locked, since each that
-// was ever in use keeps its own, and what crun keeps of seccomp profiles.
-func snapshot(t *testing.T) rig.Leftovers {
-	t.Helper()
-	l := rig.MustSnapshot(t)
-	for path := range l.Files {
-		if strings.HasPrefix(path, "/run/isolate/.ids/") || strings.Contains(path, "/.cache/") {
-			delete(l.Files, path)
-		}
-	}
-	return l
-}
-
-// match fails the test unless everything soon is as it was before.
-func match(t *testing.T, before rig.Leftovers) {
-	t.Helper()
-	var diff []string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		if diff = before.Diff(snapshot(t)); len(diff) == 0 {
-			return
-		}
-	}
-	t.Errorf("left behind:\n%s", strings.Join(diff, "\n"))
+	return rig.MustSnapshot(t)
 }
 
 // docker runs the client, which must succeed, and returns what it prints.
@@ -220,16 +190,6 @@ func (d *daemon) refused(t *testing.T, r rig.Result, words ...string) {
 	}
 }
 
-// until waits for something that is to happen.
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", patience, what)
-		}
-	}
-}
-
 // inspect returns a field of a container.
 func (d *daemon) inspect(t *testing.T, name, format string) string {
 	t.Helper()
@@ -267,21 +227,4 @@ func patient(t *testing.T) {
 	if err := os.WriteFile(dir+"/patience.toml", []byte("lxcfs.timeout_ms = 20000\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// configure sets the configuration of all later containers, until the test ends.
-func configure(t *testing.T, toml string) {
-	t.Helper()
-	const file = "/etc/isolate/config.toml"
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.Remove(file); err != nil {
-			t.Error(err)
-		}
-	})
 }

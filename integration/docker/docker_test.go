@@ -67,7 +67,7 @@ func (d *daemon) features(t *testing.T, list []feature) {
 	before := d.rehearse(t)
 	for _, f := range list {
 		t.Run(f.name, func(t *testing.T) { f.test(t, d) })
-		match(t, before)
+		rig.MustMatch(t, before)
 	}
 }
 
@@ -164,5 +164,5 @@ func TestPlainDirectories(t *testing.T) {
 	}
 	d.expect(t, "text 1000:33", c, "echo $(cat /file) $(stat -c %u:%g /file)")
 	d.docker(t, "rm", "--force", c)
-	match(t, before)
+	rig.MustMatch(t, before)
 }

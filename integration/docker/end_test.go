@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/isolate-shim/isolate/integration/attacker"
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 // doesNotEnd removes containers whose first process waits for a FUSE server that it is
@@ -20,10 +21,10 @@ func doesNotEnd(t *testing.T, d *daemon) {
 	}
 	for _, state := range []string{"fuse-own", "fuse-hidden"} {
 		c := d.start(t, []string{"-v", inside + ":/inside:ro"}, "/inside", "end", state)
-		until(t, state, func() bool { return strings.Contains(d.docker(t, "logs", c), `"ready/`+state+`"`) })
+		rig.Eventually(t, state, func() bool { return strings.Contains(d.docker(t, "logs", c), `"ready/`+state+`"`) })
 		pid := d.pid(t, c)
 		started := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		d.Run(ctx, "rm", "--force", c).Must(t)
 		t.Logf("%s: process %s was removed after %v", state, pid, time.Since(started).Round(time.Millisecond))

@@ -44,7 +44,7 @@ func TestInside(t *testing.T) {
 			c := d.of(t, img, append(inner, flags...), "dockerd")
 			d.hostID(t, c)
 			await := func() {
-				until(t, "inner dockerd", func() bool { return d.Run(t.Context(), "exec", c, "docker", "version").Code == 0 })
+				rig.Eventually(t, "inner dockerd", func() bool { return d.Run(t.Context(), "exec", c, "docker", "version").Code == 0 })
 			}
 			await()
 			d.expect(t, "overlay2", c, "docker info --format '{{.Driver}}'")
@@ -75,7 +75,7 @@ func TestInside(t *testing.T) {
 		// The image's command is /sbin/init; dockerd asks it to stop as others do.
 		c := d.name(t)
 		d.docker(t, d.args(append(inner, "--stop-timeout", "60"), []string{"--detach", "--name", c}, img, nil)...)
-		until(t, "systemd is up", func() bool {
+		rig.Eventually(t, "systemd is up", func() bool {
 			return d.Run(t.Context(), "exec", c, "systemctl", "is-system-running", "--wait").Stdout == "running\n"
 		})
 		d.in(t, c, "until docker version >/dev/null 2>&1; do sleep 0.1; done; docker load --input /inner.tar")
@@ -86,5 +86,5 @@ func TestInside(t *testing.T) {
 		}
 		d.docker(t, "rm", c)
 	})
-	match(t, before)
+	rig.MustMatch(t, before)
 }

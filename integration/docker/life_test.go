@@ -41,7 +41,7 @@ func streams(t *testing.T, d *daemon) {
 		t.Errorf("printed %q and %q, exited with %d", r.Stdout, r.Stderr, r.Code)
 	}
 	c := d.start(t, nil, "sh", "-c", "echo out; echo err >&2; exec sleep infinity")
-	until(t, "logs", func() bool {
+	rig.Eventually(t, "logs", func() bool {
 		r := d.Run(t.Context(), "logs", c)
 		return r.Stdout == "out\n" && r.Stderr == "err\n"
 	})
@@ -111,7 +111,7 @@ func lifecycle(t *testing.T, d *daemon) {
 // restartPolicy is where dockerd unmounts and mounts again at once.
 func restartPolicy(t *testing.T, d *daemon) {
 	c := d.start(t, []string{"--restart", "always"}, "sh", "-c", "echo x >>/starts; sleep 0.1")
-	until(t, "three restarts", func() bool {
+	rig.Eventually(t, "three restarts", func() bool {
 		n, err := strconv.Atoi(d.inspect(t, c, "{{.RestartCount}}"))
 		return err == nil && n >= 3
 	})
@@ -133,7 +133,7 @@ func pause(t *testing.T, d *daemon) {
 
 func signals(t *testing.T, d *daemon) {
 	c := d.start(t, nil, "sh", "-c", "trap 'echo got it; exit 3' USR1; echo ready; while :; do sleep 0.1; done")
-	until(t, "ready", func() bool { return d.docker(t, "logs", c) == "ready" })
+	rig.Eventually(t, "ready", func() bool { return d.docker(t, "logs", c) == "ready" })
 	d.docker(t, "kill", "--signal", "USR1", c)
 	if got := d.docker(t, "wait", c); got != "3" {
 		t.Errorf("wait says %s", got)
@@ -142,7 +142,7 @@ func signals(t *testing.T, d *daemon) {
 		t.Errorf("logs: %q", got)
 	}
 	c = d.start(t, []string{"--stop-signal", "USR1", "--init"}, "sh", "-c", "trap 'exit 5' USR1; echo ready; while :; do sleep 0.1; done")
-	until(t, "ready", func() bool { return d.docker(t, "logs", c) == "ready" })
+	rig.Eventually(t, "ready", func() bool { return d.docker(t, "logs", c) == "ready" })
 	d.expect(t, "docker-init", c, "cat /proc/1/comm")
 	d.docker(t, "stop", c)
 	if got := d.inspect(t, c, "{{.State.ExitCode}}"); got != "5" {
@@ -152,9 +152,9 @@ func signals(t *testing.T, d *daemon) {
 
 func health(t *testing.T, d *daemon) {
 	c := d.start(t, []string{"--health-cmd", "test -e /well", "--health-interval", "1s", "--health-retries", "1"})
-	until(t, "unhealthy", func() bool { return d.inspect(t, c, "{{.State.Health.Status}}") == "unhealthy" })
+	rig.Eventually(t, "unhealthy", func() bool { return d.inspect(t, c, "{{.State.Health.Status}}") == "unhealthy" })
 	d.in(t, c, "touch /well")
-	until(t, "healthy", func() bool { return d.inspect(t, c, "{{.State.Health.Status}}") == "healthy" })
+	rig.Eventually(t, "healthy", func() bool { return d.inspect(t, c, "{{.State.Health.Status}}") == "healthy" })
 }
 
 func limits(t *testing.T, d *daemon) {

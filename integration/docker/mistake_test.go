@@ -6,6 +6,8 @@ import (
 	"context"
 	"os"
 	"testing"
+
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 // mistakes are what people get wrong: what Docker shows them has to name the
@@ -16,15 +18,15 @@ func mistakes(t *testing.T, d *daemon) {
 		d.refused(t, r, "io.containerd.isolat.v1")
 	})
 	t.Run("no such OCI runtime", func(t *testing.T) {
-		configure(t, "runtime.binary = \"/nowhere/runc\"\n")
+		rig.Configure(t, "runtime.binary = \"/nowhere/runc\"\n")
 		d.refused(t, d.run(t, nil, "true"), "/nowhere/runc", "runtime.binary")
 	})
 	t.Run("unknown key", func(t *testing.T) {
-		configure(t, "nestings = \"off\"\n")
+		rig.Configure(t, "nestings = \"off\"\n")
 		d.refused(t, d.run(t, nil, "true"), "/etc/isolate/config.toml", "nestings", "nesting")
 	})
 	t.Run("out of ids", func(t *testing.T) {
-		configure(t, "ids.pool = [\"1900019712-1900085247\"]\n")
+		rig.Configure(t, "ids.pool = [\"1900019712-1900085247\"]\n")
 		c := d.start(t, nil)
 		d.refused(t, d.run(t, nil, "true"), "1900019712-1900085247", "ids.pool")
 		d.expect(t, "1900019712", c, "awk '{ print $2 }' /proc/self/uid_map")
@@ -35,7 +37,7 @@ func mistakes(t *testing.T, d *daemon) {
 	t.Run("annotation", func(t *testing.T) {
 		d.refused(t, d.run(t, []string{"--annotation", annotation}, "true"), "io.containerd.isolate.nesting", "annotations.allow")
 		d.refused(t, d.run(t, []string{"--annotation", "io.containerd.isolate.nonsense=1"}, "true"), "io.containerd.isolate.nonsense")
-		configure(t, "annotations.allow = [\"nesting\"]\n")
+		rig.Configure(t, "annotations.allow = [\"nesting\"]\n")
 		d.prints(t, "no", []string{"--annotation", annotation}, "test -e /dev/fuse || echo no")
 	})
 	t.Run("user", func(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 const page = "served by the client image"
@@ -31,7 +33,7 @@ func ports(t *testing.T, d *daemon) {
 func get(t *testing.T, address string) string {
 	t.Helper()
 	var text []byte
-	until(t, address, func() bool {
+	rig.Eventually(t, address, func() bool {
 		r, err := http.Get(address)
 		if err != nil {
 			return false

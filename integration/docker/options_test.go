@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 func processOptions(t *testing.T, d *daemon) {
@@ -51,7 +53,7 @@ func securityOptions(t *testing.T, d *daemon) {
 		t.Error("the default is caps = \"full\", but something is missing")
 	}
 	t.Run("caps honor", func(t *testing.T) {
-		configure(t, "caps = \"honor\"\n")
+		rig.Configure(t, "caps = \"honor\"\n")
 		if got := bits("--cap-drop", "ALL"); got != 0 {
 			t.Errorf("all capabilities dropped, but there is %x", got)
 		}

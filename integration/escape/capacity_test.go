@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -245,8 +246,7 @@ func (c capacity) measure(t *testing.T, n node, program, other string) {
 	if c.denied {
 		return
 	}
-	execs++
-	out := n.Ctr(t.Context(), "tasks", "exec", "--exec-id", fmt.Sprintf("e%d", execs), other, "/capacity", "take", c.name, need).Must(t)
+	out := n.Container(other).Exec(t, nil, "/capacity", "take", c.name, need).Must(t)
 	if strings.Fields(out)[0] != need {
 		t.Errorf("another container gets %s of %s", out, need)
 	}
@@ -272,8 +272,7 @@ func holder(t *testing.T, n node, program string) string {
 	t.Helper()
 	made++
 	c := &container{node: n, id: fmt.Sprintf("h%d", made)}
-	t.Cleanup(func() { c.remove(t) })
-	n.Ctr(t.Context(), "run", "-d", "--null-io", "--runtime", runtimeName, "--rlimit-nofile", "16384:16384", "--mount", "type=bind,src="+program+",dst=/capacity,options=rbind:ro", n.image, c.id, "sleep", "1000").Must(t)
+	n.StartContainer(t, []string{"--null-io", "--rlimit-nofile", "16384:16384", "--mount", "type=bind,src=" + program + ",dst=/capacity,options=rbind:ro"}, n.image, c.id, "sleep", "1000")
 	return c.id
 }
 
@@ -281,19 +280,16 @@ func holder(t *testing.T, n node, program string) string {
 // memory cgroup is charged for that.
 func (c capacity) take(t *testing.T, n node, id string) (got, charged int, why string) {
 	t.Helper()
-	execs++
 	output := filepath.Join(t.TempDir(), "output")
 	if err := os.WriteFile(output, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	n.Ctr(t.Context(), "tasks", "exec", "--detach", "--log-uri", "file://"+output, "--exec-id", fmt.Sprintf("e%d", execs), id,
-		"/capacity", "hold", c.name, strconv.Itoa(c.hold)).Must(t)
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if line := read(t, output); strings.HasSuffix(line, "\n") {
-			fields := strings.SplitN(strings.TrimSpace(line), " ", 3)
-			return atoi(t, fields[0]), atoi(t, fields[1]), fields[2]
-		}
+	n.Ctr(t.Context(), slices.Concat([]string{"tasks", "exec", "--detach", "--log-uri", "file://" + output}, rig.ExecID(), []string{id,
+		"/capacity", "hold", c.name, strconv.Itoa(c.hold)})...).Must(t)
+	line := ""
+	if !rig.Within(time.Minute, func() bool { line = read(t, output); return strings.HasSuffix(line, "\n") }) {
+		t.Fatalf("container %s has not said what it got", id)
 	}
-	t.Fatalf("container %s has not said what it got", id)
-	return 0, 0, ""
+	fields := strings.SplitN(strings.TrimSpace(line), " ", 3)
+	return atoi(t, fields[0]), atoi(t, fields[1]), fields[2]
 }

@@ -3,16 +3,13 @@
 package escape
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,11 +18,11 @@ import (
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
-const runtimeName = "io.containerd.isolate.v1"
+const runtimeName = rig.Shim
 
 // node is a containerd with an image that has device nodes in it.
 type node struct {
-	*rig.Node
+	*rig.Machine
 	image string
 	// keys are those of the session that it was started in, by name.
 	keys map[string]int
@@ -34,13 +31,9 @@ type node struct {
 func startNode(t *testing.T, runtime peer.Name) node {
 	t.Helper()
 	keys := session(t)
-	n := node{keys: keys, Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime})}
-	n.image = n.MustImport(t, image.Demo)
-	layers, err := filepath.Glob(filepath.Join(n.Root, "io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs"))
-	if err != nil || len(layers) == 0 {
-		t.Fatalf("no layers: %v", err)
-	}
-	makeNodes(t, filepath.Join(layers[0], "escape-nodes"))
+	n := node{keys: keys, Machine: rig.MachineFor(t, rig.Config{Runc: runtime})}
+	n.image = n.Image(t, image.Demo)
+	makeNodes(t, filepath.Join(n.Layers(t)[0], "escape-nodes"))
 	return n
 }
 
@@ -97,7 +90,7 @@ type container struct {
 	pid int
 }
 
-var made, execs int
+var made int
 
 // volumes are the directories that a container gets, and how.
 var volumes = map[string]string{
@@ -144,15 +137,9 @@ func start(t *testing.T, n node, dir string, flags ...string) *container {
 		"--mount", "type=bind,src="+filepath.Join(dir, "file")+",dst=/vol/file,options=rbind:ro",
 		"--mount", "type=bind,src="+program(t)+",dst=/inside,options=rbind:ro",
 		"--memory-limit", "134217728", "--cpu-quota", "150000", "--cpu-period", "100000", "--cpuset-cpus", "0")
-	t.Cleanup(func() { c.remove(t) })
-	n.Ctr(t.Context(), slices.Concat([]string{"run", "-d", "--runtime", runtimeName, "--log-uri", "file://" + c.output},
-		flags, []string{n.image, c.id, "/inside", "init"})...).Must(t)
+	n.StartContainer(t, slices.Concat([]string{"--log-uri", "file://" + c.output}, flags), n.image, c.id, "/inside", "init")
 	c.await(t, "watching")
-	for line := range strings.Lines(n.Ctr(t.Context(), "tasks", "ls").Must(t)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == c.id {
-			c.pid = atoi(t, fields[1])
-		}
-	}
+	c.pid = n.Container(c.id).Pid(t)
 	return c
 }
 
@@ -160,23 +147,22 @@ func start(t *testing.T, n node, dir string, flags ...string) *container {
 func (c *container) await(t *testing.T, name string) {
 	t.Helper()
 	var text []byte
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	reported := func() bool {
 		var err error
 		if text, err = os.ReadFile(c.output); err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(string(text), `"`+name+`"`) {
-			return
-		}
+		return strings.Contains(string(text), `"`+name+`"`)
 	}
-	t.Fatalf("container %s has not reported %q: %s", c.id, name, text)
+	if !rig.Within(patience, reported) {
+		t.Fatalf("container %s has not reported %q: %s", c.id, name, text)
+	}
 }
 
 // run runs the attacker, and returns what it reports.
 func (c *container) run(t *testing.T, flags []string, args ...string) []attempt {
 	t.Helper()
-	execs++
-	r := c.node.Ctr(t.Context(), slices.Concat([]string{"tasks", "exec", "--exec-id", "e" + strconv.Itoa(execs)}, flags, []string{c.id}, args)...)
+	r := c.node.Ctr(t.Context(), slices.Concat([]string{"tasks", "exec"}, rig.ExecID(), flags, []string{c.id}, args)...)
 	if r.Err() != nil {
 		t.Errorf("%v", r.Err())
 	}
@@ -191,35 +177,4 @@ func (c *container) first(t *testing.T) []attempt {
 		t.Fatal(err)
 	}
 	return parse(t, string(text))
-}
-
-func (c *container) remove(t *testing.T) {
-	t.Helper()
-	ctx := context.Background() // that of the test has ended
-	if _, err := os.Stat(filepath.Join(c.node.State, "io.containerd.runtime.v2.task/default", c.id)); err == nil {
-		if err := c.node.Ctr(ctx, "tasks", "rm", "--force", c.id).Err(); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := c.node.Ctr(ctx, "containers", "rm", c.id).Err(); err != nil && !strings.Contains(err.Error(), "not found") {
-		t.Error(err)
-	}
-}
-
-// configure sets the configuration of all containers that are started until the
-// test ends.
-func configure(t *testing.T, toml string) {
-	t.Helper()
-	const file = "/etc/isolate/config.toml"
-	if err := os.MkdirAll("/etc/isolate", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.Remove(file); err != nil {
-			t.Error(err)
-		}
-	})
 }

@@ -74,7 +74,7 @@ func endRuntimes() []peer.Name {
 }
 
 // patience is how long the end of a container may take, on a busy machine.
-var patience = rig.Patiently(20 * time.Second)
+const patience = time.Minute
 
 // startSmall starts a node with an image that virtual machines have as well. Its ids
 // are not those of other rigs on the machine, whose containers' FUSE connections are
@@ -82,9 +82,9 @@ var patience = rig.Patiently(20 * time.Second)
 func startSmall(t *testing.T, runtime peer.Name) node {
 	t.Helper()
 	first := (16_000 + 100*rand.N(100)) * 65536
-	configure(t, fmt.Sprintf("[ids]\npool = [\"%d-%d\"]\n", first, first+100*65536-1))
-	n := node{Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime})}
-	n.image = n.MustImport(t, image.Inner)
+	rig.Configure(t, fmt.Sprintf("[ids]\npool = [\"%d-%d\"]\n", first, first+100*65536-1))
+	n := node{Machine: rig.MachineFor(t, rig.Config{Runc: runtime})}
+	n.image = n.Image(t, image.Inner)
 	return n
 }
 
@@ -154,17 +154,16 @@ func TestTensOfThousandsOfGroups(t *testing.T) {
 	}
 	t.Logf("removed from containerd after %v", time.Since(started).Round(time.Millisecond))
 	next := startState(t, n, "next", "plain")
-	for deadline := time.Now().Add(3 * patience); ; time.Sleep(50 * time.Millisecond) {
-		groups, err := filepath.Glob("/sys/fs/cgroup/*/default/" + c.id)
-		if err != nil {
+	var groups []string
+	removed := rig.Within(3*patience, func() bool {
+		var err error
+		if groups, err = filepath.Glob("/sys/fs/cgroup/*/default/" + c.id); err != nil {
 			t.Fatal(err)
 		}
-		if len(groups) == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("nobody removes %q", groups)
-		}
+		return len(groups) == 0
+	})
+	if !removed {
+		t.Fatalf("nobody removes %q", groups)
 	}
 	next.kill(t)
 	startState(t, n, c.id, "plain").kill(t)
@@ -187,14 +186,10 @@ func TestExecIntoOwnFuse(t *testing.T) {
 					ended <- n.Ctr(context.WithoutCancel(t.Context()), "tasks", "exec", "--exec-id", id, "--cwd", "/tmp/own/directory", c.id, "/inside", "fds")
 				}()
 			}
-			for deadline := time.Now().Add(patience); execsThatWait(t, c) < 2; time.Sleep(10 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("the runtime does not wait for the server")
-				}
-			}
+			rig.Eventually(t, "runtime that waits for the server", func() bool { return execsThatWait(t, c) >= 2 })
 			answers := func(args ...string) string {
 				t.Helper()
-				ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 				defer cancel()
 				return n.Ctr(ctx, args...).Must(t)
 			}
@@ -275,29 +270,17 @@ func startState(t *testing.T, n node, id, state string) *container {
 	if err := os.WriteFile(c.output, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.remove(t) })
-	n.Ctr(t.Context(), "run", "-d", "--runtime", runtimeName, "--log-uri", "file://"+c.output,
-		"--mount", "type=bind,src="+program(t)+",dst=/inside,options=rbind:ro", n.image, id, "/inside", "end", state).Must(t)
+	n.StartContainer(t, []string{"--log-uri", "file://" + c.output, "--mount", "type=bind,src=" + program(t) + ",dst=/inside,options=rbind:ro"},
+		n.image, id, "/inside", "end", state)
 	c.await(t, "ready/"+state)
-	c.pid = taskPID(t, n, id)
+	c.pid = n.Container(id).Pid(t)
 	return c
-}
-
-func taskPID(t *testing.T, n node, id string) int {
-	t.Helper()
-	for line := range strings.Lines(n.Ctr(t.Context(), "tasks", "ls").Must(t)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == id {
-			return atoi(t, fields[1])
-		}
-	}
-	t.Fatalf("no task %q", id)
-	return 0
 }
 
 // kill kills and removes a container as a client does.
 func (c *container) kill(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), rig.Patiently(patience))
 	defer cancel()
 	for _, args := range [][]string{{"tasks", "kill", "-s", "9", c.id}, {"tasks", "rm", "--force", c.id}, {"containers", "rm", c.id}} {
 		r := c.node.Ctr(ctx, args...)
@@ -314,12 +297,7 @@ func (c *container) killShim(t *testing.T) {
 	if err := unix.Kill(parent(t, c.pid), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(patience); strings.Contains(c.node.Ctr(t.Context(), "tasks", "ls").Must(t), c.id); {
-		if time.Now().After(deadline) {
-			t.Fatal("containerd still has the task")
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	rig.Eventually(t, "end of the task", func() bool { return !strings.Contains(c.node.Ctr(t.Context(), "tasks", "ls").Must(t), c.id) })
 	c.node.Ctr(t.Context(), "containers", "rm", c.id).Must(t)
 }
 

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
@@ -66,7 +65,7 @@ func TestEscape(t *testing.T) {
 
 // attack runs one container and compares the host.
 func attack(t *testing.T, n node, k kind) {
-	configure(t, k.toml)
+	rig.Configure(t, k.toml)
 	dir := makeVolumes(t)
 	host(t, n, filepath.Join(dir, "rw")).write(t, filepath.Join(dir, "facts"))
 	before, leftovers := hostSettings(t), rig.MustSnapshot(t)
@@ -108,7 +107,7 @@ func attack(t *testing.T, n node, k kind) {
 		}
 	}
 	c.unchanged(t)
-	c.remove(t)
+	n.Container(c.id).Remove(t)
 	gone(t, leftovers)
 }
 
@@ -131,17 +130,7 @@ func (c *container) unchanged(t *testing.T) {
 // the business of other tests.
 func gone(t *testing.T, before rig.Leftovers) {
 	t.Helper()
-	before.Files = nil
-	var diff []string
-	for deadline := time.Now().Add(rig.Patiently(5 * time.Second)); time.Now().Before(deadline); {
-		after := rig.MustSnapshot(t)
-		after.Files = nil
-		if diff = before.Diff(after); len(diff) == 0 {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Errorf("left behind:\n%s", strings.Join(diff, "\n"))
+	rig.MustMatch(t, before, rig.File)
 }
 
 // workingDirectories starts programs in directories that a runtime might have
@@ -160,8 +149,7 @@ func workingDirectories(t *testing.T, n node) {
 	}
 	for fd := 3; fd < 11; fd++ {
 		cwd := fmt.Sprintf("/proc/self/fd/%d", fd)
-		execs++
-		escaped("exec in "+cwd, n.Ctr(t.Context(), "tasks", "exec", "--exec-id", fmt.Sprintf("e%d", execs), "--cwd", cwd, c.id, "/inside", "fds"))
+		escaped("exec in "+cwd, n.Container(c.id).Exec(t, []string{"--cwd", cwd}, "/inside", "fds"))
 	}
 	for _, fd := range []int{7, 8} {
 		cwd := fmt.Sprintf("/proc/self/fd/%d", fd)
@@ -241,8 +229,7 @@ func members(t *testing.T, n node) {
 	}
 	for _, pair := range [][2]*container{{a, b}, {b, a}} {
 		address := "@" + pair[0].id
-		execs++
-		meeting := fmt.Sprintf("e%d", execs)
+		meeting := rig.ExecID()[1]
 		n.Ctr(t.Context(), "tasks", "exec", "--detach", "--exec-id", meeting, pair[0].id, "/inside", "meet", address).Must(t)
 		attempts := pair[1].run(t, nil, "/inside", "peer", address)
 		for _, attempt := range attempts {

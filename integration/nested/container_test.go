@@ -3,11 +3,11 @@
 package nested
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,7 +17,7 @@ import (
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
-const runtimeName = "io.containerd.isolate.v1"
+const runtimeName = rig.Shim
 
 // patience bounds how long a test waits for what is to happen.
 const patience = 60 * time.Second
@@ -48,7 +48,7 @@ func start(t *testing.T, n *node, name image.Name, flags []string, argv ...strin
 	if err := os.WriteFile(c.output, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	reference := n.image(t, name)
+	reference := n.Image(t, name)
 	t.Cleanup(func() { c.remove(t) })
 	n.Ctr(t.Context(), slices.Concat(
 		[]string{"run", "-d", "--runtime", runtimeName, "--log-uri", "file://" + c.output},
@@ -60,14 +60,13 @@ func start(t *testing.T, n *node, name image.Name, flags []string, argv ...strin
 // run runs a container to its end and returns what became of it.
 func run(t *testing.T, n *node, name image.Name, flags []string, argv ...string) rig.Result {
 	t.Helper()
-	return n.Ctr(t.Context(), slices.Concat(
-		[]string{"run", "--rm", "--runtime", runtimeName}, flags, []string{n.image(t, name), fmt.Sprintf("c%d", made.Add(1))}, argv)...)
+	return n.Run(t, slices.Concat(flags, []string{n.Image(t, name), fmt.Sprintf("c%d", made.Add(1))}, argv)...)
 }
 
 // connect gives the container a link to the bridge of the node.
 func (c *container) connect(t *testing.T) {
 	t.Helper()
-	c.pid = c.state(t)[1]
+	c.pid = strconv.Itoa(c.node.Container(c.id).Pid(t))
 	link := "v" + c.pid
 	for _, argv := range [][]string{
 		{"ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", c.pid},
@@ -81,32 +80,13 @@ func (c *container) connect(t *testing.T) {
 	}
 }
 
-// state returns the line of ctr tasks ls: id, pid, status; nil if there is none.
-func (c *container) state(t *testing.T) []string {
-	t.Helper()
-	for line := range strings.Lines(c.node.Ctr(t.Context(), "tasks", "ls").Must(t)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == c.id {
-			return fields
-		}
-	}
-	t.Fatalf("container %s has no task", c.id)
-	return nil
-}
-
 func (c *container) remove(t *testing.T) {
 	if t.Failed() {
 		text, _ := os.ReadFile(c.output)
 		lines := strings.Split(string(text), "\n")
 		t.Logf("%s printed:\n%s\nshim:\n%s", c.id, strings.Join(lines[max(0, len(lines)-30):], "\n"), c.node.logged(t, c.id))
 	}
-	// The context of the test has ended.
-	ctx := context.Background()
-	if err := c.node.Ctr(ctx, "tasks", "rm", "--force", c.id).Err(); err != nil && !strings.Contains(err.Error(), "not found") {
-		t.Error(err)
-	}
-	if err := c.node.Ctr(ctx, "containers", "rm", c.id).Err(); err != nil && !strings.Contains(err.Error(), "not found") {
-		t.Error(err)
-	}
+	c.node.Container(c.id).Remove(t)
 }
 
 // restart ends the container and starts it again.
@@ -151,9 +131,9 @@ func (c *container) expect(t *testing.T, want, script string) {
 // await repeats a script until it succeeds.
 func (c *container) await(t *testing.T, script string) {
 	t.Helper()
-	r := c.try(t, fmt.Sprintf("for i in $(seq 200); do { %s; } >/tmp/await.%d 2>&1 && exit 0; sleep 0.1; done; cat /tmp/await.%[2]d >&2; exit 1", script, execs.Add(1)))
+	r := c.try(t, fmt.Sprintf("for i in $(seq 600); do { %s; } >/tmp/await.%d 2>&1 && exit 0; sleep 0.1; done; cat /tmp/await.%[2]d >&2; exit 1", script, execs.Add(1)))
 	if err := r.Err(); err != nil {
-		t.Fatalf("in container, for 20 s: %v", err)
+		t.Fatalf("in container, for a minute: %v", err)
 	}
 }
 
@@ -171,12 +151,9 @@ func (c *container) awaitLong(t *testing.T, script, diagnosis string) {
 // awaitEnd waits until the container's first process has ended.
 func (c *container) awaitEnd(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if c.state(t)[2] == "STOPPED" {
-			return
-		}
+	if !rig.Within(patience, func() bool { _, state := c.node.Container(c.id).State(t); return state == "STOPPED" }) {
+		t.Fatalf("container %s still runs:\n%s", c.id, c.try(t, "ps axf; systemctl list-jobs | grep running; journalctl -n 20 --no-pager").Stdout)
 	}
-	t.Fatalf("container %s still runs:\n%s", c.id, c.try(t, "ps axf; systemctl list-jobs | grep running; journalctl -n 20 --no-pager").Stdout)
 }
 
 // bind is a flag of ctr run.

@@ -10,10 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 // TestDocker runs Docker inside a container, by its plain command line.
@@ -148,12 +148,9 @@ func dockerRestart(t *testing.T, c *container) {
 // server.
 func get(t *testing.T, address string) string {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	r, err := http.Get(address)
-	for err != nil && time.Now().Before(deadline) {
-		time.Sleep(50 * time.Millisecond)
-		r, err = http.Get(address)
-	}
+	var r *http.Response
+	var err error
+	rig.Within(patience, func() bool { r, err = http.Get(address); return err == nil })
 	if err != nil {
 		t.Error(err)
 		return ""

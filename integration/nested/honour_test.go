@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 // status prints a line of a process's /proc/PID/status.
@@ -52,7 +53,7 @@ func TestHonoured(t *testing.T) {
 			{name: "own strict profile kept", config: `seccomp = "keep"`, flags: profile(t, noMount), script: mountSomething, want: "denied"},
 		} {
 			t.Run(test.name, func(t *testing.T) {
-				configure(t, test.config)
+				rig.Configure(t, test.config)
 				r := run(t, n, image.Demo, test.flags, "sh", "-c", test.script)
 				if got := strings.TrimSpace(r.Stdout); got != test.want || r.Err() != nil {
 					t.Errorf("%s\nprinted %q, want %q, exited with %d\n%s", test.script, got, test.want, r.Code, r.Stderr)
@@ -93,7 +94,7 @@ func TestRefused(t *testing.T) {
 			{name: "no such value", config: "[annotations]\nallow = [\"nesting\"]", annotation: "nesting=of", want: []string{`"io.containerd.isolate.nesting"`, `"of"`, "full"}},
 		} {
 			t.Run(test.name, func(t *testing.T) {
-				configure(t, test.config)
+				rig.Configure(t, test.config)
 				r := run(t, n, image.Demo, []string{"--annotation", "io.containerd.isolate." + test.annotation}, "true")
 				for _, want := range test.want {
 					if r.Code == 0 || !strings.Contains(r.Stderr, want) {
@@ -158,7 +159,7 @@ func TestDeviceOfTheImage(t *testing.T) {
 	each(t, both, func(t *testing.T, n *node) {
 		for _, config := range []string{"", `nesting = "off"`} {
 			t.Run(config, func(t *testing.T) {
-				configure(t, config)
+				rig.Configure(t, config)
 				c := start(t, n, image.Demo, nil, "sleep", "infinity")
 				var stat unix.Stat_t
 				if err := unix.Stat("/", &stat); err != nil {

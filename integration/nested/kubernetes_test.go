@@ -139,7 +139,7 @@ func kubelet(t *testing.T, c *container, dir string) {
 	c.importImages(t)
 	put(t, dir, "manifests/web.yaml", webPod)
 	c.background(t, "kubelet", "--config", "/etc/kubernetes/kubelet.yaml", "--hostname-override", "inner")
-	pid := c.sh(t, "for i in $(seq 100); do pidof kubelet && exit; sleep 0.1; done; exit 1")
+	pid := c.sh(t, "for i in $(seq 600); do pidof kubelet && exit; sleep 0.1; done; exit 1")
 	c.awaitPod(t, "web", `"ready":true`)
 	c.expect(t, "0", "stat -fc %T /var/lib/kubelet | grep -c overlay; true")
 	for name, want := range insisted {

@@ -5,6 +5,7 @@ package nested
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,10 +18,7 @@ func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
 
 // node is a containerd that the tests of one runtime share, since unpacking the
 // images takes longer than most tests.
-type node struct {
-	*rig.Node
-	imported map[image.Name]string
-}
+type node struct{ *rig.Machine }
 
 var nodes = map[peer.Name]*node{}
 
@@ -42,8 +40,7 @@ func onAll(t *testing.T, runtimes []peer.Name) []*node {
 		}
 		list = append(list, nodes[runtime])
 	}
-	before := rig.MustSnapshot(t)
-	t.Cleanup(func() { rig.MustMatch(t, before) })
+	rig.NothingLeft(t)
 	return list
 }
 
@@ -55,55 +52,18 @@ func startNode(t *testing.T, runtime peer.Name) *node {
 			t.Fatal(err)
 		}
 	}
-	started, err := rig.StartContainerd(context.Background(), rig.Config{Isolate: true, Runc: runtime})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &node{Node: started, imported: map[image.Name]string{}}
+	n := &node{rig.SharedMachine(t, rig.Config{Runc: runtime})}
 	// The first container leaves what the shim has learnt of the runtime.
 	run(t, n, image.Inner, nil, "true").Must(t)
 	return n
 }
 
-func (n *node) image(t *testing.T, name image.Name) string {
-	t.Helper()
-	if _, ok := n.imported[name]; !ok {
-		n.imported[name] = n.MustImport(t, name)
-	}
-	return n.imported[name]
-}
-
 // logged returns what shims have logged about a container.
 func (n *node) logged(t *testing.T, id string) string {
 	t.Helper()
-	text, err := os.ReadFile(n.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var lines []string
-	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "isolate:") && strings.Contains(line, id) && !strings.Contains(line, "serving seccomp") {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "")
-}
-
-// configure sets the configuration of all later containers, until the test ends.
-func configure(t *testing.T, toml string) {
-	t.Helper()
-	const file = "/etc/isolate/config.toml"
-	if err := os.MkdirAll("/etc/isolate", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.Remove(file); err != nil {
-			t.Error(err)
-		}
-	})
+	return strings.Join(slices.DeleteFunc(n.Said(t, 0), func(line string) bool {
+		return !strings.Contains(line, id) || strings.Contains(line, "serving seccomp")
+	}), "\n")
 }
 
 // each runs a test with a runtime.

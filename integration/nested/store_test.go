@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -89,15 +88,10 @@ func storesAccounted(n *node) func(*testing.T) {
 		n.Ctr(t.Context(), "tasks", "rm", "--force", c.id).Must(t)
 		n.Ctr(t.Context(), "containers", "rm", c.id).Must(t)
 		// containerd removes snapshots when it collects garbage.
-		for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		rig.Eventually(t, "end of the store of a removed container", func() bool {
 			_, err := os.Stat(filepath.Join(upper, "var/lib/docker/f"))
-			if errors.Is(err, fs.ErrNotExist) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("store of a removed container: %v, want it gone", err)
-			}
-		}
+			return errors.Is(err, fs.ErrNotExist)
+		})
 	}
 }
 
@@ -181,13 +175,9 @@ func storesUnused(n *node) func(*testing.T) {
 // store is simply a part.
 func TestNativeSnapshotter(t *testing.T) {
 	rig.Require(t, rig.Root)
-	n := &node{
-		Node:     rig.Containerd(t, rig.Config{Isolate: true, Runc: peer.Runc15, Snapshotter: "native"}),
-		imported: map[image.Name]string{},
-	}
+	n := &node{rig.MachineFor(t, rig.Config{Runc: peer.Runc15, Snapshotter: "native"})}
 	run(t, n, image.Docker20, []string{"--snapshotter", "native"}, "true").Must(t)
-	before := rig.MustSnapshot(t)
-	t.Cleanup(func() { rig.MustMatch(t, before) })
+	rig.NothingLeft(t)
 	c := start(t, n, image.Docker20, append(inner(t), "--snapshotter", "native"), "dockerd")
 	c.await(t, "docker version")
 	c.expect(t, "of the image", "cat /var/lib/docker/of-the-image/note")

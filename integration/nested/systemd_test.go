@@ -99,7 +99,7 @@ func systemdSystem(t *testing.T, c *container) {
 	// A service with mount, user and cgroup settings of its own.
 	c.expect(t, "65534", "systemd-run -q --wait --pipe -p DynamicUser=no -p User=nobody -p PrivateTmp=yes -p ProtectSystem=strict -p PrivateDevices=no -p MemoryMax=64M id -u")
 	c.expect(t, "1048576 kB", "systemd-run -q --wait --pipe -p PrivateTmp=yes "+total)
-	c.expect(t, "dead", "systemd-run -q --unit limited -p MemoryMax=32M -p MemorySwapMax=0 sh -c 'exec busybox dd if=/dev/zero of=/dev/null bs=200M count=1'; for i in $(seq 50); do systemctl is-active -q limited || break; sleep 0.1; done; systemctl is-failed limited >/dev/null && systemctl reset-failed limited && echo dead")
+	c.expect(t, "dead", "systemd-run -q --unit limited -p MemoryMax=32M -p MemorySwapMax=0 sh -c 'exec busybox dd if=/dev/zero of=/dev/null bs=200M count=1'; for i in $(seq 600); do systemctl is-active -q limited || break; sleep 0.1; done; systemctl is-failed limited >/dev/null && systemctl reset-failed limited && echo dead")
 	c.expect(t, "1000", "systemd-run -q --wait --pipe --uid 1000 id -u")
 	c.sh(t, "systemctl daemon-reexec && systemctl restart systemd-journald && systemctl restart ssh")
 	c.expect(t, "", "systemctl list-units --failed --no-legend --plain")

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,7 +40,7 @@ func TestViewsInTrouble(t *testing.T) {
 	const docker, crun, bwrap = within + "docker run --rm i ", within + "crun run x", within + "bwrap --dev-bind / / --proc /proc echo started"
 	each(t, both, func(t *testing.T, n *node) {
 		dir := filepath.Join(t.TempDir(), "lxcfs")
-		configure(t, fmt.Sprintf("lxcfs.path = %q\n", dir))
+		rig.Configure(t, fmt.Sprintf("lxcfs.path = %q\n", dir))
 		lxcfs := rig.LxcfsFor(t, peer.Lxcfs5, dir)
 		c := withDocker(t, n)
 		c.sh(t, `mkdir -p /bundle/rootfs/bin && cd /bundle && cp /bin/busybox rootfs/bin && crun spec &&
@@ -112,13 +111,9 @@ func TestShimKilled(t *testing.T) {
 		if err := unix.Kill(shim, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-			if !strings.Contains(n.Ctr(t.Context(), "tasks", "ls").Must(t), c.id+" ") {
-				return // what is left shows when the test ends
-			}
-			if time.Now().After(deadline) {
-				t.Fatal("the container outlives its shim")
-			}
-		}
+		// What is left shows when the test ends.
+		rig.Eventually(t, "end of the container with its shim", func() bool {
+			return !strings.Contains(n.Ctr(t.Context(), "tasks", "ls").Must(t), c.id+" ")
+		})
 	})
 }

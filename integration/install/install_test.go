@@ -61,7 +61,7 @@ func TestInstall(t *testing.T) {
 		}
 	}
 	said(t, h.install(t, "--from", newer), "wrote "+shim, "isolate.toml is in place", "containerd knows the handler")
-	if got := h.Ctr(t.Context(), "tasks", "exec", "--exec-id", "x", "old", "id", "-u").Must(t); got != "0" {
+	if got := h.Output(t, "tasks exec", "--exec-id", "x", "old", "id", "-u").Must(t); got != "0" {
 		t.Errorf("exec by the old shim printed %q", got)
 	}
 

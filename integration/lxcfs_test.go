@@ -100,6 +100,7 @@ echo == write; for f in /proc/meminfo /sys/devices/system/cpu/online; do (echo 1
 echo == end`
 	eachLxcfs(t, func(t *testing.T, name peer.Name) {
 		server := rig.LxcfsFor(t, name, "")
+		rig.Configure(t, "lxcfs.timeout_ms = 20000\n") // for a busy machine
 		h := hostOf(t, peer.Containerd24)
 		want := served(t, server.Dir)
 		for _, must := range []string{

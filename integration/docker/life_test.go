@@ -115,7 +115,8 @@ func restartPolicy(t *testing.T, d *daemon) {
 		n, err := strconv.Atoi(d.inspect(t, c, "{{.RestartCount}}"))
 		return err == nil && n >= 3
 	})
-	d.docker(t, "update", "--restart", "no", c)
+	// It ends all the time, and dockerd cannot update it just then.
+	rig.Eventually(t, "update", func() bool { return d.Run(t.Context(), "update", "--restart", "no", c).Err() == nil })
 	d.docker(t, "stop", c)
 	d.docker(t, "cp", c+":/starts", t.TempDir())
 }

@@ -45,7 +45,7 @@ const keyctl = "keyctl"
 // allowed: the kernel allows 20,000 bytes to each user, a container has 65536 users,
 // and no memory cgroup is charged for keys (security/keys). The keyrings that remain
 // last no longer than the process that made them, except for two of each user.
-var keyOperations = []uint64{
+var keyOperations = []uint32{
 	0,  // GET_KEYRING_ID
 	1,  // JOIN_SESSION_KEYRING
 	3,  // REVOKE
@@ -62,17 +62,9 @@ var keyOperations = []uint64{
 // keyRules allow keyOperations, and to link the user's keyring (-4) into the
 // session's (-3), as systemd and pam_keyinit do.
 func keyRules() []specs.LinuxSyscall {
-	rule := func(args ...specs.LinuxSeccompArg) specs.LinuxSyscall {
-		return specs.LinuxSyscall{Names: []string{keyctl}, Action: specs.ActAllow, Args: args}
-	}
-	var rules []specs.LinuxSyscall
-	for _, op := range keyOperations {
-		rules = append(rules, rule(specs.LinuxSeccompArg{Index: 0, Value: op, Op: specs.OpEqualTo}))
-	}
-	serial := func(index uint, id int32) specs.LinuxSeccompArg {
-		return specs.LinuxSeccompArg{Index: index, Value: 1<<32 - 1, ValueTwo: uint64(uint32(id)), Op: specs.OpMaskedEqual}
-	}
-	return append(rules, rule(specs.LinuxSeccompArg{Index: 0, Value: 8, Op: specs.OpEqualTo}, serial(1, -4), serial(2, -3)))
+	const link, userKeyring, sessionKeyring = 8, ^uint32(3), ^uint32(2)
+	return append(allowWords(keyctl, keyOperations),
+		allowIf(keyctl, wordIs(0, 0, link), wordIs(1, 0, userKeyring), wordIs(2, 0, sessionKeyring)))
 }
 
 // seccompProfile brings the profile to what nesting needs. Without one the
@@ -95,7 +87,8 @@ func seccompProfile(s *specs.Spec, p *Plan) {
 	s.Linux.Seccomp = widen(s.Linux.Seccomp)
 }
 
-// widen returns the profile with nestingSyscalls and keyOperations allowed. A syscall for which
+// widen returns the profile with nestingSyscalls and keyOperations allowed, and with
+// fewer rules where those do the same ([mergeRules]). A syscall for which
 // the profile has an action that somebody waits for (a notifier, a tracer, the
 // log) is left alone.
 func widen(in *specs.LinuxSeccomp) *specs.LinuxSeccomp {
@@ -116,6 +109,7 @@ func widen(in *specs.LinuxSeccomp) *specs.LinuxSeccomp {
 	if in.DefaultAction == specs.ActAllow {
 		return &out
 	}
+	out.Syscalls = mergeRules(out.Syscalls)
 	if i := slices.Index(open, keyctl); i >= 0 {
 		open = slices.Delete(open, i, i+1)
 		out.Syscalls = append(out.Syscalls, keyRules()...)

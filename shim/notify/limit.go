@@ -43,6 +43,10 @@ func (b *budget) refill(now time.Time) {
 	if b.last.IsZero() {
 		b.left, b.last = burst, now
 	}
+	if b.left >= burst { // nothing to add, so nobody is asked
+		b.last = now
+		return
+	}
 	if now.Sub(b.asked) >= askAgain || b.asked.IsZero() {
 		b.rate, b.asked = fraction*b.processors(), now
 	}

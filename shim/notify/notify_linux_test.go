@@ -291,6 +291,22 @@ func TestGraftWithoutClones(t *testing.T) {
 	}
 }
 
+// TestFullBudgetAsksNobody: to read the quotas of all control groups was a
+// thousandth of a second of each start.
+func TestFullBudgetAsksNobody(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	b := budget{processors: func() float64 { asked++; return 1 }}
+	now := time.Now()
+	if late := b.wait(now); late != 0 || asked != 0 {
+		t.Errorf("before the first one: waits for %v, asked %d times", late, asked)
+	}
+	b.spend(burst + time.Millisecond)
+	if late := b.wait(now); late != 20*time.Millisecond || asked != 1 {
+		t.Errorf("overdrawn: waits for %v, asked %d times", late, asked)
+	}
+}
+
 // TestBudgetHoldsBack: a container that has used up what it may make the shim
 // spend waits, without costing anything, and still gets its views.
 func TestBudgetHoldsBack(t *testing.T) {
@@ -298,7 +314,7 @@ func TestBudgetHoldsBack(t *testing.T) {
 	c.do(t, order{}) // has the views ready
 	began := time.Now()
 	c.n.budget.mu.Lock()
-	c.n.budget.left, c.n.budget.rate, c.n.budget.last = -100*time.Millisecond, 0.25, began
+	c.n.budget.left, c.n.budget.rate, c.n.budget.last, c.n.budget.asked = -100*time.Millisecond, 0.25, began, began
 	c.n.budget.mu.Unlock()
 	c.do(t, order{}) // was waited for before that
 	a := c.do(t, order{})

@@ -5,6 +5,7 @@ package record
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 )
 
 // stateFiles are what runtimes call the file in which they keep a container's
@@ -12,17 +13,34 @@ import (
 var stateFiles = []string{"state.json", "status"}
 
 // statedPID reads from such a file whom the runtime takes for the container's first
-// process.
-func statedPID(state []byte) (int, error) {
-	var s struct {
-		Runc int `json:"init_process_pid"`
-		Crun int `json:"pid"`
+// process: runc's init_process_pid, or crun's and youki's pid. It reads no further:
+// what follows in runc's is the whole configuration of the container.
+func statedPID(state io.Reader) (int, error) {
+	d := json.NewDecoder(state)
+	open, err := d.Token()
+	if err == nil && open != json.Delim('{') {
+		err = fmt.Errorf("it begins with %v", open)
 	}
-	if err := json.Unmarshal(state, &s); err != nil {
+	for err == nil && d.More() {
+		var key json.Token
+		if key, err = d.Token(); err != nil {
+			break
+		}
+		if key == "init_process_pid" || key == "pid" {
+			var pid int
+			if err = d.Decode(&pid); err == nil {
+				return pid, nil
+			}
+			break
+		}
+		var skipped json.RawMessage
+		err = d.Decode(&skipped)
+	}
+	if err == nil {
+		_, err = d.Token() // the end
+	}
+	if err != nil {
 		return 0, fmt.Errorf("decode the runtime's state: %w", err)
 	}
-	if s.Runc != 0 {
-		return s.Runc, nil
-	}
-	return s.Crun, nil
+	return 0, nil
 }

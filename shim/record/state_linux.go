@@ -23,7 +23,7 @@ import (
 func (r *Record) Stated() error {
 	dir := r.stateDir()
 	for _, name := range stateFiles {
-		state, err := os.ReadFile(filepath.Join(dir, name))
+		state, err := os.Open(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -31,7 +31,7 @@ func (r *Record) Stated() error {
 			return err
 		}
 		pid, err := statedPID(state)
-		if err != nil {
+		if err := errors.Join(err, state.Close()); err != nil {
 			return err
 		}
 		return r.proves(pid)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/isolate-shim/isolate/internal/linux/proc"
@@ -17,14 +18,16 @@ func TestStatedPID(t *testing.T) {
 	for state, want := range map[string]int{
 		`{"id":"c","init_process_pid":70,"init_process_start":12,"config":{}}`:                 70,
 		"{\n    \"pid\": 71,\n    \"process-start-time\": 12,\n    \"cgroup-path\": \"/c\"\n}": 71,
-		`{}`: 0,
+		`{"id":"c","cgroup_paths":{"pid":"x"},"created":"now","pid":72}`:                       72,
+		`{"init_process_pid":73,"config":`:                                                     73, // the rest is not read
+		`{}`:                                                                                   0,
 	} {
-		if got, err := statedPID([]byte(state)); got != want || err != nil {
+		if got, err := statedPID(strings.NewReader(state)); got != want || err != nil {
 			t.Errorf("%s: %d, %v", state, got, err)
 		}
 	}
-	for _, state := range []string{"", "{", `{"pid":"x"}`} {
-		if got, err := statedPID([]byte(state)); err == nil {
+	for _, state := range []string{"", "{", "[1]", `{"pid":"x"}`, `{"id":"c"`, `{"config":{"pid":1`} {
+		if got, err := statedPID(strings.NewReader(state)); err == nil {
 			t.Errorf("%q: %d", state, got)
 		}
 	}

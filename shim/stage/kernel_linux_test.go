@@ -108,6 +108,24 @@ func TestUsernsIsMadeOnce(t *testing.T) {
 	}
 }
 
+// TestLentUsernsIsNotMade, and stays open.
+func TestLentUsernsIsNotMade(t *testing.T) {
+	t.Parallel()
+	s, k, _ := pretend(t)
+	lent, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Lend(mapping, lent)
+	if f, err := s.Userns(mapping); f != lent || err != nil {
+		t.Errorf("got %v, %v", f, err)
+	}
+	wantLog(t, k)
+	if err := errors.Join(s.Close(), lent.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestNothingWithoutTheContainersRoot: what is staged belongs to it.
 func TestNothingWithoutTheContainersRoot(t *testing.T) {
 	t.Parallel()

@@ -28,6 +28,7 @@ type Stage struct {
 type usernsOf struct {
 	mapping idmap.Mapping
 	file    *os.File
+	lent    bool // its owner closes it
 }
 
 // New returns a staging area that will be at dir. Nothing is mounted before it
@@ -35,6 +36,12 @@ type usernsOf struct {
 // container's own mounts; "" if it has none.
 func New(kernel Kernel, dir, mountLabel string) *Stage {
 	return &Stage{kernel: kernel, dir: dir, label: mountLabel}
+}
+
+// Lend has the stage use a user namespace for its mapping, as long as it is open,
+// instead of making another: to make one is to copy the shim's memory for a child.
+func (s *Stage) Lend(m idmap.Mapping, userns *os.File) {
+	s.userns = append(s.userns, usernsOf{mapping: m, file: userns, lent: true})
 }
 
 // Userns returns a user namespace with the mapping, made at the first call.
@@ -48,7 +55,7 @@ func (s *Stage) Userns(m idmap.Mapping) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create user namespace: %w", err)
 	}
-	s.userns = append(s.userns, usernsOf{m, f})
+	s.userns = append(s.userns, usernsOf{mapping: m, file: f})
 	return f, nil
 }
 
@@ -57,7 +64,9 @@ func (s *Stage) Userns(m idmap.Mapping) (*os.File, error) {
 func (s *Stage) Close() error {
 	var errs []error
 	for _, u := range s.userns {
-		errs = append(errs, u.file.Close())
+		if !u.lent {
+			errs = append(errs, u.file.Close())
+		}
 	}
 	s.userns = nil
 	return errors.Join(errs...)

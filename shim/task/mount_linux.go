@@ -25,6 +25,9 @@ func (c *creation) mount(ctx context.Context) error {
 	}
 	st := stage.New(c.service.kernel, dir, c.doc.Spec.Linux.MountLabel)
 	defer st.Close() //nolint:errcheck // user namespaces, only held
+	if c.userns != nil {
+		st.Lend(c.plan.Mapping, c.userns.File)
+	}
 	rootfs, err := c.mountRootfs(ctx, st)
 	if err != nil {
 		return err

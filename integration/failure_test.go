@@ -216,7 +216,7 @@ func TestFailedCreate(t *testing.T) {
 			want: []string{"/etc/isolate/config.toml:1", "shiny", "unknown key"},
 		},
 		{
-			name: "lxcfs required", prepare: func(t *testing.T) { rig.Configure(t, oneRange+"[lxcfs]\nmode = \"require\"\n") },
+			name: "lxcfs required", prepare: func(t *testing.T) { rig.Configure(t, oneRange+f.config()+"[lxcfs]\nmode = \"require\"\n") },
 			want: []string{"lxcfs.mode", "require", "lxcfs is not running", "lxcfs -l --enable-cfs --enable-pidfd"},
 		},
 		{name: "no such volume", flags: mount(filepath.Join(volume, "nope")), want: []string{filepath.Join(volume, "nope"), "no such file"}},

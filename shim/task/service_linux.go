@@ -56,7 +56,7 @@ func newService(ic *plugin.InitContext) (any, error) {
 	if !ok {
 		return nil, fmt.Errorf("shutdown service is a %T", p)
 	}
-	sd.RegisterCallback(removeSockets)
+	sd.RegisterCallback(removeSockets(apiSocket, debugSocket))
 	upstream, err := runctask.NewTaskService(ic.Context, publisher, sd)
 	if err != nil {
 		return nil, err

@@ -19,18 +19,23 @@ const (
 	debugSocket = 4
 )
 
-// removeSockets removes the sockets that this shim serves, when it ends in good
-// order. Upstream looks for sockets named after the shim's first container, but
-// the sockets of a group of containers are named after the group; and `delete`, which
-// containerd runs next, may come while this process still answers.
-func removeSockets(context.Context) error {
-	var errs []error
-	for _, path := range socketPaths(apiSocket, debugSocket) {
-		if err := shim.RemoveSocket("unix://" + path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+// removeSockets returns what removes the sockets that this shim serves, when it ends in
+// good order. Upstream looks for sockets named after the shim's first container, but
+// those of a group of containers are named after the group; and `delete`, which
+// containerd runs next, may come while this process still answers. Their paths are
+// asked for now: upstream listens on copies of the descriptors, and Go closes the
+// descriptors with the first garbage collection after that.
+func removeSockets(descriptors ...int) func(context.Context) error {
+	paths := socketPaths(descriptors...)
+	return func(context.Context) error {
+		var errs []error
+		for _, path := range paths {
+			if err := shim.RemoveSocket("unix://" + path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		}
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
 }
 
 // socketPaths returns the paths of those descriptors on which this process

@@ -3,6 +3,8 @@
 package task
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,5 +47,28 @@ func TestSocketPaths(t *testing.T) {
 	got := socketPaths(int(connected.Fd()), int(null.Fd()), int(listening.Fd()), 1<<20)
 	if want := []string{path}; !slices.Equal(got, want) {
 		t.Errorf("paths %q, want %q", got, want)
+	}
+}
+
+// TestSocketIsRemovedAfterItsDescriptorWasClosed: the socket of a group's shim that ran
+// for half a minute stayed, since the garbage collector had closed the descriptor.
+func TestSocketIsRemovedAfterItsDescriptorWasClosed(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.SetUnlinkOnClose(false)
+	listening, err := listener.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := removeSockets(int(listening.Fd()))
+	if err := errors.Join(listening.Close(), listener.Close(), remove(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is still there: %v", path, err)
 	}
 }

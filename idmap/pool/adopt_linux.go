@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -17,22 +18,22 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
-// ErrOverlap means that a mapping has ids that a container of isolate has, or could
-// get.
+// ErrOverlap means that a mapping has ids that a container of isolate has.
 var ErrOverlap = errors.New("host ids overlap")
 
 // overlapError says with what a mapping overlaps. It matches [ErrOverlap].
 type overlapError struct {
 	IDs idmap.Span // a range that has some of the ids
-	// Holder is the container that has the ids; nil for the pool itself.
+	// Holder is the container that has the ids; nil if Kept says who has them.
 	Holder *Owner
+	Kept   string // a process that has outlived its container
 }
 
 // Error says who has the ids and what to do.
 func (e *overlapError) Error() string {
 	const instead = "leave the user namespace out of the container's spec, and isolate gives it ids of its own"
 	if e.Holder == nil {
-		return fmt.Sprintf("host ids %s of its mapping are of isolate's own pool (%q): %s, or map other ids", e.IDs, setting, instead)
+		return fmt.Sprintf("host ids %s of its mapping are of isolate's own pool (%q) and not free, because %s: %s, or map other ids", e.IDs, setting, e.Kept, instead)
 	}
 	return fmt.Sprintf("host ids %s of its mapping are those of container %q in namespace %q: %s, or map other ids, or let callers share ids among containers (%s = \"shared\")",
 		e.IDs, e.Holder.ID, e.Holder.Namespace, instead, adoptSetting)
@@ -43,20 +44,16 @@ func (e *overlapError) Is(target error) bool { return target == ErrOverlap }
 
 // Adopt holds the ids of a mapping that the caller of isolate has made, until the
 // lease is released or its holder dies, so that no other container gets or adopts
-// one of them. It refuses, with an [overlapError], ids of the pool itself, and ids
-// that another container has, unless both containers share the user namespace.
+// one of them. It refuses, with an [overlapError], ids that another container has,
+// unless both containers share the user namespace.
+//
+// Ids of the pool itself are given if they are free: a kubelet without a range of its
+// own takes any ids above 65535 for a pod, and the pod keeps them for good.
 //
 // userns is the path of the user namespace that the container joins, "" for a new
 // one. With shared set, a container may adopt ids that another one has adopted.
 func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns string, shared bool) (_ *Lease, retErr error) {
 	spans := hostSpans(m)
-	for _, s := range spans {
-		for _, own := range p.spans {
-			if s.Overlaps(own) {
-				return nil, &overlapError{IDs: s}
-			}
-		}
-	}
 	lock, err := p.lock(ctx)
 	if err != nil {
 		return nil, err
@@ -74,6 +71,11 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 			continue
 		}
 		return nil, &overlapError{IDs: o.spans[0], Holder: &o.record.owner}
+	}
+	if len(others) == 0 {
+		if err := p.outlived(ctx, spans); err != nil {
+			return nil, err
+		}
 	}
 	if err := p.unprove(spans); err != nil {
 		return nil, err
@@ -139,6 +141,32 @@ func (p *Pool) leased(ctx context.Context, spans []idmap.Span) error {
 		}
 		if had {
 			return &overlapError{IDs: slot, Holder: &r.owner}
+		}
+	}
+	return nil
+}
+
+// outlived returns an [overlapError] if a process has ids of a slot of the pool that no
+// container has.
+func (p *Pool) outlived(ctx context.Context, spans []idmap.Span) error {
+	free, err := p.readFree()
+	if err != nil {
+		return err
+	}
+	defer free.file.Close()
+	for _, s := range spans {
+		var numbers []uint32
+		for n, end := touched(s); n < end; n++ {
+			if _, ours := slices.BinarySearch(p.slots, n); ours {
+				numbers = append(numbers, n)
+			}
+		}
+		kept, err := p.prove(ctx, free, numbers)
+		if err != nil {
+			return err
+		}
+		if len(kept) > 0 {
+			return &overlapError{IDs: s, Kept: kept[0]}
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -69,8 +70,8 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 		}
 	}
 	for _, shared := range []bool{false, true} {
-		if _, err := adopt("b", own.Mapping(), shared); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), setting) {
-			t.Errorf("ids of the pool: %v", err)
+		if _, err := adopt("b", own.Mapping(), shared); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `container "own"`) {
+			t.Errorf("ids that the pool has given out: %v", err)
 		}
 	}
 	if err := a.Release(t.Context()); err != nil {
@@ -78,6 +79,47 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 	}
 	if _, err := adopt("b", idmap.Contiguous(100000, 65536), false); err != nil {
 		t.Errorf("given back: %v", err)
+	}
+}
+
+// TestAdoptedIDsOfThePool: a kubelet without a range of its own takes ids of the pool,
+// too, and its pod never gets others.
+func TestAdoptedIDsOfThePool(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := open(t, dir, idmap.Span{First: 1 << 24, Size: 2 * SlotSize})
+	// Over both slots, as a kubelet's ranges start at any multiple of their length.
+	m := idmap.Contiguous(1<<24+SlotSize/2, SlotSize)
+	a, err := p.Adopt(t.Context(), m, Owner{ID: "a"}, "", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
+		t.Errorf("the pool gives them to another container: %v", err)
+	}
+	if err := a.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	own := acquire(t, p, Owner{ID: "own"}, SlotSize)
+	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `container "own"`) {
+		t.Errorf("a part is given out: %v", err)
+	}
+	stray := exec.Command("sleep", "1000")
+	stray.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL, Credential: &syscall.Credential{Uid: uint32(own.First), Gid: 0}}
+	if err := stray.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { kill(stray) })
+	if err := own.close(); err != nil { // as when the shim is killed
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf("process %d ", stray.Process.Pid)
+	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), want) {
+		t.Errorf("a process has outlived its container: %v", err)
+	}
+	kill(stray)
+	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -143,7 +143,7 @@ var keys = []Key{
 	},
 	{
 		Name: "ids.adopt", Values: choices(AdoptExclusive, AdoptShared),
-		Doc: "What to do with a container whose caller maps it to host ids that another one of isolate has (ctr --uidmap, Docker's userns-remap); containers of one pod share theirs in any case, and isolate's own pool is never shared. " +
+		Doc: "What to do with a container whose caller maps it to host ids that another one of isolate has (ctr --uidmap, Docker's userns-remap); containers of one pod share theirs in any case, and ids that isolate has given out are never shared. " +
 			"exclusive: it does not run. shared: it does, and each of the two can do to the other what a process of the same user can.",
 		field: func(c *Config) any { return &c.IDs.Adopt },
 	},

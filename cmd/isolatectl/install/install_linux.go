@@ -48,15 +48,11 @@ func Install(ctx context.Context, programs Programs, r Request) error {
 		return err
 	}
 	plan.Directories = append(own, plan.Directories...)
-	locked, err := lock(Dir)
+	receipt, locked, err := lockReceipt(Dir)
 	if err != nil {
 		return err
 	}
 	defer locked.Close()
-	receipt, _, err := loadReceipt(Dir)
-	if err != nil {
-		return err
-	}
 	receipt = receipt.with(plan)
 	receipt.AppArmor = receipt.AppArmor || apparmor.Enabled()
 	if err := receipt.save(Dir); err != nil {

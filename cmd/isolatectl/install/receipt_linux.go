@@ -112,41 +112,39 @@ func (r receipt) settled(p plan) receipt {
 	return r
 }
 
-// lock keeps others from installing and uninstalling until it is closed. It makes
-// the directory.
-func lock(dir string) (_ *os.File, retErr error) {
+// lockReceipt returns the receipt in a directory, which it makes; the receipt is empty if
+// there is none. Until the directory is closed nobody else installs or uninstalls.
+func lockReceipt(dir string) (r receipt, _ *os.File, retErr error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make %s: %w", dir, err)
+		return r, nil, fmt.Errorf("make %s: %w", dir, err)
 	}
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", dir, err)
+		return r, nil, fmt.Errorf("open %s: %w", dir, err)
 	}
-	if err := flock.Exclusive(f); err != nil {
-		if errors.Is(err, flock.ErrLocked) {
-			err = fmt.Errorf("lock %s: another isolatectl installs or uninstalls: %w", dir, err)
+	defer func() {
+		if retErr != nil {
+			f.Close()
 		}
-		return nil, errors.Join(err, f.Close())
+	}()
+	switch err := flock.Exclusive(f); {
+	case errors.Is(err, flock.ErrLocked):
+		return r, nil, fmt.Errorf("lock %s: another isolatectl installs or uninstalls: %w", dir, err)
+	case err != nil:
+		return r, nil, err
 	}
-	return f, nil
-}
-
-// loadReceipt reads the receipt; there may be none.
-func loadReceipt(dir string) (receipt, bool, error) {
-	var r receipt
 	name := filepath.Join(dir, receiptName)
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, false, nil
+		return r, f, nil
 	}
 	if err != nil {
-		return r, false, fmt.Errorf("read receipt: %w", err)
+		return r, nil, fmt.Errorf("read receipt: %w", err)
 	}
-	r, err = parseReceipt(data)
-	if err != nil {
-		return r, false, fmt.Errorf("%s: %w", name, err)
+	if r, err = parseReceipt(data); err != nil {
+		return r, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return r, true, nil
+	return r, f, nil
 }
 
 // parseReceipt reads and checks a receipt: what it names will be removed. One of a

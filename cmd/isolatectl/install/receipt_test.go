@@ -14,8 +14,12 @@ import (
 func TestReceiptSurvivesItsFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if r, ok, err := loadReceipt(dir); ok || err != nil {
-		t.Errorf("%+v, %t, %v where there is none", r, ok, err)
+	none, locked, err := lockReceipt(dir)
+	if err != nil || !reflect.DeepEqual(none, receipt{}) {
+		t.Fatalf("%+v, %v where there is none", none, err)
+	}
+	if _, _, err := lockReceipt(dir); err == nil || !strings.Contains(err.Error(), "another isolatectl") {
+		t.Errorf("locked twice: %v", err)
 	}
 	want := receipt{
 		Version: receiptVersion, Isolate: "isolate v1",
@@ -26,9 +30,15 @@ func TestReceiptSurvivesItsFile(t *testing.T) {
 	if err := want.save(dir); err != nil {
 		t.Fatal(err)
 	}
-	got, ok, err := loadReceipt(dir)
-	if err != nil || !ok || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %t, %v, want %+v", got, ok, err, want)
+	if err := locked.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, locked, err := lockReceipt(dir)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("got %+v, %v, want %+v", got, err, want)
+	}
+	if err := locked.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -68,26 +78,4 @@ func FuzzReceipt(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestLockKeepsOthersOut(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "state")
-	first, err := lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := lock(dir); err == nil || !strings.Contains(err.Error(), "another isolatectl") {
-		t.Errorf("got %v", err)
-	}
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	second, err := lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := second.Close(); err != nil {
-		t.Error(err)
-	}
 }

@@ -25,15 +25,11 @@ func Uninstall(ctx context.Context, r Request) error {
 		r.Say("nothing to undo: there is no %s", filepath.Join(Dir, receiptName))
 		return removeLabel(ctx, receipt{}, r)
 	}
-	locked, err := lock(Dir)
+	receipt, locked, err := lockReceipt(Dir)
 	if err != nil {
 		return err
 	}
 	defer locked.Close()
-	receipt, _, err := loadReceipt(Dir)
-	if err != nil {
-		return err
-	}
 	if err := removeLabel(ctx, receipt, r); err != nil {
 		return err
 	}

@@ -26,10 +26,7 @@ func TestGroupsAreBounded(t *testing.T) {
 			rig.LxcfsFor(t, peer.Lxcfs6, "")
 			n := startNode(t, runtime)
 			// Views of inner containers are not what this is about, and cost time here.
-			const file = "/etc/isolate/config.toml"
-			if err := os.WriteFile(file, []byte(read(t, "", file)+"\nnested = false\n"), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			rig.Configure(t, read(t, "/etc/isolate", "config.toml")+"\nnested = false\n")
 			c := n.start(t, "c", nil, "sh", "-c", `cd /sys/fs/cgroup; mkdir jail; echo 1 > jail/cgroup.procs; trap "echo 1 > jail/cgroup.freeze" USR1; while :; do sleep 0.1; done`)
 			// Where init is, in jail or not yet.
 			c.dir = strings.TrimSuffix(strings.TrimSuffix(c.dir, "/jail"), "/init")
@@ -69,11 +66,9 @@ echo end reached`)
 			}
 			// From outside, and when nothing else is in the group: what is would never end.
 			n.Ctr(t.Context(), "tasks", "kill", "--signal", "SIGUSR1", "c").Must(t)
-			for deadline := time.Now().Add(rig.Patiently(30 * time.Second)); !strings.Contains(read(t, filepath.Join(c.dir, "jail"), "cgroup.events"), "frozen 1"); time.Sleep(20 * time.Millisecond) {
-				if time.Now().After(deadline) {
-					t.Fatal("the container does not freeze itself")
-				}
-			}
+			rig.Eventually(t, "the container freezes itself", func() bool {
+				return strings.Contains(read(t, filepath.Join(c.dir, "jail"), "cgroup.events"), "frozen 1")
+			})
 			start := time.Now()
 			c.remove(t)
 			t.Logf("removed with 2000 groups in %v", time.Since(start))

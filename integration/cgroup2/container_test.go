@@ -3,7 +3,6 @@
 package cgroup2
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
@@ -19,55 +17,34 @@ import (
 )
 
 const (
-	shimName = "io.containerd.isolate.v1"
+	shimName = rig.Shim
 	root     = "/sys/fs/cgroup"
 )
 
 // node is a containerd with the shim under test and an image in which there are
 // device nodes.
 type node struct {
-	*rig.Node
+	*rig.Machine
 	image   string
 	systemd bool
 }
 
 func startNode(t *testing.T, runtime peer.Name) node {
 	t.Helper()
-	n := node{Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime}), systemd: rig.IsBare()}
+	n := node{Machine: rig.MachineFor(t, rig.Config{Runc: runtime}), systemd: rig.IsBare()}
 	// One range of ids only, so that all containers leave the same lock.
 	// lxcfs gets the time that it needs under emulation. That systemd is to make the
 	// cgroups the shim finds out.
-	configure(t, `
+	rig.Configure(t, `
 [ids]
 pool = ["1900019712-1900085247"]
 [lxcfs]
 mode = "require"
 timeout_ms = 10000
 `)
-	n.image = n.MustImport(t, image.Inner)
-	layers, err := filepath.Glob(filepath.Join(n.Root, "io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs"))
-	if err != nil || len(layers) == 0 {
-		t.Fatalf("no layers: %v", err)
-	}
-	makeNodes(t, filepath.Join(layers[0], "nodes"))
+	n.image = n.Image(t, image.Inner)
+	makeNodes(t, filepath.Join(n.Layers(t)[0], "nodes"))
 	return n
-}
-
-// configure sets the shim's configuration until the test ends.
-func configure(t *testing.T, toml string) {
-	t.Helper()
-	const file = "/etc/isolate/config.toml"
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(toml), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.Remove(file); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // run returns the arguments of ctr run for a container.
@@ -94,11 +71,7 @@ func (n node) start(t *testing.T, id string, flags []string, args ...string) *co
 	c := &container{node: n, id: id}
 	t.Cleanup(func() { c.remove(t) })
 	n.Ctr(t.Context(), n.run(id, append(flags, "--detach"), args...)...).Must(t)
-	for line := range strings.Lines(n.Ctr(t.Context(), "tasks", "ls").Must(t)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == id {
-			c.pid = number(t, fields[1])
-		}
-	}
+	c.pid = n.Container(id).Pid(t)
 	proc := filepath.Join("/proc", strconv.Itoa(c.pid))
 	group, ok := strings.CutPrefix(read(t, proc, "cgroup"), "0::/")
 	if !ok {
@@ -113,14 +86,11 @@ func (n node) start(t *testing.T, id string, flags []string, args ...string) *co
 	return c
 }
 
-var execs int
-
 // exec runs a script in the container and returns the values that it prints,
 // one a line after its name.
 func (c *container) exec(t *testing.T, script string) map[string]string {
 	t.Helper()
-	execs++
-	r := c.Ctr(t.Context(), "tasks", "exec", "--exec-id", fmt.Sprintf("e%d", execs), c.id, "sh", "-c", script)
+	r := c.Container(c.id).Sh(t, script)
 	values := map[string]string{}
 	for line := range strings.Lines(r.Must(t)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -135,15 +105,7 @@ func (c *container) exec(t *testing.T, script string) map[string]string {
 // remove may be called twice.
 func (c *container) remove(t *testing.T) {
 	t.Helper()
-	ctx := context.Background() // that of the test may have ended
-	if _, err := os.Stat(filepath.Join(c.State, "io.containerd.runtime.v2.task/default", c.id)); err == nil {
-		if err := c.Ctr(ctx, "tasks", "rm", "--force", c.id).Err(); err != nil {
-			t.Error(err)
-		}
-	}
-	if err := c.Ctr(ctx, "containers", "rm", c.id).Err(); err != nil && !strings.Contains(err.Error(), "not found") {
-		t.Error(err)
-	}
+	c.Container(c.id).Remove(t)
 }
 
 func read(t *testing.T, dir, name string) string {
@@ -168,15 +130,5 @@ func equal(t *testing.T, what string, got, want any) {
 	t.Helper()
 	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
 		t.Errorf("%s: got %s, want %s", what, g, w)
-	}
-}
-
-// await waits until a condition holds.
-func await(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(rig.Patiently(20 * time.Second)); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }

@@ -70,10 +70,8 @@ func TestGroups(t *testing.T) {
 				t.Errorf("%s is still there: %v", c.dir, err)
 			}
 			rig.MustMatch(t, before)
-			for line := range strings.Lines(read(t, "", n.Log)) {
-				if strings.Contains(line, "level=warning") && strings.Contains(line, "isolate:") {
-					t.Errorf("the shim warns: %s", line)
-				}
+			for _, line := range n.Warnings(t, 0) {
+				t.Errorf("the shim warns: %s", line)
 			}
 		})
 	}
@@ -274,7 +272,7 @@ echo end reached`)
 func pause(t *testing.T, c *container) {
 	frozen := func(want string) {
 		t.Helper()
-		await(t, "frozen "+want, func() bool { return strings.Contains(read(t, c.dir, "cgroup.events"), "frozen "+want) })
+		rig.Eventually(t, "frozen "+want, func() bool { return strings.Contains(read(t, c.dir, "cgroup.events"), "frozen "+want) })
 	}
 	frozen("0")
 	c.Ctr(t.Context(), "tasks", "pause", c.id).Must(t)
@@ -313,7 +311,7 @@ func outOfMemory(t *testing.T, n node) {
 	r := n.Ctr(t.Context(), n.run("oom", []string{"--rm", "--memory-limit", "67108864"}, "sh", "-c", script)...)
 	equal(t, "exit status", r.Code, 137)
 	seen := map[string]bool{}
-	for deadline := time.After(rig.Patiently(20 * time.Second)); !seen["/tasks/oom"] || !seen["/tasks/delete"]; {
+	for deadline := time.After(rig.Patiently(time.Minute)); !seen["/tasks/oom"] || !seen["/tasks/delete"]; {
 		select {
 		case topic := <-topics:
 			seen[topic] = true

@@ -35,20 +35,14 @@ func set(t *testing.T, name, value string) {
 // TestSysctls has one sysctl after the other too low.
 func TestSysctls(t *testing.T) {
 	const settings = "[ids]\npool = [\"1900019712-1900085247\"]\n[lxcfs]\nmode = \"off\"\n"
-	const file = "/etc/isolate/config.toml"
 	for _, runtime := range []peer.Name{peer.Runc15, peer.Crun121} {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root, rig.MappedLayers)
-			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(file, []byte(settings), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			n := rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime})
-			reference := n.MustImport(t, image.Inner)
+			rig.Configure(t, settings)
+			n := rig.MachineFor(t, rig.Config{Runc: runtime})
+			reference := n.Image(t, image.Inner)
 			run := func(flags []string, argv ...string) rig.Result {
-				return n.Ctr(t.Context(), slices.Concat([]string{"run", "--rm", "--runtime", "io.containerd.isolate.v1"}, flags, []string{reference, "a"}, argv)...)
+				return n.Run(t, slices.Concat(flags, []string{reference, "a"}, argv)...)
 			}
 			run(nil, "true").Must(t)
 			before := rig.MustSnapshot(t)
@@ -76,17 +70,17 @@ func TestSysctls(t *testing.T) {
 			t.Run("fs.nr_open", func(t *testing.T) {
 				// Higher limits of those that run stay, and no new process can have one.
 				set(t, "fs.nr_open", "4096")
-				logged := len(log(t, n))
+				logged := n.Mark(t)
 				got := run(nil, "sh", "-c", "ulimit -Hn").Must(t)
 				if got != "4096" {
 					t.Errorf("the container may open %s files, want 4096", got)
 				}
-				if said := log(t, n)[logged:]; strings.Contains(said, "isolate: RLIMIT_NOFILE") {
+				if said := n.Since(t, logged); strings.Contains(said, "isolate: RLIMIT_NOFILE") {
 					t.Errorf("it warns of what nobody asked for: %s", said)
 				}
 				run([]string{"--rlimit-nofile", "1024:1048576"}, "true").Must(t)
 				const want = "RLIMIT_NOFILE was cut from 1048576 to 4096, the most this host grants (containerd runs without CAP_SYS_RESOURCE, or fs.nr_open is low)"
-				if said := log(t, n)[logged:]; !strings.Contains(said, want) {
+				if said := n.Since(t, logged); !strings.Contains(said, want) {
 					t.Errorf("it does not say %q: %s", want, said)
 				}
 			})
@@ -94,13 +88,4 @@ func TestSysctls(t *testing.T) {
 			rig.MustMatch(t, before)
 		})
 	}
-}
-
-func log(t *testing.T, n *rig.Node) string {
-	t.Helper()
-	text, err := os.ReadFile(n.Log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

@@ -266,8 +266,9 @@ func (r hostileRange) kept(t *testing.T) {
 func (r hostileRange) freed(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		_, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, SlotSize, 0)
+		l, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, SlotSize, 0)
 		if err == nil {
+			t.Cleanup(func() { runtime.KeepAlive(l) }) // see acquire
 			return
 		}
 		if time.Now().After(deadline) {
@@ -311,6 +312,26 @@ func TestWhoHasIDsKeepsTheRange(t *testing.T) {
 			kill(cmd)
 			r.freed(t)
 		})
+	}
+}
+
+// TestAdoptsNothingThatOutlivedItsContainer: ids of the pool are no caller's while a
+// process has them.
+func TestAdoptsNothingThatOutlivedItsContainer(t *testing.T) {
+	t.Parallel()
+	r := newHostileRange(t)
+	pids, end := r.start(t, "sleeper")
+	adopt := func() error {
+		_, err := r.Adopt(t.Context(), idmap.Contiguous(r.first+10, 10), Owner{ID: "b"}, "", false)
+		return err
+	}
+	if err := adopt(); !errors.Is(err, ErrOverlap) || !strings.Contains(err.Error(), fmt.Sprintf("process %d ", pids[0])) {
+		t.Error(err)
+	}
+	end()
+	r.freed(t)
+	if err := adopt(); !errors.Is(err, ErrOverlap) || !strings.Contains(err.Error(), `container "next"`) {
+		t.Error(err)
 	}
 }
 

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// MaxExtents is the number of ranges the kernel accepts in one uid_map or
+// maxExtents is the number of ranges the kernel accepts in one uid_map or
 // gid_map (user_namespaces(7), since Linux 4.15).
-const MaxExtents = 340
+const maxExtents = 340
 
 // maxEnd is the largest exclusive end of a range: id 2^32-1 is reserved as "no
 // id" and cannot be mapped (kernel/user_namespace.c: map_write).
@@ -91,10 +91,6 @@ func (m Mapping) GIDToHost(id ContainerID) (HostID, bool) { return toHost(m.GIDs
 // mapped.
 func (m Mapping) UIDToContainer(id HostID) (ContainerID, bool) { return toContainer(m.UIDs, id) }
 
-// GIDToContainer returns the container gid of a host gid, and whether it is
-// mapped.
-func (m Mapping) GIDToContainer(id HostID) (ContainerID, bool) { return toContainer(m.GIDs, id) }
-
 func toHost(ranges []Range, id ContainerID) (HostID, bool) {
 	for _, r := range ranges {
 		if id >= r.Container && uint32(id-r.Container) < r.Size {
@@ -124,8 +120,8 @@ func validRanges(kind string, ranges []Range) error {
 	if len(ranges) == 0 {
 		return fmt.Errorf("%s mapping is empty", kind)
 	}
-	if len(ranges) > MaxExtents {
-		return fmt.Errorf("%s mapping has %d ranges, the kernel takes at most %d", kind, len(ranges), MaxExtents)
+	if len(ranges) > maxExtents {
+		return fmt.Errorf("%s mapping has %d ranges, the kernel takes at most %d", kind, len(ranges), maxExtents)
 	}
 	for _, r := range ranges {
 		switch {

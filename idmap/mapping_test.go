@@ -71,9 +71,6 @@ func TestConvert(t *testing.T) {
 	if g, ok := m.GIDToHost(14); !ok || g != 24 {
 		t.Errorf("GIDToHost(14) = %d, %t", g, ok)
 	}
-	if g, ok := m.GIDToContainer(25); ok {
-		t.Errorf("GIDToContainer(25) = %d", g)
-	}
 }
 
 func TestValid(t *testing.T) {
@@ -91,11 +88,11 @@ func TestValid(t *testing.T) {
 		err    string
 	}{
 		{name: "one", ranges: []Range{{0, 1, 1}}},
-		{name: "most extents", ranges: many(MaxExtents)},
+		{name: "most extents", ranges: many(maxExtents)},
 		{name: "adjacent, unsorted", ranges: []Range{{10, 10, 10}, {0, 20, 10}}},
 		{name: "up to the last id", ranges: []Range{{0, 1, 4294967294}}},
 		{name: "none", err: "empty"},
-		{name: "too many", ranges: many(MaxExtents + 1), err: "at most 340"},
+		{name: "too many", ranges: many(maxExtents + 1), err: "at most 340"},
 		{name: "no ids", ranges: []Range{{0, 1, 0}}, err: "is empty"},
 		{name: "reserved id", ranges: []Range{{0, 1, 4294967295}}, err: "last host id"},
 		{name: "container overflow", ranges: []Range{{4294967295, 1, 1}}, err: "last container id"},

@@ -269,7 +269,7 @@ touch: cannot touch '/dev/shm/root/x': Read-only file system`
 }
 
 // TestRootfsDirectory proves that a rootfs which the client names by its path is
-// mapped as well. TestRootfsHanded has those that are mounted overlays.
+// mapped as well. TestRootfsPremounted has those that are mounted overlays.
 func TestRootfsDirectory(t *testing.T) {
 	for _, runtime := range ociRuntimes {
 		t.Run(string(runtime), func(t *testing.T) {

@@ -384,7 +384,7 @@ func TestMountinfoAsWritten(t *testing.T) {
 	testmounts.Check(t, unix.Mount("overlay", dir+"/merged", "overlay", 0, data))
 	t.Cleanup(func() { testmounts.Unmount(t, dir+"/merged") })
 	fields := strings.Split(strings.TrimSuffix(testmounts.Lines(t, dir+"/merged"), "\n"), " ")
-	got, err := ParseMountedOverlay("", fields[len(fields)-1])
+	got, err := parseMountedOverlay("", fields[len(fields)-1])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,11 +13,11 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
-// Replaceable tells why another overlay cannot be built from the layers of one
+// replaceable tells why another overlay cannot be built from the layers of one
 // that is mounted, or is nil. The kernel keeps a file handle of every layer for
 // index=on and nfs_export=on, and refuses the upper layer of a mounted overlay
 // (EBUSY, ovl_setup_trap) or a layer seen through another mount (ESTALE).
-func (o Overlay) Replaceable() error {
+func (o Overlay) replaceable() error {
 	for _, option := range o.Options {
 		if (option.Key == "index" || option.Key == "nfs_export") && option.Value == "on" {
 			return fmt.Errorf("it is mounted with %s, by which the kernel ties it to the mount that its layers are on; mount it with %s=off", option, option.Key)
@@ -26,9 +26,9 @@ func (o Overlay) Replaceable() error {
 	return nil
 }
 
-// MountOptions writes the overlay as [ParseOverlay] reads it, and as mount(2)
+// mountOptions writes the overlay as [parseOverlay] reads it, and as mount(2)
 // does but for the generic flags.
-func (o Overlay) MountOptions() []string {
+func (o Overlay) mountOptions() []string {
 	var options []string
 	for _, key := range slices.Sorted(maps.Keys(mountFlags)) {
 		if flag := mountFlags[key]; flag.set != 0 && o.Attrs&flag.set == flag.set {
@@ -75,13 +75,13 @@ func (o Overlay) volatile() bool {
 // ErrNoLayers says that layers of a mounted overlay are not where it names them.
 var ErrNoLayers = errors.New("its layers cannot be found")
 
-// Base finds the directory from which the relative layers of an overlay start
+// base finds the directory from which the relative layers of an overlay start
 // that is mounted at path. Whoever mounts many layers goes to their directory
 // first and gives short names, since mount(2) takes one page of options: dockerd
 // to the home of its storage driver, which the mount point is in, containerd to
 // the directory of all snapshots, which the upper layer is in. exists tells
 // whether there is a directory. The answer is "" if no layer is relative.
-func (o Overlay) Base(path string, exists func(dir string) bool) (string, error) {
+func (o Overlay) base(path string, exists func(dir string) bool) (string, error) {
 	relative := false
 	layers := append(append([]string(nil), o.Lower...), o.DataLower...)
 	for _, layer := range append(layers, o.Upper, o.Work) {
@@ -102,7 +102,7 @@ func (o Overlay) Base(path string, exists func(dir string) bool) (string, error)
 }
 
 func (o Overlay) allExist(base string, exists func(string) bool) bool {
-	at := o.Relative(base)
+	at := o.relative(base)
 	for _, dir := range append(append(append([]string(nil), at.Lower...), at.DataLower...), at.Upper, at.Work) {
 		if dir != "" && !exists(dir) {
 			return false

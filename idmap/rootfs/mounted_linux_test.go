@@ -50,9 +50,9 @@ func TestReplaceMounted(t *testing.T) {
 			if !m.IsRoot() || m.Below != "" {
 				t.Errorf("root %v, below %q", m.IsRoot(), m.Below)
 			}
-			o, err := ParseMountedOverlay(m.Options, m.VFSOptions)
+			o, err := parseMountedOverlay(m.Options, m.VFSOptions)
 			testmounts.Check(t, err)
-			testmounts.Check(t, m.Vacate("placeholder"))
+			testmounts.Check(t, m.Clear("placeholder"))
 			m = mountAt(t, dir+"/merged")
 			if m.Source != "placeholder" || m.FSType != "tmpfs" || strings.Count(testmounts.Lines(t, dir+"/merged"), "\n") != 1 {
 				t.Fatalf("after vacating:\n%s", testmounts.Lines(t, dir+"/merged"))
@@ -71,8 +71,8 @@ func TestReplaceMounted(t *testing.T) {
 			if m.Source != "ours" || strings.Count(testmounts.Lines(t, dir+"/merged"), "\n") != 1 {
 				t.Fatalf("after replacing:\n%s", testmounts.Lines(t, dir+"/merged"))
 			}
-			testmounts.Check(t, m.Vacate("placeholder"))
-			plain, err := o.BuildPlain("overlay", "")
+			testmounts.Check(t, m.Clear("placeholder"))
+			plain, err := o.buildPlain("overlay", "")
 			testmounts.Check(t, err)
 			m = mountAt(t, dir+"/merged")
 			testmounts.Check(t, errors.Join(m.Replace(plain), m.Close(), plain.Close()))
@@ -81,9 +81,9 @@ func TestReplaceMounted(t *testing.T) {
 			testmounts.Check(t, os.WriteFile(dir+"/merged/file", nil, 0o600))
 
 			m = mountAt(t, dir+"/merged")
-			again, err := ParseMountedOverlay(m.Options, m.VFSOptions)
+			again, err := parseMountedOverlay(m.Options, m.VFSOptions)
 			testmounts.Check(t, err)
-			if got, want := strings.Join(again.MountOptions(), ","), strings.Join(o.MountOptions(), ","); got != want {
+			if got, want := strings.Join(again.mountOptions(), ","), strings.Join(o.mountOptions(), ","); got != want {
 				t.Errorf("given back as %s, was %s", got, want)
 			}
 			testmounts.Check(t, errors.Join(m.Unmount(), m.Close()))
@@ -110,16 +110,16 @@ func TestBuildPlainRelative(t *testing.T) {
 	for _, name := range []string{"upper", "work", "merged"} {
 		testmounts.Mkdir(t, dir+"/"+name)
 	}
-	plain, err := o.BuildPlain("overlay", dir)
+	plain, err := o.buildPlain("overlay", dir)
 	testmounts.Check(t, err)
 	testmounts.Check(t, mount.Attach(plain, -1, dir+"/merged"))
 	testmounts.Check(t, plain.Close())
 	t.Cleanup(func() { testmounts.Unmount(t, dir+"/merged") })
 	m := mountAt(t, dir+"/merged")
 	defer m.Close() //nolint:errcheck // O_PATH
-	got, err := ParseMountedOverlay(m.Options, m.VFSOptions)
+	got, err := parseMountedOverlay(m.Options, m.VFSOptions)
 	testmounts.Check(t, err)
-	base, err := got.Base(dir+"/merged", func(path string) bool { _, err := os.Stat(path); return err == nil })
+	base, err := got.base(dir+"/merged", func(path string) bool { _, err := os.Stat(path); return err == nil })
 	if err != nil || base != dir {
 		t.Errorf("base %q, %v; want %q", base, err, dir)
 	}

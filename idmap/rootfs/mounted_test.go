@@ -57,13 +57,13 @@ func TestParseMountedOverlay(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := ParseMountedOverlay(tc.mount, tc.super)
+			got, err := parseMountedOverlay(tc.mount, tc.super)
 			if err != nil || !reflect.DeepEqual(got, tc.want) {
 				t.Fatalf("got %+v, %v\nwant %+v", got, err, tc.want)
 			}
-			again, err := ParseOverlay(got.MountOptions())
+			again, err := parseOverlay(got.mountOptions())
 			if err != nil || !reflect.DeepEqual(again, tc.want) {
-				t.Errorf("written as %q it is read as %+v, %v", got.MountOptions(), again, err)
+				t.Errorf("written as %q it is read as %+v, %v", got.mountOptions(), again, err)
 			}
 		})
 	}
@@ -78,11 +78,11 @@ func TestReplaceable(t *testing.T) {
 		"lowerdir=/a,upperdir=/u,workdir=/w,index=off,nfs_export=on":   "nfs_export=off",
 		"lowerdir=/a,upperdir=/u,workdir=/w,redirect_dir=on,xino=auto": "",
 	} {
-		o, err := ParseMountedOverlay("rw", options)
+		o, err := parseMountedOverlay("rw", options)
 		if err != nil {
 			t.Fatal(err)
 		}
-		switch err := o.Replaceable(); {
+		switch err := o.replaceable(); {
 		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
 			t.Errorf("%s: %v, want %q", options, err, want)
 		}
@@ -128,7 +128,7 @@ func TestBase(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := tc.overlay.Base(tc.path, func(dir string) bool { return disk[dir] })
+			got, err := tc.overlay.base(tc.path, func(dir string) bool { return disk[dir] })
 			if got != tc.want || !errors.Is(err, tc.err) || (err != nil) != (tc.err != nil) {
 				t.Errorf("got %q, %v; want %q, %v", got, err, tc.want, tc.err)
 			}
@@ -141,16 +141,16 @@ func FuzzParseMountedOverlay(f *testing.F) {
 	f.Add("ro,nosuid", `rw,context="a:b,c",lowerdir=/a,seclabel`)
 	f.Add("rw", `rw,lowerdir+=/a,lowerdir+=/b\134,datadir+=/d`)
 	f.Fuzz(func(t *testing.T, mount, super string) {
-		o, err := ParseMountedOverlay(mount, super)
+		o, err := parseMountedOverlay(mount, super)
 		if err != nil || o.Adopted != nil {
 			return
 		}
 		// What is written into the record is the same overlay.
-		again, err := ParseOverlay(o.MountOptions())
+		again, err := parseOverlay(o.mountOptions())
 		if err != nil || !reflect.DeepEqual(again, o) {
-			t.Errorf("%q is read as %+v, %v\nwant %+v", o.MountOptions(), again, err, o)
+			t.Errorf("%q is read as %+v, %v\nwant %+v", o.mountOptions(), again, err, o)
 		}
-		if _, err := o.Base("/m", func(string) bool { return false }); err != nil && !errors.Is(err, ErrNoLayers) {
+		if _, err := o.base("/m", func(string) bool { return false }); err != nil && !errors.Is(err, ErrNoLayers) {
 			t.Errorf("base: %v", err)
 		}
 	})

@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// ParseMountedOverlay parses two fields of an overlay's line in /proc/PID/mountinfo:
+// parseMountedOverlay parses two fields of an overlay's line in /proc/PID/mountinfo:
 // the sixth, the flags of the mount, and the last, the super block options, as the
 // kernel writes them: comma separated, with blank, tab, newline, comma, equals sign
 // and backslash in values as octal escapes (seq_show_option). A security context may
 // be quoted and have plain commas (selinux_sb_show_options). Layers on detached mounts
 // appear as paths below those and cannot be found again.
-func ParseMountedOverlay(mountOptions, superOptions string) (Overlay, error) {
+func parseMountedOverlay(mountOptions, superOptions string) (Overlay, error) {
 	var options []string
 	for _, o := range splitQuoted(superOptions) {
 		plain, err := unescapeOctal(o)
@@ -25,7 +25,7 @@ func ParseMountedOverlay(mountOptions, superOptions string) (Overlay, error) {
 		}
 		options = append(options, plain)
 	}
-	overlay, err := ParseOverlay(options)
+	overlay, err := parseOverlay(options)
 	if err != nil || mountOptions == "" {
 		return overlay, err
 	}

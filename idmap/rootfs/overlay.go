@@ -74,14 +74,14 @@ var mountFlags = map[string]struct{ set, clear uint64 }{
 	"nomand":        {},
 }
 
-// ParseOverlay parses the options of a containerd mount of type overlay.
+// parseOverlay parses the options of a containerd mount of type overlay.
 //
 // lowerdir= takes a colon separated list in which a backslash escapes the next
 // character, or comes as one lowerdir+= for each layer (and datadir+= for
-// data-only ones). Relative layers are kept as they are, see [Overlay.Relative].
+// data-only ones). Relative layers are kept as they are, see [Overlay.relative].
 // Options that start with X-containerd. are instructions to containerd's mount
 // manager and are dropped.
-func ParseOverlay(options []string) (Overlay, error) {
+func parseOverlay(options []string) (Overlay, error) {
 	p := overlayParser{seen: map[string]bool{}}
 	for _, o := range options {
 		if err := p.option(o); err != nil {
@@ -224,9 +224,9 @@ func unescapeLayer(value string) string {
 // options, colons layers.
 var layerEscaper = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`)
 
-// Relative returns the overlay with its relative layers below dir: Docker
+// relative returns the overlay with its relative layers below dir: Docker
 // mounts with short layer names after changing to its own directory.
-func (o Overlay) Relative(dir string) Overlay {
+func (o Overlay) relative(dir string) Overlay {
 	abs := func(layer string) string {
 		if layer == "" || filepath.IsAbs(layer) {
 			return layer

@@ -113,7 +113,7 @@ func TestParseOverlay(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := ParseOverlay(tc.in)
+			got, err := parseOverlay(tc.in)
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) {
 					t.Fatalf("error %v, want one with %q", err, tc.err)
@@ -133,7 +133,7 @@ func TestParseOverlay(t *testing.T) {
 func TestRelative(t *testing.T) {
 	t.Parallel()
 	o := Overlay{Lower: []string{"l/A", "/abs"}, DataLower: []string{"l/D"}, Upper: "x/diff", Work: "x/work"}
-	got := o.Relative("/var/lib/docker/overlay2")
+	got := o.relative("/var/lib/docker/overlay2")
 	want := Overlay{
 		Lower:     []string{"/var/lib/docker/overlay2/l/A", "/abs"},
 		DataLower: []string{"/var/lib/docker/overlay2/l/D"},
@@ -146,7 +146,7 @@ func TestRelative(t *testing.T) {
 	if o.Lower[0] != "l/A" {
 		t.Error("the original changed")
 	}
-	if ro := (Overlay{Lower: []string{"a"}}).Relative("/d"); ro.Upper != "" || ro.Work != "" {
+	if ro := (Overlay{Lower: []string{"a"}}).relative("/d"); ro.Upper != "" || ro.Work != "" {
 		t.Errorf("upper from nowhere: %+v", ro)
 	}
 }
@@ -185,7 +185,7 @@ func TestParseSuperOptions(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := ParseMountedOverlay("", tc.in)
+			got, err := parseMountedOverlay("", tc.in)
 			if (err != nil) != tc.err || !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("got %+v, %v", got, err)
 			}
@@ -198,7 +198,7 @@ func FuzzParseOverlay(f *testing.F) {
 	f.Add(`lowerdir=/a\:b::/c`)
 	f.Add("lowerdir+=/a\nuidmap=0:1:2\ngidmap=0:1:2")
 	f.Fuzz(func(t *testing.T, in string) {
-		o, err := ParseOverlay(strings.Split(in, "\n"))
+		o, err := parseOverlay(strings.Split(in, "\n"))
 		if err != nil {
 			return
 		}
@@ -211,7 +211,7 @@ func FuzzParseOverlay(f *testing.F) {
 		for _, l := range o.DataLower {
 			line += "::" + layerEscaper.Replace(l)
 		}
-		again, err := ParseOverlay([]string{line})
+		again, err := parseOverlay([]string{line})
 		if err != nil || !slices.Equal(again.Lower, o.Lower) || !slices.Equal(again.DataLower, o.DataLower) {
 			t.Errorf("%q gives %+v and %v", line, again, err)
 		}
@@ -222,7 +222,7 @@ func FuzzParseSuperOptions(f *testing.F) {
 	f.Add(`rw,lowerdir=/a\040b:/c,upperdir=/u,workdir=/w`)
 	f.Add(`rw,lowerdir+=/a,lowerdir+=/b\134`)
 	f.Fuzz(func(t *testing.T, in string) {
-		o, err := ParseMountedOverlay("", in)
+		o, err := parseMountedOverlay("", in)
 		if err == nil && len(o.Lower) == 0 {
 			t.Errorf("%q has no layer", in)
 		}

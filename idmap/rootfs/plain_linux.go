@@ -17,10 +17,10 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
-// BuildPlain returns the overlay as a detached mount without any mapping, made
+// buildPlain returns the overlay as a detached mount without any mapping, made
 // from its layers by their paths, so that mountinfo shows these. Relative ones
 // start from dir.
-func (o Overlay) BuildPlain(source, dir string) (m *os.File, err error) {
+func (o Overlay) buildPlain(source, dir string) (m *os.File, err error) {
 	if err := o.forgetVolatile(dir); err != nil {
 		return nil, fmt.Errorf("build plain overlay: %w", err)
 	}
@@ -36,7 +36,7 @@ func (o Overlay) BuildPlain(source, dir string) (m *os.File, err error) {
 			}
 		}
 		// Nobody else sees what is mounted here.
-		place := o.Relative(dir).Lower[0]
+		place := o.relative(dir).Lower[0]
 		if err := eintr.Do(func() error { return unix.Mount(source, place, "overlay", flags, data) }); err != nil {
 			return fmt.Errorf("mount overlay with %q: %w (the kernel log tells more)", data, os.NewSyscallError("mount", err))
 		}
@@ -66,7 +66,7 @@ func (o Overlay) forgetVolatile(dir string) error {
 	if !o.volatile() || o.Work == "" {
 		return nil
 	}
-	base := filepath.Join(o.Relative(dir).Work, "work")
+	base := filepath.Join(o.relative(dir).Work, "work")
 	for _, mark := range []string{"incompat/volatile/dirty", "incompat/volatile", "incompat"} {
 		if err := os.Remove(filepath.Join(base, mark)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove the mark of a volatile overlay: %w", err)

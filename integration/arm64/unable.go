@@ -31,9 +31,9 @@ var unable = map[string]struct{ tests, why string }{
 	"shim/task":                {"^Test(BoundNodes|Adopted|Facts)$", noClone3 + ", and makes no user namespaces"},
 	"shim/record":              {why: noAgain},
 	"shim/stage": {
-		"^Test(Programs|IsSystemd|OverlayGivenAsDirectory|SnapshotOf|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime" +
+		"^Test(Programs|IsSystemd|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime" +
 			"|StandInsHaveTheHostsValues|StoresOfProgramsThatAreThere|StoreIsMapped|StoresDirectoryIsMade|StagedVolume|UnmappedVolume|StagedRootfs" +
-			"|RootfsThatCannotBeMapped|Reachable|PlainRootfsOfADirectory|HandedIsReplacedOnlyIfItIsTheSame)$",
+			"|RootfsThatCannotBeMapped|Reachable|PlainRootfsOfADirectory|PremountedIsReplacedOnlyIfItIsTheSame)$",
 		noOpenat2 + ", nor the mount that statx(2) tells",
 	},
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/record"
 )
@@ -34,8 +35,11 @@ func Undo(ctx context.Context, r *record.Record, within time.Duration) (alive, l
 	if alive = End(ending, Of(ctx, r)); alive == nil {
 		alive = r.StopRuntime(ctx)
 	}
-	return alive, r.CleanupAfter(alive) //nolint:contextcheck // it goes on when the caller gives up
+	return alive, r.CleanupAfter(alive, restore) //nolint:contextcheck // it goes on when the caller gives up
 }
+
+// restore gives the caller's rootfs back.
+func restore(p *record.Premounted) error { return (*rootfs.Replacement)(p).Restore() }
 
 // sweepTimeout bounds one attempt of Sweep to end a container.
 const sweepTimeout = 10 * time.Second

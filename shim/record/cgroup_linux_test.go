@@ -61,7 +61,7 @@ func TestCleanupRemovesCgroups(t *testing.T) {
 	plain := t.TempDir() // in records of earlier versions
 	r := sample(t.TempDir())
 	r.Cgroups = []string{dir + "/a", dir + "/absent", plain}
-	if err := errors.Join(r.Save(), r.Cleanup()); err != nil {
+	if err := errors.Join(r.Save(), r.Cleanup(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if exists(dir+"/a") || !exists(dir+"/beside") || !exists(plain) {
@@ -78,7 +78,7 @@ func TestCleanupKeepsGroupsOfOthers(t *testing.T) {
 	below(t, own, dir+"/own", dir+"/own/below")
 	below(t, 0, dir+"/theirs", dir+"/theirs/below")
 	r.Cgroups, r.Premade = []string{dir}, []string{dir}
-	if err := errors.Join(r.Save(), r.Cleanup()); err != nil {
+	if err := errors.Join(r.Save(), r.Cleanup(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if exists(dir+"/own") || !exists(dir+"/theirs/below") {

@@ -63,22 +63,27 @@ func (r *Record) DropStage() error {
 	return nil
 }
 
+// Restore puts back what the caller has mounted, as rootfs.Replacement does.
+type Restore func(*Premounted) error
+
 // CleanupAfter is Cleanup after an attempt to end the container. If that has failed
 // the record stays, so that the next one with this id can end what is left.
-func (r *Record) CleanupAfter(ended error) error {
+func (r *Record) CleanupAfter(ended error, restore Restore) error {
 	if ended != nil {
-		return r.undo()
+		return r.undo(restore)
 	}
-	return r.Cleanup()
+	return r.Cleanup(restore)
 }
 
 // undo undoes everything but the lease, which package pool gives back.
-func (r *Record) undo() error {
+func (r *Record) undo(restore Restore) error {
 	errs := []error{r.DropStage()}
 	if r.Rootfs {
 		errs = append(errs, detach(r.RootfsDir()))
 	}
-	errs = append(errs, r.Handed.GiveBack())
+	if r.Premounted != nil {
+		errs = append(errs, restore(r.Premounted))
+	}
 	if err := os.Remove(r.ListenerPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("remove listener: %w", err))
 	}
@@ -87,8 +92,8 @@ func (r *Record) undo() error {
 
 // Cleanup undoes everything but the lease, and removes the record last. It may run
 // again after an error or a crash.
-func (r *Record) Cleanup() error {
-	if err := r.undo(); err != nil {
+func (r *Record) Cleanup(restore Restore) error {
+	if err := r.undo(restore); err != nil {
 		return err
 	}
 	d, err := r.Dir()

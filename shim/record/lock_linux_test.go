@@ -33,7 +33,7 @@ func TestLock(t *testing.T) {
 					t.Errorf("%d have the same id", n)
 				}
 				if r := sample(root); i%2 == 0 {
-					if err := errors.Join(r.Save(), r.Cleanup()); err != nil {
+					if err := errors.Join(r.Save(), r.Cleanup(nil)); err != nil {
 						t.Error(err)
 					}
 				}
@@ -145,7 +145,7 @@ func TestUnfinished(t *testing.T) {
 	if got := found(); len(got) > 0 {
 		t.Error("a later container is undone", got)
 	}
-	if err := errors.Join(r.Unfinished(), r.Cleanup()); err != nil {
+	if err := errors.Join(r.Unfinished(), r.Cleanup(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(filepath.Join(root, ".unfinished")); !errors.Is(err, fs.ErrNotExist) || len(found()) > 0 {

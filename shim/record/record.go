@@ -48,8 +48,8 @@ type Record struct {
 	Rootfs bool `json:"rootfs,omitempty"`
 	// Directory is set if the caller named a directory as rootfs instead of mounts.
 	Directory bool `json:"directory,omitempty"`
-	// Handed is the caller's mount that the shim has replaced, or nil.
-	Handed *Handed `json:"handed,omitempty"`
+	// Premounted is the caller's mount that the shim has replaced, or nil.
+	Premounted *Premounted `json:"handed,omitempty"`
 	// Runtime is the OCI runtime that runs the container.
 	Runtime Runtime `json:"runtime"`
 	// Cgroups are the directories of the container's cgroups: one on cgroup v2,
@@ -145,7 +145,7 @@ func (r *Record) valid() error {
 	if !filepath.IsAbs(r.Bundle) || filepath.Clean(r.Bundle) != r.Bundle {
 		return fmt.Errorf("record: bundle %q is not a clean absolute path", r.Bundle)
 	}
-	if err := r.Handed.valid(); err != nil {
+	if err := r.Premounted.valid(); err != nil {
 		return err
 	}
 	for _, c := range r.Cgroups {

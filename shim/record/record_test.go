@@ -64,7 +64,7 @@ func TestCleanupTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := r.Cleanup(); err != nil {
+		if err := r.Cleanup(nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +122,7 @@ func TestCleanupKeepsForeignFiles(t *testing.T) {
 	if err := os.WriteFile(foreign, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Cleanup(); err != nil {
+	if err := r.Cleanup(nil); err != nil {
 		t.Error(err)
 	}
 	unlock()

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/containerd/containerd/api/types"
 	ctrdmount "github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
@@ -24,105 +23,47 @@ import (
 	"github.com/isolate-shim/isolate/spec"
 )
 
-// snapshot is the directory with the files that belong to one rootfs alone.
-type snapshot struct {
-	dir   string   // its directory: an overlay's upper layer, or the rootfs itself
-	lower []string // the layers below it, which others may use too
-}
-
-// snapshotOf finds the directory whose files may be changed. A shared directory may
-// not: every container of the image would see the chown of a layer.
-func snapshotOf(mounts []*types.Mount, dir string) (snapshot, error) {
-	fail := func(why string) (snapshot, error) {
-		return snapshot{}, fmt.Errorf("ids of the rootfs cannot be moved on disk: %s: %w", why, spec.ErrRefused)
-	}
-	var o rootfs.Overlay
-	var err error
-	switch {
-	case len(mounts) == 0:
-		var found bool
-		if o, found, err = overlayAt(dir); err == nil && !found {
-			return snapshot{dir: dir}, nil
-		}
-		if err == nil && (o.Upper != "" && !isDir(o.Upper)) {
-			// mountinfo shows layers as they were given, which may be relative to
-			// a directory that nobody knows any more. The mount point lasts too.
-			return snapshot{dir: dir}, nil
-		}
-	case len(mounts) == 1 && mounts[0].Type == "overlay":
-		o, err = rootfs.ParseOverlay(mounts[0].Options)
-	case len(mounts) == 1 && isBind(mounts[0]):
-		if slices.Contains(mounts[0].Options, "ro") {
-			return fail("it is a read-only view of a layer")
-		}
-		return snapshot{dir: mounts[0].Source}, nil
-	default:
-		return fail(fmt.Sprintf("it is neither an overlay nor a directory but %s", mounts[len(mounts)-1].Type))
-	}
-	switch {
-	case err != nil:
-		return snapshot{}, fmt.Errorf("rootfs: %w", err)
-	case o.Upper == "" || o.ReadOnly:
-		return fail("it is an overlay without a layer to write to")
-	}
-	return snapshot{dir: o.Upper, lower: append(slices.Clone(o.Lower), o.DataLower...)}, nil
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir() && filepath.IsAbs(path)
-}
-
-// overlayAt describes the overlay that is mounted at a directory, if one is.
-func overlayAt(dir string) (o rootfs.Overlay, found bool, err error) {
-	h, err := findOverlay(dir)
-	if h == nil || err != nil {
-		return o, false, err
-	}
-	return h.Overlay.Relative(h.Dir), true, nil
-}
-
-// hasMoved tells whether the ids of a rootfs were moved on disk.
-func hasMoved(store chown.Store, mounts []*types.Mount, dir string) (bool, error) {
-	sn, err := snapshotOf(mounts, dir)
+// hasMoved tells whether the ids of the rootfs were moved on disk.
+func (m *rootfsMount) hasMoved() (bool, error) {
+	sn, err := m.source.Snapshot()
 	if err != nil {
 		return false, nil //nolint:nilerr // nobody can have moved them
 	}
-	_, moved, err := store.Recorded(sn.dir)
+	_, moved, err := m.Store.Recorded(sn.Dir)
 	return moved, err
 }
 
 // Preferred returns where the ids of a rootfs were moved to, so that with that
 // range nothing has to be done; 0 for nowhere.
-func Preferred(store chown.Store, mounts []*types.Mount, dir string) idmap.HostID {
-	sn, err := snapshotOf(mounts, dir)
+func Preferred(store chown.Store, source *rootfs.Source) idmap.HostID {
+	sn, err := source.Snapshot()
 	if err != nil {
 		return 0 // Rootfs reports it
 	}
-	st, moved, err := store.Recorded(sn.dir)
+	st, moved, err := store.Recorded(sn.Dir)
 	if !moved || err != nil {
 		return 0
 	}
 	return st.Target().First
 }
 
-// chowned mounts a rootfs without mappings and moves the ids on disk.
-func (s *Stage) chowned(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, o RootfsOptions) (_ *chown.Snapshot, retErr error) {
-	owner, ok := m.Root()
-	if !ok || owner.UID != owner.GID || !m.Equal(idmap.Contiguous(owner.UID, m.UIDs[0].Size)) {
-		return nil, fmt.Errorf("ids of the rootfs cannot be moved on disk to the ids %v, which are not one range: %w", m, spec.ErrRefused)
+// chowned mounts the rootfs without mappings and moves the ids on disk.
+func (m *rootfsMount) chowned(ctx context.Context) (*chown.Snapshot, error) {
+	owner, ok := m.ids.Root()
+	if !ok || owner.UID != owner.GID || !m.ids.Equal(idmap.Contiguous(owner.UID, m.ids.UIDs[0].Size)) {
+		return nil, fmt.Errorf("ids of the rootfs cannot be moved on disk to the ids %v, which are not one range: %w", m.ids, spec.ErrRefused)
 	}
-	to := idmap.Span{First: owner.UID, Size: m.UIDs[0].Size}
-	sn, err := snapshotOf(mounts, dir)
+	to := idmap.Span{First: owner.UID, Size: m.ids.UIDs[0].Size}
+	sn, err := m.source.Snapshot()
 	if err != nil {
 		return nil, err
 	}
 	var opts chown.Options
-	for _, layer := range sn.lower {
+	for _, layer := range sn.Lower {
 		if !isDir(layer) {
 			continue
 		}
-		st, moved, err := o.Store.Recorded(layer)
+		st, moved, err := m.Store.Recorded(layer)
 		if err != nil {
 			return nil, err
 		}
@@ -130,11 +71,11 @@ func (s *Stage) chowned(ctx context.Context, mounts []*types.Mount, dir, target 
 			opts.Also = append(opts.Also, st.Spans...)
 		}
 	}
-	held, err := o.Store.Acquire(ctx, sn.dir, o.Owner, to, o.Alive)
+	held, err := m.Store.Acquire(ctx, sn.Dir, m.Owner, to, m.Alive)
 	if err != nil {
 		return nil, refuseBusy(err)
 	}
-	tree, err := s.plainRootfs(ctx, mounts, dir, target, o)
+	tree, err := m.plain(ctx)
 	if err != nil {
 		return nil, errors.Join(err, held.Close())
 	}
@@ -142,27 +83,32 @@ func (s *Stage) chowned(ctx context.Context, mounts []*types.Mount, dir, target 
 		return held.Shift(ctx, tree, to, opts)
 	})
 	if err != nil {
-		return nil, errors.Join(err, unmount(target))
+		return nil, errors.Join(err, unmount(m.target))
 	}
-	o.Warn(report.Warnings(to)...)
+	m.Warn(report.Warnings(to)...)
 	if report.Inodes > 0 {
-		log.G(ctx).WithField("rootfs", sn.dir).Infof("isolate: ids on disk: %v", report)
+		log.G(ctx).WithField("rootfs", sn.Dir).Infof("isolate: ids on disk: %v", report)
 	}
-	s.moved = true
+	m.moved = true
 	return held, nil
 }
 
-// restore moves the ids of a rootfs back to where the image has them.
-func (s *Stage) restore(ctx context.Context, mounts []*types.Mount, dir, target string, o RootfsOptions) error {
-	sn, err := snapshotOf(mounts, dir)
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir() && filepath.IsAbs(path)
+}
+
+// restore moves the ids of the rootfs back to where the image has them.
+func (m *rootfsMount) restore(ctx context.Context) error {
+	sn, err := m.source.Snapshot()
 	if err != nil {
 		return err
 	}
-	held, err := o.Store.Acquire(ctx, sn.dir, o.Owner, idmap.Span{}, o.Alive)
+	held, err := m.Store.Acquire(ctx, sn.Dir, m.Owner, idmap.Span{}, m.Alive)
 	if err != nil {
 		return refuseBusy(err)
 	}
-	tree, err := s.plainRootfs(ctx, mounts, dir, target, o)
+	tree, err := m.plain(ctx)
 	if err != nil {
 		return errors.Join(err, held.Close())
 	}
@@ -170,10 +116,10 @@ func (s *Stage) restore(ctx context.Context, mounts []*types.Mount, dir, target 
 		return held.Restore(ctx, tree, opts)
 	})
 	if err != nil {
-		return errors.Join(err, unmount(target))
+		return errors.Join(err, unmount(m.target))
 	}
-	log.G(ctx).WithField("rootfs", sn.dir).Infof("isolate: ids on disk are the image's again: %v", report)
-	return errors.Join(unmount(target), held.Close())
+	log.G(ctx).WithField("rootfs", sn.Dir).Infof("isolate: ids on disk are the image's again: %v", report)
+	return errors.Join(unmount(m.target), held.Close())
 }
 
 func refuseBusy(err error) error {
@@ -222,47 +168,43 @@ func attended(ctx context.Context, held *chown.Snapshot, tree *os.File, opts cho
 	}
 }
 
-// plainRootfs mounts a rootfs at target without mappings and returns what is to be
+// plain mounts the rootfs at its target without mappings and returns what is to be
 // walked: the overlay, or the one mount that a directory is on.
-func (s *Stage) plainRootfs(ctx context.Context, mounts []*types.Mount, dir, target string, o RootfsOptions) (_ *os.File, retErr error) {
-	if len(mounts) == 1 && mounts[0].Type == "overlay" {
-		all := plain(mounts)
-		if o.NoDev {
+func (m *rootfsMount) plain(ctx context.Context) (_ *os.File, retErr error) {
+	if m.source.Kind == rootfs.OverlayMount {
+		all := plain(m.source)
+		if m.NoDev {
 			all[0].Options = append(slices.Clone(all[0].Options), "nodev")
 		}
-		if err := ctrdmount.All(all, target); err != nil {
+		if err := ctrdmount.All(all, m.target); err != nil {
 			return nil, fmt.Errorf("mount rootfs: %w", err)
 		}
 		defer func() {
 			if retErr != nil {
-				retErr = errors.Join(retErr, unmount(target))
+				retErr = errors.Join(retErr, unmount(m.target))
 			}
 		}()
 		var st unix.Statfs_t
-		if err := unix.Statfs(target, &st); err != nil {
-			return nil, &os.PathError{Op: "statfs", Path: target, Err: err}
+		if err := unix.Statfs(m.target, &st); err != nil {
+			return nil, &os.PathError{Op: "statfs", Path: m.target, Err: err}
 		}
 		if st.Flags&unix.ST_RDONLY != 0 {
 			return nil, fmt.Errorf("mount rootfs: %w; the kernel log tells why", rootfs.ErrReadOnly)
 		}
-		return os.OpenFile(target, unix.O_PATH|unix.O_DIRECTORY, 0)
+		return os.OpenFile(m.target, unix.O_PATH|unix.O_DIRECTORY, 0)
 	}
-	var options []string
-	if len(mounts) == 1 {
-		dir, options = mounts[0].Source, mounts[0].Options
-	}
-	all, err := s.bindRootfs(ctx, nil, dir, options, o.attrs())
+	all, err := m.bind(ctx, nil, m.source.Dir, m.source.Options())
 	if err != nil {
 		return nil, err
 	}
 	defer all.Close()
-	if err := s.kernel.Attach(all, target); err != nil {
+	if err := m.kernel.Attach(all, m.target); err != nil {
 		return nil, err
 	}
 	// Without what is mounted below, which is not the snapshot's.
-	tree, err := s.kernel.CloneTree(-1, dir, mount.CloneOptions{})
+	tree, err := m.kernel.CloneTree(-1, m.source.Dir, mount.CloneOptions{})
 	if err != nil {
-		return nil, errors.Join(err, unmount(target))
+		return nil, errors.Join(err, unmount(m.target))
 	}
 	return tree, nil
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/internal/linux/mount"
-	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/stage/stagetest"
 	"github.com/isolate-shim/isolate/spec"
 )
@@ -130,7 +129,7 @@ func TestLentUsernsIsNotMade(t *testing.T) {
 func TestNothingWithoutTheContainersRoot(t *testing.T) {
 	t.Parallel()
 	s, k, dir := pretend(t)
-	overlay := []*types.Mount{{Type: "overlay", Options: []string{"lowerdir=/l", "upperdir=/u", "workdir=/w"}}}
+	overlay := rootfs.Parse([]*types.Mount{{Type: "overlay", Options: []string{"lowerdir=/l", "upperdir=/u", "workdir=/w"}}}, "")
 	for name, stage := range map[string]func() error{
 		"hidden":    func() error { _, err := s.Hidden(rootless); return err },
 		"units":     func() error { _, err := s.Units(rootless); return err },
@@ -141,15 +140,17 @@ func TestNothingWithoutTheContainersRoot(t *testing.T) {
 			return err
 		},
 		"rootfs": func() error {
-			_, err := s.Rootfs(t.Context(), overlay, "", filepath.Join(dir, "rootfs"), rootless, RootfsOptions{})
+			_, err := s.Rootfs(t.Context(), overlay, filepath.Join(dir, "rootfs"), rootless, RootfsOptions{})
 			return err
 		},
 		"chowned rootfs": func() error {
-			_, err := s.Rootfs(t.Context(), overlay, "", filepath.Join(dir, "rootfs"), rootless, RootfsOptions{Chown: ChownAlways})
+			_, err := s.Rootfs(t.Context(), overlay, filepath.Join(dir, "rootfs"), rootless, RootfsOptions{Chown: ChownAlways})
 			return err
 		},
-		"taken over": func() error {
-			return s.TakeOver(t.Context(), &Handed{Path: dir}, "isolate-x", filepath.Join(dir, "rootfs"), rootless, RootfsOptions{})
+		"replaced": func() error {
+			opts := RootfsOptions{Premounted: &rootfs.Premounted{Path: dir}, Replacement: &rootfs.Replacement{Source: "isolate-x"}}
+			_, err := s.Rootfs(t.Context(), rootfs.Parse(nil, dir), filepath.Join(dir, "rootfs"), rootless, opts)
+			return err
 		},
 	} {
 		if err := stage(); !errors.Is(err, spec.ErrRefused) {
@@ -455,18 +456,18 @@ func TestStagedRootfs(t *testing.T) {
 			for _, layer := range []string{"lower", "upper", "work"} {
 				directory(t, dir, layer)
 			}
-			mounts := c.mounts(dir)
+			source := rootfs.Parse(c.mounts(dir), dir+"/lower")
 			opts := RootfsOptions{NoDev: c.nodev, Store: chown.NewStore(dir + "/states")}
 			target := filepath.Join(dir, "rootfs")
-			snapshot, err := s.Rootfs(t.Context(), mounts, dir+"/lower", target, mapping, opts)
+			snapshot, err := s.Rootfs(t.Context(), source, target, mapping, opts)
 			if err != nil || snapshot != nil {
 				t.Errorf("%v, %v", snapshot, err)
 			}
 			wantLog(t, k, fmt.Sprintf("userns %v", mapping), c.want, "attach rootfs")
-			if got := filepath.Base(Upper(mounts)); got != c.upper && (got != "." || c.upper != "") {
+			if got := filepath.Base(source.Upper()); got != c.upper && (got != "." || c.upper != "") {
 				t.Errorf("upper layer is %q", got)
 			}
-			if Mapped(mounts) {
+			if source.Adopted() {
 				t.Error("it counts as mapped")
 			}
 		})
@@ -491,11 +492,12 @@ func TestRootfsFails(t *testing.T) {
 			t.Parallel()
 			s, k, dir := pretend(t)
 			target := filepath.Join(dir, c.target)
-			_, err := s.Rootfs(t.Context(), c.mounts, dir, target, mapping, RootfsOptions{Store: chown.NewStore(dir + "/states")})
+			source := rootfs.Parse(c.mounts, dir)
+			_, err := s.Rootfs(t.Context(), source, target, mapping, RootfsOptions{Store: chown.NewStore(dir + "/states")})
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v", err)
 			}
-			if err := s.PlainRootfs(c.mounts, target); err == nil && c.name != "no mount point" {
+			if err := s.PlainRootfs(source, target); err == nil && c.name != "no mount point" {
 				t.Error("it was mounted plainly")
 			}
 			if len(k.Mounted()) > 0 {
@@ -504,7 +506,7 @@ func TestRootfsFails(t *testing.T) {
 		})
 	}
 	s, _, dir := pretend(t)
-	if err := s.PlainRootfs(nil, filepath.Join(dir, "rootfs")); err != nil || !s.moved {
+	if err := s.PlainRootfs(rootfs.Parse(nil, dir), filepath.Join(dir, "rootfs")); err != nil || !s.moved {
 		t.Errorf("nothing to mount: %v", err)
 	}
 }
@@ -521,7 +523,7 @@ func TestRootfsThatCannotBeMapped(t *testing.T) {
 		s, k, dir := pretend(t)
 		k.Fail, k.Err = "clone", &mount.NotIDMappableError{Path: "/r", FSType: "ramfs", Kernel: "6.1"}
 		mounts := []*types.Mount{{Type: "bind", Source: directory(t, dir, "data"), Options: []string{"ro", "rbind"}}}
-		_, err := s.Rootfs(t.Context(), mounts, "", filepath.Join(dir, "rootfs"), mapping, RootfsOptions{Chown: policy, Store: chown.NewStore(dir + "/states")})
+		_, err := s.Rootfs(t.Context(), rootfs.Parse(mounts, ""), filepath.Join(dir, "rootfs"), mapping, RootfsOptions{Chown: policy, Store: chown.NewStore(dir + "/states")})
 		if !errors.Is(err, spec.ErrRefused) || !strings.Contains(err.Error(), says) {
 			t.Errorf("policy %d: %v", policy, err)
 		}
@@ -550,7 +552,7 @@ func TestReachable(t *testing.T) {
 		{"bind of nothing", bind(dir + "/absent"), dir, false},
 		{"overlay", []*types.Mount{{Type: "overlay"}}, dir + "/absent", true},
 	} {
-		if err := Reachable(t.Context(), c.mounts, c.dir); (err == nil) != c.there {
+		if err := Reachable(t.Context(), rootfs.Parse(c.mounts, c.dir)); (err == nil) != c.there {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -633,60 +635,57 @@ func TestPlainRootfsOfADirectory(t *testing.T) {
 	t.Parallel()
 	s, k, dir := pretend(t)
 	source, target := directory(t, dir, "data"), directory(t, dir, "rootfs")
-	tree, err := s.plainRootfs(t.Context(), nil, source, target, RootfsOptions{NoDev: true})
+	m := &rootfsMount{Stage: s, source: rootfs.Parse(nil, source), target: target}
+	m.NoDev, m.Store = true, chown.NewStore(dir+"/states")
+	tree, err := m.plain(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	tree.Close()
 	wantLog(t, k, fmt.Sprintf("clone data %#x", unix.MOUNT_ATTR_NODEV), "attach rootfs", "clone data 0x0")
 	k.Fail = "attach"
-	if _, err := s.plainRootfs(t.Context(), nil, source, target, RootfsOptions{}); !errors.Is(err, unix.EIO) {
+	if _, err := m.plain(t.Context()); !errors.Is(err, unix.EIO) {
 		t.Errorf("got %v", err)
 	}
-	if moved, err := hasMoved(chown.NewStore(dir+"/states"), nil, source); moved || err != nil {
+	if moved, err := m.hasMoved(); moved || err != nil {
 		t.Errorf("%v, %v", moved, err)
+	}
+	if first := Preferred(m.Store, m.source); first != 0 {
+		t.Errorf("ids from %d on are preferred for a new rootfs", first)
 	}
 }
 
-// TestHandedIsReplacedOnlyIfItIsTheSame: the caller's mount may have gone meanwhile,
+// TestPremountedIsReplacedOnlyIfItIsTheSame: the caller's mount may have gone meanwhile,
 // and its layers are there before it is taken away.
-func TestHandedIsReplacedOnlyIfItIsTheSame(t *testing.T) {
+func TestPremountedIsReplacedOnlyIfItIsTheSame(t *testing.T) {
 	t.Parallel()
 	s, k, dir := pretend(t)
 	merged := directory(t, dir, "merged")
-	if h, err := FindHanded(merged); h != nil || err != nil {
-		t.Errorf("a directory: %+v, %v", h, err)
+	if p, err := rootfs.Parse(nil, merged).Premounted(); p != nil || err != nil {
+		t.Errorf("a directory: %+v, %v", p, err)
 	}
-	if _, err := FindHanded(dir + "/absent"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := rootfs.Parse(nil, dir+"/absent").Premounted(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nothing: %v", err)
 	}
-	if got := (*Handed)(nil).Upper(); got != "" {
-		t.Errorf("upper layer of nothing is %q", got)
-	}
-	h := &Handed{Path: merged, ID: -1, Dir: dir, Overlay: rootfs.Overlay{Lower: []string{"lower"}, Upper: "upper", Work: "work"}}
-	opts := RootfsOptions{Store: chown.NewStore(dir + "/states")}
-	take := func() error {
-		return s.TakeOver(t.Context(), h, "isolate-x", filepath.Join(dir, "rootfs"), mapping, opts)
+	p := &rootfs.Premounted{Path: merged, ID: -1, Dir: dir, Overlay: rootfs.Overlay{Lower: []string{"lower"}, Upper: "upper", Work: "work"}}
+	opts := RootfsOptions{Store: chown.NewStore(dir + "/states"), Premounted: p, Replacement: p.Replacement()}
+	replace := func() error {
+		_, err := s.Rootfs(t.Context(), rootfs.Parse(nil, merged), filepath.Join(dir, "rootfs"), mapping, opts)
+		return err
 	}
 	for _, layer := range []string{"upper", "work", "lower"} {
-		if err := take(); !errors.Is(err, rootfs.ErrNoLayers) {
+		if err := replace(); !errors.Is(err, rootfs.ErrNoLayers) {
 			t.Errorf("without %s: %v", layer, err)
 		}
 		directory(t, dir, layer)
 	}
-	if h.Upper() != dir+"/upper" {
-		t.Errorf("upper layer is %q", h.Upper())
+	if p.Upper() != dir+"/upper" {
+		t.Errorf("upper layer is %q", p.Upper())
 	}
-	if err := take(); !errors.Is(err, errReplaced) {
-		t.Errorf("another one is there: %v", err)
-	}
-	if _, err := s.HandedRootfs(t.Context(), h, &record.Handed{}, filepath.Join(dir, "rootfs"), mapping, opts); !errors.Is(err, errReplaced) {
+	if err := replace(); !errors.Is(err, rootfs.ErrReplaced) {
 		t.Errorf("another one is there: %v", err)
 	}
 	if len(k.Mounted()) > 0 {
 		t.Errorf("mounted are %q", k.Mounted())
-	}
-	if opts.always().Chown != ChownAlways || opts.Chown == ChownAlways {
-		t.Error("the caller's options changed")
 	}
 }

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
-	"github.com/containerd/containerd/api/types"
 	ctrdmount "github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
@@ -21,15 +19,6 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/spec"
 )
-
-// Mapped reports whether rootfs mounts come with id mappings of their own, as
-// containerd's snapshotters add them for a client that mapped.
-func Mapped(mounts []*types.Mount) bool {
-	return slices.ContainsFunc(mounts, func(m *types.Mount) bool {
-		o, err := rootfs.ParseOverlay(m.Options)
-		return err == nil && o.Adopted != nil
-	})
-}
 
 // RootfsOptions say how a rootfs is mounted.
 type RootfsOptions struct {
@@ -45,6 +34,10 @@ type RootfsOptions struct {
 	// docker run --init to the certificates of a control plane, would fail with
 	// "operation not permitted".
 	NoDev bool
+	// Premounted is an overlay that the caller has mounted and that the container's
+	// own replaces, by Replacement, which the record must have. Both are nil for none.
+	Premounted  *rootfs.Premounted
+	Replacement *rootfs.Replacement
 	// Chown says when the ids are moved on disk instead.
 	Chown ChownPolicy
 	// Store is where the state of snapshots with moved ids is.
@@ -74,41 +67,67 @@ func (o RootfsOptions) attrs() uint64 {
 	return 0
 }
 
+// rootfsMount is the mounting of one rootfs.
+type rootfsMount struct {
+	*Stage
+	RootfsOptions
+	source *rootfs.Source
+	target string
+	ids    idmap.Mapping
+}
+
 // Rootfs mounts the container's rootfs at target, so that ids on disk are the
 // ids inside: an overlay with lower layers, upper and work directory idmapped,
-// or an idmapped clone of what is no overlay. dir is the rootfs for callers
-// that hand over a directory instead of mounts.
+// or an idmapped clone of what is no overlay.
 //
 // Where that cannot be done, or is not wanted, and the options allow it, the ids
 // are moved on disk, and the snapshot is returned, to be closed when the
 // container is gone.
-func (s *Stage) Rootfs(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, o RootfsOptions) (*chown.Snapshot, error) {
-	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
-		return nil, fmt.Errorf("create rootfs directory: %w", err)
+func (s *Stage) Rootfs(ctx context.Context, source *rootfs.Source, target string, ids idmap.Mapping, o RootfsOptions) (*chown.Snapshot, error) {
+	m := &rootfsMount{Stage: s, RootfsOptions: o, source: source, target: target, ids: ids}
+	if err := makeTarget(target); err != nil {
+		return nil, err
 	}
-	if o.Chown != ChownAlways {
-		err := s.mapped(ctx, mounts, dir, target, m, o)
-		if err == nil || o.Chown == ChownNever || !errors.Is(err, errUnmappable) {
+	if m.Chown == ChownAlways {
+		return m.chowned(ctx)
+	}
+	attempt := m.mapped
+	if m.Premounted != nil {
+		attempt = m.replace
+	}
+	err := attempt(ctx)
+	if err == nil || m.Chown == ChownNever || !errors.Is(err, errUnmappable) {
+		return nil, err
+	}
+	log.G(ctx).WithError(err).Debug("isolate: ids of the rootfs are moved on disk")
+	if m.Premounted != nil {
+		if err := m.Replacement.Restore(); err != nil {
 			return nil, err
 		}
-		log.G(ctx).WithError(err).Debug("isolate: ids of the rootfs are moved on disk")
 	}
-	return s.chowned(ctx, mounts, dir, target, m, o)
+	return m.chowned(ctx)
+}
+
+func makeTarget(target string) error {
+	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("create rootfs directory: %w", err)
+	}
+	return nil
 }
 
 // mapped mounts the rootfs with mappings. A snapshot whose ids were moved before
 // gets them back first, once it is clear that it can be mapped.
-func (s *Stage) mapped(ctx context.Context, mounts []*types.Mount, dir, target string, m idmap.Mapping, o RootfsOptions) error {
-	userns, err := s.Userns(m)
+func (m *rootfsMount) mapped(ctx context.Context) error {
+	userns, err := m.Userns(m.ids)
 	if err != nil {
 		return err
 	}
-	built, err := s.build(ctx, userns, mounts, dir, target, m, o)
+	built, err := m.build(ctx, userns)
 	if err != nil {
 		return err
 	}
 	defer func() { built.Close() }()
-	moved, err := hasMoved(o.Store, mounts, dir)
+	moved, err := m.hasMoved()
 	if err != nil {
 		return err
 	}
@@ -116,46 +135,49 @@ func (s *Stage) mapped(ctx context.Context, mounts []*types.Mount, dir, target s
 		if err := built.Close(); err != nil {
 			return fmt.Errorf("unmount rootfs: %w", err)
 		}
-		if err := s.restore(ctx, mounts, dir, target, o); err != nil {
+		if err := m.restore(ctx); err != nil {
 			return err
 		}
-		if built, err = s.build(ctx, userns, mounts, dir, target, m, o); err != nil {
+		if built, err = m.build(ctx, userns); err != nil {
 			return err
 		}
 	}
-	return s.kernel.Attach(built, target)
+	return m.kernel.Attach(built, m.target)
 }
 
-func (s *Stage) build(ctx context.Context, userns *os.File, mounts []*types.Mount, dir, target string, m idmap.Mapping, opts RootfsOptions) (*os.File, error) {
-	switch {
-	case len(mounts) == 1 && mounts[0].Type == "overlay":
-		o, err := rootfs.ParseOverlay(mounts[0].Options)
+// root are the host ids of the container's root.
+func (m *rootfsMount) root() (idmap.Owner, error) {
+	owner, ok := m.ids.Root()
+	if !ok {
+		return owner, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+	}
+	return owner, nil
+}
+
+func (m *rootfsMount) build(ctx context.Context, userns *os.File) (*os.File, error) {
+	switch m.source.Kind {
+	case rootfs.OverlayMount:
+		o, err := m.source.Overlay()
 		if err != nil {
 			return nil, fmt.Errorf("rootfs: %w", err)
 		}
-		owner, ok := m.Root()
-		if !ok {
-			return nil, fmt.Errorf("the container's id mapping has no root: %w", spec.ErrRefused)
+		owner, err := m.root()
+		if err != nil {
+			return nil, err
 		}
-		o.Attrs |= opts.attrs()
-		built, err := s.kernel.Overlay(o, userns, owner, opts.Method)
+		o.Attrs |= m.attrs()
+		built, err := m.kernel.Overlay(o, userns, owner, m.Method)
 		return built, refusal("rootfs", err)
-	case len(mounts) == 0:
-		return s.bindRootfs(ctx, userns, dir, nil, opts.attrs())
-	case len(mounts) == 1 && isBind(mounts[0]):
-		return s.bindRootfs(ctx, userns, mounts[0].Source, mounts[0].Options, opts.attrs())
+	case rootfs.Directory, rootfs.Bind:
+		return m.bind(ctx, userns, m.source.Dir, m.source.Options())
 	default:
-		// A chain, or a file system of its own (erofs, ext4 image): mounted
-		// as containerd would, then cloned, and the original dropped.
-		return s.throughMount(ctx, userns, mounts, target, opts.attrs())
+		// Mounted as containerd would, then cloned, and the original dropped.
+		return m.throughMount(ctx, userns)
 	}
 }
 
-func isBind(m *types.Mount) bool {
-	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
-}
-
-func (s *Stage) bindRootfs(ctx context.Context, userns *os.File, source string, options []string, attrs uint64) (*os.File, error) {
+func (m *rootfsMount) bind(ctx context.Context, userns *os.File, source string, options []string) (*os.File, error) {
+	attrs := m.attrs()
 	for _, o := range options {
 		attr, _ := attribute(o)
 		attrs |= attr
@@ -166,42 +188,30 @@ func (s *Stage) bindRootfs(ctx context.Context, userns *os.File, source string, 
 	}
 	defer dir.Close()
 	built, err := bounded(ctx, source, func() (*os.File, error) {
-		return s.kernel.CloneTree(int(dir.Fd()), "", mount.CloneOptions{Recursive: true, Userns: userns, SetAttrs: attrs, Propagation: unix.MS_PRIVATE})
+		return m.kernel.CloneTree(int(dir.Fd()), "", mount.CloneOptions{Recursive: true, Userns: userns, SetAttrs: attrs, Propagation: unix.MS_PRIVATE})
 	})
 	return built, refusal(fmt.Sprintf("rootfs %q", source), err)
 }
 
 // PlainRootfs mounts a rootfs as containerd would, for a caller that mapped: what
 // the container writes has its ids on disk.
-func (s *Stage) PlainRootfs(mounts []*types.Mount, target string) error {
-	if err := os.Mkdir(target, 0o711); err != nil && !errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("create rootfs directory: %w", err)
+func (s *Stage) PlainRootfs(source *rootfs.Source, target string) error {
+	if err := makeTarget(target); err != nil {
+		return err
 	}
-	if err := ctrdmount.All(plain(mounts), target); err != nil {
+	if err := ctrdmount.All(plain(source), target); err != nil {
 		return fmt.Errorf("mount rootfs: %w", err)
 	}
 	s.moved = true
 	return nil
 }
 
-func plain(mounts []*types.Mount) []ctrdmount.Mount {
-	all := make([]ctrdmount.Mount, 0, len(mounts))
-	for _, m := range mounts {
+func plain(source *rootfs.Source) []ctrdmount.Mount {
+	all := make([]ctrdmount.Mount, 0, len(source.Mounts))
+	for _, m := range source.Mounts {
 		all = append(all, ctrdmount.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
 	return all
-}
-
-// Upper returns the upper layer of a rootfs that is an overlay, or "".
-func Upper(mounts []*types.Mount) string {
-	if len(mounts) != 1 || mounts[0].Type != "overlay" {
-		return ""
-	}
-	o, err := rootfs.ParseOverlay(mounts[0].Options)
-	if err != nil {
-		return "" // Rootfs has reported it
-	}
-	return o.Upper
 }
 
 // Seal makes an overlay that Rootfs has mounted read-only for good, once the
@@ -242,17 +252,17 @@ func remedy(err error) string {
 	return "keep the rootfs, or " + place
 }
 
-func (s *Stage) throughMount(ctx context.Context, userns *os.File, mounts []*types.Mount, target string, attrs uint64) (_ *os.File, retErr error) {
-	all := plain(mounts)
-	if err := ctrdmount.All(all, target); err != nil {
+func (m *rootfsMount) throughMount(ctx context.Context, userns *os.File) (_ *os.File, retErr error) {
+	all := plain(m.source)
+	if err := ctrdmount.All(all, m.target); err != nil {
 		return nil, fmt.Errorf("mount rootfs: %w", err)
 	}
 	defer func() {
-		if err := ctrdmount.UnmountMounts(all, target, unix.MNT_DETACH); err != nil {
+		if err := ctrdmount.UnmountMounts(all, m.target, unix.MNT_DETACH); err != nil {
 			retErr = errors.Join(retErr, fmt.Errorf("unmount unmapped rootfs: %w", err))
 		}
 	}()
-	return s.bindRootfs(ctx, userns, target, nil, attrs)
+	return m.bind(ctx, userns, m.target, nil)
 }
 
 // errUnmappable says that this kernel cannot map this rootfs.

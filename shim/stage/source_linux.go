@@ -11,9 +11,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/containerd/containerd/api/types"
 	"github.com/moby/sys/mountinfo"
 
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/internal/linux/lookup"
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
@@ -79,16 +79,12 @@ func mountedAt(path string) string {
 // Reachable makes sure that the rootfs can be looked at without waiting for ever,
 // if it is a directory that the caller names. The layers of an overlay are its
 // snapshotter's or dockerd's own.
-func Reachable(ctx context.Context, mounts []*types.Mount, dir string) error {
-	switch {
-	case len(mounts) == 0:
-	case len(mounts) == 1 && isBind(mounts[0]):
-		dir = mounts[0].Source
-	default:
+func Reachable(ctx context.Context, source *rootfs.Source) error {
+	if source.Dir == "" {
 		return nil
 	}
 	s := Sources{overlays: true}
-	f, err := s.Open(ctx, dir)
+	f, err := s.Open(ctx, source.Dir)
 	if err != nil {
 		return fmt.Errorf("rootfs: %w", err)
 	}

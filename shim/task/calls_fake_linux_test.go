@@ -97,7 +97,7 @@ func TestRecordStaysAfterAnUnfinishedDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	if err := r.Cleanup(); err != nil {
+	if err := r.Cleanup(nil); err != nil {
 		t.Error(err)
 	}
 }

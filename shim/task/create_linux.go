@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/log"
 
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/internal/linux/exhausted"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/ending"
@@ -49,6 +50,7 @@ func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, r
 	if c.doc, err = readBundle(c.request.Bundle); err != nil {
 		return nil, err
 	}
+	c.source = rootfs.Parse(c.request.Rootfs, rootfsDir(c.request.Bundle, c.doc.Spec))
 	if err := c.resolve(ctx); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/options"
@@ -74,7 +75,7 @@ func TestReadBundle(t *testing.T) {
 
 // creationOf is a creation of a container that nothing is asked for.
 func creationOf(c *container) *creation {
-	return &creation{container: c, service: &Service{kernel: stage.Linux}, request: &taskAPI.CreateTaskRequest{}}
+	return &creation{container: c, service: &Service{kernel: stage.Linux}, request: &taskAPI.CreateTaskRequest{}, source: rootfs.Parse(nil, "/rootfs")}
 }
 
 // TestRequest holds upstream's request to what upstream can take: options of

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/log"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
@@ -41,6 +42,7 @@ type creation struct {
 	// What is asked for.
 	namespace string // containerd's
 	doc       *spec.Document
+	source    *rootfs.Source
 	settings  options.Settings
 	cfg       config.Config // with the container's annotations
 	bin       runtime.Binary
@@ -53,8 +55,8 @@ type creation struct {
 
 	// premade are the cgroups of the container that existed before it.
 	premade []string
-	// handed is the caller's mount that becomes the container's; nil for none.
-	handed *stage.Handed
+	// premounted is the caller's mount that the container's replaces; nil for none.
+	premounted *rootfs.Premounted
 	// upper is the writable layer of the rootfs, if that is an overlay of ours.
 	upper string
 	// sealed is set if the rootfs is an overlay of ours that nobody may write to.

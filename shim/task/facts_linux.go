@@ -12,7 +12,6 @@ import (
 
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/shim/record"
-	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -20,7 +19,7 @@ import (
 // spec joins, and whether the container belongs to one of ours.
 func (c *creation) facts(ctx context.Context) (spec.Facts, error) {
 	s := c.doc.Spec
-	f := spec.Facts{Joined: map[specs.LinuxNamespaceType]spec.Owner{}, RootfsMapped: stage.Mapped(c.request.Rootfs)}
+	f := spec.Facts{Joined: map[specs.LinuxNamespaceType]spec.Owner{}, RootfsMapped: c.source.Adopted()}
 	host, err := ns.Own("user")
 	if err != nil {
 		return f, fmt.Errorf("own user namespace: %w", err)

@@ -23,11 +23,10 @@ import (
 // the caller has mapped are held so that no container of another user namespace gets one
 // of them.
 func (c *creation) lease(ctx context.Context) error {
-	rootfs := rootfsDir(c.request.Bundle, c.doc.Spec)
-	if err := stage.Reachable(ctx, c.request.Rootfs, rootfs); err != nil {
+	if err := stage.Reachable(ctx, c.source); err != nil {
 		return err
 	}
-	preferred := stage.Preferred(snapshots, c.request.Rootfs, rootfs)
+	preferred := stage.Preferred(snapshots, c.source)
 	if err := c.findCgroups(ctx); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/process"
 
+	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
@@ -26,12 +27,12 @@ func (c *creation) writeRecord(context.Context) error {
 		Bundle:    c.request.Bundle,
 		Mode:      string(c.plan.Mode),
 		Mapping:   c.plan.Mapping,
-		Rootfs:    len(c.request.Rootfs) > 0 || c.mapsRootfs(),
+		Rootfs:    c.source.Kind != rootfs.Directory || c.mapsRootfs(),
 		Runtime:   record.Runtime{Path: c.bin.Path, Version: c.bin.Version, Root: root},
 		Cgroups:   c.cgroups,
 		Premade:   c.premade,
 	}
-	if err := c.findHanded(); err != nil {
+	if err := c.findPremounted(); err != nil {
 		c.record = nil
 		return err
 	}
@@ -45,9 +46,9 @@ func (c *creation) writeRecord(context.Context) error {
 	return nil
 }
 
-// findHanded finds out what a directory is that the caller names as rootfs.
-func (c *creation) findHanded() error {
-	if len(c.request.Rootfs) > 0 || !c.mapsRootfs() {
+// findPremounted finds out what a directory is that the caller names as rootfs.
+func (c *creation) findPremounted() error {
+	if c.source.Kind != rootfs.Directory || !c.mapsRootfs() {
 		return nil
 	}
 	c.record.Directory = true
@@ -55,16 +56,14 @@ func (c *creation) findHanded() error {
 	if policy == stage.ChownAlways {
 		return nil
 	}
-	var err error
-	c.handed, err = stage.FindHanded(rootfsDir(c.request.Bundle, c.doc.Spec))
+	premounted, err := c.source.Premounted()
 	if errors.Is(err, spec.ErrRefused) && policy == stage.ChownFallback {
 		return nil // its ids are moved on disk instead
 	}
-	if err != nil || c.handed == nil {
+	if err != nil || premounted == nil {
 		return err
 	}
-	c.record.Handed = &record.Handed{
-		Path: c.handed.Path, Source: record.NewSource(), Was: c.handed.Source, Dir: c.handed.Dir, Options: c.handed.Overlay.MountOptions(),
-	}
+	c.premounted = premounted
+	c.record.Premounted = (*record.Premounted)(premounted.Replacement())
 	return nil
 }

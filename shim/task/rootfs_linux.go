@@ -27,40 +27,38 @@ var methods = map[config.Choice]rootfs.Method{
 
 // mapsRootfs tells whether the shim maps the rootfs.
 func (c *creation) mapsRootfs() bool {
-	return plan.MapsRootfs(c.plan.Mode, c.sandbox, stage.Mapped(c.request.Rootfs))
+	return plan.MapsRootfs(c.plan.Mode, c.sandbox, c.source.Adopted())
 }
 
 // mountRootfs mounts the rootfs where the runtime is to find it, and returns its path.
 // A rootfs that the caller has prepared stays where it is.
 func (c *creation) mountRootfs(ctx context.Context, st *stage.Stage) (path string, err error) {
-	dir := rootfsDir(c.request.Bundle, c.doc.Spec)
 	if !c.record.Rootfs {
-		return dir, nil
+		return rootfsDir(c.request.Bundle, c.doc.Spec), nil
 	}
 	c.plan.Rootfs = c.record.RootfsDir()
-	c.upper = stage.Upper(c.request.Rootfs)
-	switch {
-	case !c.mapsRootfs():
-		return c.plan.Rootfs, st.PlainRootfs(c.request.Rootfs, c.plan.Rootfs)
-	case c.handed != nil:
-		c.upper = c.handed.Upper()
-		c.snapshot, err = st.HandedRootfs(ctx, c.handed, c.record.Handed, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx))
-	default:
-		c.snapshot, err = st.Rootfs(ctx, c.request.Rootfs, dir, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx))
+	c.upper = c.source.Upper()
+	if !c.mapsRootfs() {
+		return c.plan.Rootfs, st.PlainRootfs(c.source, c.plan.Rootfs)
 	}
+	if c.premounted != nil {
+		c.upper = c.premounted.Upper()
+	}
+	c.snapshot, err = st.Rootfs(ctx, c.source, c.plan.Rootfs, c.plan.Mapping, c.rootfsOptions(ctx))
 	c.sealed = c.doc.Spec.Root.Readonly && c.upper != ""
 	return c.plan.Rootfs, err
 }
 
 func (c *creation) rootfsOptions(ctx context.Context) stage.RootfsOptions {
 	return stage.RootfsOptions{
-		Method: methods[c.cfg.Rootfs.Method],
-		NoDev:  c.cfg.Nesting == config.NestingOff,
-		Chown:  chownPolicy(c.cfg.Rootfs),
-		Store:  snapshots,
-		Owner:  c.record.Namespace + "/" + c.id,
-		Alive:  alive,
-		Warn:   func(warnings ...string) { c.warn(ctx, warnings...) },
+		Method:     methods[c.cfg.Rootfs.Method],
+		NoDev:      c.cfg.Nesting == config.NestingOff,
+		Premounted: c.premounted, Replacement: (*rootfs.Replacement)(c.record.Premounted),
+		Chown: chownPolicy(c.cfg.Rootfs),
+		Store: snapshots,
+		Owner: c.record.Namespace + "/" + c.id,
+		Alive: alive,
+		Warn:  func(warnings ...string) { c.warn(ctx, warnings...) },
 	}
 }
 

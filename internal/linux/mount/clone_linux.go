@@ -152,10 +152,10 @@ func Attach(m *os.File, dirfd int, path string) error {
 	return moveMount(m, dirfd, path, unix.MOVE_MOUNT_T_SYMLINKS)
 }
 
-// AttachBeneath attaches a detached mount under the topmost mount at path, so
+// attachBeneath attaches a detached mount under the topmost mount at path, so
 // that unmounting that one reveals it and the path is never without a mount
 // (Linux 6.5).
-func AttachBeneath(m *os.File, dirfd int, path string) error {
+func attachBeneath(m *os.File, dirfd int, path string) error {
 	return moveMount(m, dirfd, path, unix.MOVE_MOUNT_T_SYMLINKS|moveMountBeneath)
 }
 

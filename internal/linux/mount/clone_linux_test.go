@@ -308,7 +308,7 @@ func TestCloneAttachedBeneath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := AttachBeneath(m, -1, dir+"/target"); err != nil {
+	if err := attachBeneath(m, -1, dir+"/target"); err != nil {
 		t.Fatal(err)
 	}
 	testmounts.Close(t, m)

@@ -126,11 +126,11 @@ func (m *Mount) replaceStepwise(by *os.File) error {
 	return nil
 }
 
-// NewPlaceholder returns an empty detached tmpfs, which mountinfo calls source. In
+// newPlaceholder returns an empty detached tmpfs, which mountinfo calls source. In
 // the place of an overlay it makes room for another one on the same upper layer:
 // there is nothing on it, but the path stays a mount point, so that nobody else
 // takes it for unmounted, or can unmount it unnoticed.
-func NewPlaceholder(source string) (*os.File, error) {
+func newPlaceholder(source string) (*os.File, error) {
 	c, err := OpenFS("tmpfs")
 	if err != nil {
 		return nil, err
@@ -151,10 +151,10 @@ func NewPlaceholder(source string) (*os.File, error) {
 	return c.Mount(unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC)
 }
 
-// Vacate replaces the mount by a placeholder called source, and lets go of it, so
+// Clear replaces the mount by a placeholder called source, and lets go of it, so
 // that its file system is gone unless somebody else uses it.
-func (m *Mount) Vacate(source string) error {
-	placeholder, err := NewPlaceholder(source)
+func (m *Mount) Clear(source string) error {
+	placeholder, err := newPlaceholder(source)
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}

@@ -42,7 +42,7 @@ func TestReplaceUnmounted(t *testing.T) {
 	mounted(t, dir, "")
 	m := mountAt(t, dir+"/merged")
 	testmounts.Unmount(t, dir+"/merged")
-	placeholder, err := NewPlaceholder("placeholder")
+	placeholder, err := newPlaceholder("placeholder")
 	testmounts.Check(t, err)
 	if err := m.Replace(placeholder); !errors.Is(err, ErrDetached) {
 		t.Errorf("replace: %v", err)
@@ -64,7 +64,7 @@ func TestReplaceStepwise(t *testing.T) {
 	testmounts.RequireRoot(t)
 	dir := testmounts.Dir(t)
 	mounted(t, dir, "")
-	placeholder, err := NewPlaceholder("placeholder")
+	placeholder, err := newPlaceholder("placeholder")
 	testmounts.Check(t, err)
 	m := mountAt(t, dir+"/merged")
 	testmounts.Check(t, errors.Join(m.replaceStepwise(placeholder), m.Close(), placeholder.Close()))

@@ -74,7 +74,7 @@ func AttachableBeneath(dir string) *feature.Probe {
 			if err != nil {
 				return err
 			}
-			err = AttachBeneath(m, -1, dir)
+			err = attachBeneath(m, -1, dir)
 			if errors.Is(err, unix.EINVAL) {
 				err = fmt.Errorf("%w: %w", feature.ErrNotSupported, err)
 			}

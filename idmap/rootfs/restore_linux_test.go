@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package record
+package rootfs
 
 import (
 	"os"
@@ -9,13 +9,11 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
-
-	"github.com/isolate-shim/isolate/idmap/rootfs"
 )
 
-// TestGiveBack has every state in which a shim, or its caller, can have left the
+// TestRestore has every state in which a shim, or its caller, can have left the
 // mount point.
-func TestGiveBack(t *testing.T) {
+func TestRestore(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for mounts")
 	}
@@ -44,11 +42,10 @@ func TestGiveBack(t *testing.T) {
 			for _, name := range []string{"lower", "upper", "work", "merged"} {
 				p.check(os.Mkdir(p.dir+"/"+name, 0o755))
 			}
-			h := &Handed{Path: p.dir + "/merged", Source: ours, Was: theirs, Dir: p.dir, Options: []string{"lowerdir=lower", "upperdir=upper", "workdir=work"}}
-			p.check(h.valid())
+			r := &Replacement{Path: p.dir + "/merged", Source: ours, Was: theirs, Dir: p.dir, Options: []string{"lowerdir=lower", "upperdir=upper", "workdir=work"}}
 			tc.leave(p)
 			for range 2 { // it may run again
-				if err := h.GiveBack(); err != nil {
+				if err := r.Restore(); err != nil {
 					t.Fatal(err)
 				}
 				if got := p.mounts(); strings.Join(got, " ") != strings.Join(tc.want, " ") {
@@ -102,29 +99,7 @@ func (p place) mounts() (sources []string) {
 
 func TestNewSourceIsUnlikeAnother(t *testing.T) {
 	t.Parallel()
-	if a, b := NewSource(), NewSource(); a == b || !strings.HasPrefix(a, "isolate-") {
+	if a, b := newSource(), newSource(); a == b || !strings.HasPrefix(a, "isolate-") {
 		t.Errorf("%q and %q", a, b)
-	}
-}
-
-func TestHandedValid(t *testing.T) {
-	t.Parallel()
-	good := Handed{Path: "/d/merged", Source: "isolate-x", Options: []string{"lowerdir=/a"}}
-	if err := good.valid(); err != nil {
-		t.Error(err)
-	}
-	for _, bad := range []Handed{
-		{Path: "relative", Source: "isolate-x"},
-		{Path: "/a/../b", Source: "isolate-x"},
-		{Source: "isolate-x"},
-		{Path: "/d", Source: "overlay"},
-		{Path: "/d", Source: "isolate-x", Dir: "relative"},
-	} {
-		if err := bad.valid(); err == nil {
-			t.Errorf("%+v is valid", bad)
-		}
-	}
-	if _, err := rootfs.ParseOverlay(good.Options); err != nil {
-		t.Error(err)
 	}
 }

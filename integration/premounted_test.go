@@ -15,9 +15,9 @@ import (
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
-// handedRootfs is an overlay that a client has mounted, as dockerd does, with
+// premountedRootfs is an overlay that a client has mounted, as dockerd does, with
 // further options. Its name and those of its layers need escapes.
-func handedRootfs(t *testing.T, options string) string {
+func premountedRootfs(t *testing.T, options string) string {
 	t.Helper()
 	lower, dir := tinyRootfs(t, 0), filepath.Join(shortDir(t), "a b:c")
 	for _, name := range []string{"upper", "work", "merged"} {
@@ -74,15 +74,15 @@ func plainAt(t *testing.T, path string, want *mountinfo.Info) {
 	}
 }
 
-// TestRootfsHanded proves that an overlay which the client has mounted becomes the
+// TestRootfsPremounted proves that an overlay which the client has mounted becomes the
 // container's, and is the client's again afterwards.
-func TestRootfsHanded(t *testing.T) {
+func TestRootfsPremounted(t *testing.T) {
 	for _, runtime := range ociRuntimes {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root)
 			m := demoMachine(t, runtime)
 			for _, options := range []string{"", ",index=off,metacopy=on,redirect_dir=on", ",volatile", "relative"} {
-				dir := handedRootfs(t, options)
+				dir := premountedRootfs(t, options)
 				was := mountsAt(t, dir)[0]
 				argv := []string{"--rm", "--rootfs", "--runtime", shimName, dir, "a", "/inside", "report", "/inside", "/data"}
 				var ids []string
@@ -108,14 +108,14 @@ func TestRootfsHanded(t *testing.T) {
 	}
 }
 
-// TestRootfsHandedCrash has the shim killed while the client's overlay is the
+// TestRootfsPremountedCrash has the shim killed while the client's overlay is the
 // container's, and then while the client has unmounted it.
-func TestRootfsHandedCrash(t *testing.T) {
+func TestRootfsPremountedCrash(t *testing.T) {
 	for _, runtime := range ociRuntimes {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.Root)
 			m := demoMachine(t, runtime)
-			dir := handedRootfs(t, "")
+			dir := premountedRootfs(t, "")
 			was := mountsAt(t, dir)[0]
 			start := func() {
 				t.Helper()
@@ -150,8 +150,8 @@ func TestRootfsHandedCrash(t *testing.T) {
 	}
 }
 
-// TestRootfsHandedRefused has the overlays that cannot be mounted anew.
-func TestRootfsHandedRefused(t *testing.T) {
+// TestRootfsPremountedRefused has the overlays that cannot be mounted anew.
+func TestRootfsPremountedRefused(t *testing.T) {
 	rig.Require(t, rig.Root)
 	m := demoMachine(t, ociRuntimes[0])
 	for _, test := range []struct {
@@ -183,7 +183,7 @@ func TestRootfsHandedRefused(t *testing.T) {
 		}, "its layers cannot be found: there is no directory"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			dir := handedRootfs(t, test.options)
+			dir := premountedRootfs(t, test.options)
 			rootfs := dir
 			if test.rootfs != nil {
 				rootfs = test.rootfs(t, dir)

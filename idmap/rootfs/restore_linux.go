@@ -1,92 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package record
+package rootfs
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
-	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
-// Handed names an overlay of the caller's that the shim has replaced by the
-// container's own, at the same path.
+// Replacement names an overlay of the caller's, a [Premounted], that the shim has
+// replaced by the container's own, at the same path.
 //
 // When the container has ended, a plain overlay of the same layers takes the
 // place once more: the ids there are those on disk, so that dockerd can read or
 // copy what is there, and a hand-made rootfs can be used again. To unmount it is
 // the caller's business, before as after; what the caller has unmounted already
 // stays so.
-type Handed struct {
-	Path string `json:"path"` // where it is mounted
+type Replacement struct {
+	Path string // where it is mounted
 	// Source is what the shim's mount there is called in mountinfo, like that of no
 	// other container: the caller may mount another one there at any time.
-	Source string `json:"source"`
+	Source string
 	// Was is what the caller's was called.
-	Was string `json:"was"`
+	Was string
 	// Dir is where the relative layers in Options start.
-	Dir string `json:"dir,omitempty"`
-	// Options are those of the caller's mount, as rootfs.ParseOverlay reads them.
-	Options []string `json:"options"`
+	Dir string
+	// Options are those of the caller's mount, as parseOverlay reads them.
+	Options []string
 }
 
-// NewSource makes a name for the shim's mount.
-func NewSource() string { return "isolate-" + strings.ToLower(rand.Text()[:12]) }
-
-func (h *Handed) valid() error {
-	if h == nil {
-		return nil
-	}
-	for _, dir := range []string{h.Path, h.Dir} {
-		if dir != "" && (!filepath.IsAbs(dir) || filepath.Clean(dir) != dir) {
-			return fmt.Errorf("record: %q is not a clean absolute path", dir)
-		}
-	}
-	if h.Path == "" || !strings.HasPrefix(h.Source, "isolate-") {
-		return fmt.Errorf("record: replaced mount %q called %q", h.Path, h.Source)
-	}
-	return nil
-}
-
-// GiveBack puts a plain overlay in the place of the container's, or of what holds
+// Restore puts a plain overlay in the place of the container's, or of what holds
 // that place while there is none.
-func (h *Handed) GiveBack() error {
-	if h == nil {
-		return nil
+func (r *Replacement) Restore() error {
+	if err := r.clear(); err != nil {
+		return fmt.Errorf("give back rootfs %q: %w", r.Path, err)
 	}
-	if err := h.vacate(); err != nil {
-		return fmt.Errorf("give back rootfs %q: %w", h.Path, err)
-	}
-	if err := h.restore(); err != nil {
-		return fmt.Errorf("give back rootfs %q: %w", h.Path, err)
+	if err := r.refill(); err != nil {
+		return fmt.Errorf("give back rootfs %q: %w", r.Path, err)
 	}
 	return nil
 }
 
 // ours returns the shim's mount, which may be under others; nil if there is none:
 // the caller has unmounted it, perhaps removed what it was on.
-func (h *Handed) ours() (_ *mount.Mount, err error) {
+func (r *Replacement) ours() (_ *mount.Mount, err error) {
 	for {
-		top, err := mount.At(h.Path)
+		top, err := mount.At(r.Path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			return nil, nil //nolint:nilnil // documented
 		}
 		if err != nil {
 			return nil, err
 		}
-		there, err := h.count()
+		there, err := r.count()
 		if err != nil || there == 0 {
 			return nil, errors.Join(err, top.Close())
 		}
-		if there == 1 && top.IsRoot() && top.Source == h.Source {
+		if there == 1 && top.IsRoot() && top.Source == r.Source {
 			return top, nil
 		}
 		// The shim was killed between attaching one beneath and unmounting this one.
@@ -96,29 +71,29 @@ func (h *Handed) ours() (_ *mount.Mount, err error) {
 	}
 }
 
-// vacate takes the container's overlay away.
-func (h *Handed) vacate() error {
-	m, err := h.ours()
+// clear takes the container's overlay away.
+func (r *Replacement) clear() error {
+	m, err := r.ours()
 	if err != nil || m == nil {
 		return err
 	}
 	if m.FSType != "overlay" {
 		return m.Close()
 	}
-	return gone(m.Vacate(h.Source))
+	return gone(m.Clear(r.Source))
 }
 
-// restore mounts what the caller had mounted, unless the caller has unmounted.
-func (h *Handed) restore() error {
-	m, err := h.ours()
+// refill mounts what the caller had mounted, unless the caller has unmounted.
+func (r *Replacement) refill() error {
+	m, err := r.ours()
 	if err != nil || m == nil {
 		return err
 	}
-	o, err := rootfs.ParseOverlay(h.Options)
+	o, err := parseOverlay(r.Options)
 	if err != nil {
 		return errors.Join(err, m.Close())
 	}
-	plain, err := o.BuildPlain(h.Was, h.Dir)
+	plain, err := o.buildPlain(r.Was, r.Dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil // the caller has removed the layers
@@ -129,13 +104,13 @@ func (h *Handed) restore() error {
 }
 
 // count is how many mounts of the shim are there, on top or under others.
-func (h *Handed) count() (n int, err error) {
+func (r *Replacement) count() (n int, err error) {
 	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return 0, err
 	}
 	for _, m := range mounts {
-		if m.Mountpoint == h.Path && m.Source == h.Source {
+		if m.Mountpoint == r.Path && m.Source == r.Source {
 			n++
 		}
 	}

@@ -284,8 +284,10 @@ func (c capacity) take(t *testing.T, n node, id string) (got, charged int, why s
 	if err := os.WriteFile(output, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	n.Ctr(t.Context(), slices.Concat([]string{"tasks", "exec", "--detach", "--log-uri", "file://" + output}, rig.ExecID(), []string{id,
-		"/capacity", "hold", c.name, strconv.Itoa(c.hold)})...).Must(t)
+	n.Ctr(t.Context(), slices.Concat([]string{"tasks", "exec", "--detach", "--log-uri", "file://" + output}, rig.ExecID(), []string{
+		id,
+		"/capacity", "hold", c.name, strconv.Itoa(c.hold),
+	})...).Must(t)
 	line := ""
 	if !rig.Within(5*time.Minute, func() bool { line = read(t, output); return strings.HasSuffix(line, "\n") }) {
 		t.Fatalf("container %s has not said what it got", id)

@@ -16,8 +16,6 @@ import (
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
-const shimName = rig.Shim
-
 // node is a containerd on the host that a test has made.
 type node struct {
 	*rig.Machine

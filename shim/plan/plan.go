@@ -47,13 +47,13 @@ func New(r Request, f spec.Facts) (spec.Plan, error) {
 		}
 	case spec.ModeJoin:
 		p.Mapping = f.Sandbox.Mapping
-		switch {
-		case d.Peer:
-			p.Userns = f.Peer.Userns
-		case !d.Apart:
+		if !d.Apart {
 			p.Userns = f.Sandbox.Userns
 		}
 	case spec.ModeOwn:
+	}
+	if d.Peer {
+		p.Userns = f.Peer.Userns
 	}
 	return p, nil
 }

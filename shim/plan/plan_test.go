@@ -50,6 +50,9 @@ func TestNew(t *testing.T) {
 	inPod, inPeer := with(at(specs.NetworkNamespace, "/n")), with(at(specs.NetworkNamespace, "/n"), at(specs.PIDNamespace, "/p"))
 	ofPod := map[specs.LinuxNamespaceType]spec.Owner{specs.NetworkNamespace: spec.OwnerSandbox}
 	ofPeer := map[specs.LinuxNamespaceType]spec.Owner{specs.NetworkNamespace: spec.OwnerSandbox, specs.PIDNamespace: spec.OwnerOther}
+	ofPodAndPeer := map[specs.LinuxNamespaceType]spec.Owner{specs.UserNamespace: spec.OwnerSandbox, specs.NetworkNamespace: spec.OwnerSandbox, specs.PIDNamespace: spec.OwnerOther}
+	mappedPeer := with(at(specs.UserNamespace, "/u"), at(specs.NetworkNamespace, "/n"), at(specs.PIDNamespace, "/p"))
+	mappedPeer.Linux.UIDMappings, mappedPeer.Linux.GIDMappings = mapped.Linux.UIDMappings, mapped.Linux.GIDMappings
 	shared := config.Default()
 	shared.Pods = config.PodsShared
 	for _, c := range []struct {
@@ -69,6 +72,7 @@ func TestNew(t *testing.T) {
 		{"joined", inPod, shared, spec.Facts{Sandbox: sandbox, Joined: ofPod}, spec.ModeJoin, theirs, sandbox.Userns, false},
 		{"apart", inPod, config.Default(), spec.Facts{Sandbox: sandbox, Joined: ofPod}, spec.ModeJoin, theirs, "", false},
 		{"in a peer", inPeer, config.Default(), spec.Facts{Sandbox: sandbox, Peer: peer, Joined: ofPeer}, spec.ModeJoin, theirs, peer.Userns, false},
+		{"in a peer of the caller's pod", mappedPeer, config.Default(), spec.Facts{Sandbox: adopted, Peer: peer, Joined: ofPodAndPeer}, spec.ModeAdopt, theirs, peer.Userns, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -8,25 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/thread"
 	"github.com/isolate-shim/isolate/internal/testmounts"
 )
-
-// mounted mounts an overlay as a client would, at dir/merged.
-func mounted(t *testing.T, dir, options string) {
-	t.Helper()
-	for _, name := range []string{"lower", "upper", "work", "merged"} {
-		testmounts.Mkdir(t, dir+"/"+name)
-	}
-	testmounts.Write(t, dir+"/lower/file", "lower")
-	data := "lowerdir=" + dir + "/lower,upperdir=" + dir + "/upper,workdir=" + dir + "/work" + options
-	testmounts.Check(t, unix.Mount("overlay", dir+"/merged", "overlay", 0, data))
-	t.Cleanup(func() { _ = unix.Unmount(dir+"/merged", unix.MNT_DETACH) })
-}
 
 func mountAt(t *testing.T, path string) *mount.Mount {
 	t.Helper()
@@ -45,7 +31,7 @@ func TestReplaceMounted(t *testing.T) {
 	for _, options := range []string{"", ",volatile", ",metacopy=on,redirect_dir=on", ",userxattr", ",index=off,xino=off"} {
 		t.Run(strings.NewReplacer(",", " ", "=", " ").Replace(options), func(t *testing.T) {
 			dir := testmounts.Dir(t)
-			mounted(t, dir, options)
+			testmounts.Overlay(t, dir, options)
 			m := mountAt(t, dir+"/merged")
 			if !m.IsRoot() || m.Below != "" {
 				t.Errorf("root %v, below %q", m.IsRoot(), m.Below)

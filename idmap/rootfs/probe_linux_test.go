@@ -4,7 +4,6 @@ package rootfs
 
 import (
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/isolate-shim/isolate/internal/linux/feature"
@@ -18,15 +17,7 @@ func TestProbesHere(t *testing.T) {
 	t.Parallel()
 	testmounts.RequireRoot(t)
 	dir := testmounts.Dir(t)
-	for _, p := range []*feature.Probe{OverlayBy(MethodDetached, dir), OverlayBy(MethodPrivate, dir)} {
-		t.Run(p.Name, func(t *testing.T) { testmounts.RequireFeature(t, p) })
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-	if found := testmounts.Lines(t, dir); found != "" {
-		t.Errorf("mounts left:\n%s", found)
-	}
+	testmounts.WantProbes(t, dir, OverlayBy(MethodDetached, dir), OverlayBy(MethodPrivate, dir))
 }
 
 func TestProbeConcludes(t *testing.T) {

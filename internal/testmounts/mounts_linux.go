@@ -22,6 +22,18 @@ func Mount(tb testing.TB, fsType, path, data string) {
 	tb.Cleanup(func() { Unmount(tb, path) })
 }
 
+// Overlay mounts an overlay as a client would, at dir/merged, until the test ends.
+func Overlay(tb testing.TB, dir, options string) {
+	tb.Helper()
+	for _, name := range []string{"lower", "upper", "work", "merged"} {
+		Mkdir(tb, dir+"/"+name)
+	}
+	Write(tb, dir+"/lower/file", "lower")
+	data := "lowerdir=" + dir + "/lower,upperdir=" + dir + "/upper,workdir=" + dir + "/work" + options
+	Check(tb, unix.Mount("overlay", dir+"/merged", "overlay", 0, data))
+	tb.Cleanup(func() { _ = unix.Unmount(dir+"/merged", unix.MNT_DETACH) })
+}
+
 // Attach attaches m at path and closes it, and unmounts in the end.
 func Attach(tb testing.TB, m *os.File, path string) {
 	tb.Helper()

@@ -35,6 +35,21 @@ func RequireFeature(tb testing.TB, p *feature.Probe) {
 	}
 }
 
+// WantProbes checks that each probe says so on a kernel that should have its feature,
+// and that none leaves anything behind in dir.
+func WantProbes(t *testing.T, dir string, probes ...*feature.Probe) {
+	t.Helper()
+	for _, p := range probes {
+		t.Run(p.Name, func(t *testing.T) { RequireFeature(t, p) })
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if found := Lines(t, dir); found != "" {
+		t.Errorf("mounts left:\n%s", found)
+	}
+}
+
 func kernelOlderThan(tb testing.TB, version string) bool {
 	tb.Helper()
 	var haveMajor, haveMinor, wantMajor, wantMinor int

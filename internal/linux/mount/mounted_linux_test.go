@@ -8,22 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/isolate-shim/isolate/internal/testmounts"
 )
-
-// mounted mounts an overlay as a client would, at dir/merged.
-func mounted(t *testing.T, dir, options string) {
-	t.Helper()
-	for _, name := range []string{"lower", "upper", "work", "merged"} {
-		testmounts.Mkdir(t, dir+"/"+name)
-	}
-	testmounts.Write(t, dir+"/lower/file", "lower")
-	data := "lowerdir=" + dir + "/lower,upperdir=" + dir + "/upper,workdir=" + dir + "/work" + options
-	testmounts.Check(t, unix.Mount("overlay", dir+"/merged", "overlay", 0, data))
-	t.Cleanup(func() { _ = unix.Unmount(dir+"/merged", unix.MNT_DETACH) })
-}
 
 func mountAt(t *testing.T, path string) *Mount {
 	t.Helper()
@@ -39,7 +25,7 @@ func mountAt(t *testing.T, path string) *Mount {
 func TestReplaceUnmounted(t *testing.T) {
 	testmounts.RequireRoot(t)
 	dir := testmounts.Dir(t)
-	mounted(t, dir, "")
+	testmounts.Overlay(t, dir, "")
 	m := mountAt(t, dir+"/merged")
 	testmounts.Unmount(t, dir+"/merged")
 	placeholder, err := newPlaceholder("placeholder")
@@ -63,7 +49,7 @@ func TestReplaceUnmounted(t *testing.T) {
 func TestReplaceStepwise(t *testing.T) {
 	testmounts.RequireRoot(t)
 	dir := testmounts.Dir(t)
-	mounted(t, dir, "")
+	testmounts.Overlay(t, dir, "")
 	placeholder, err := newPlaceholder("placeholder")
 	testmounts.Check(t, err)
 	m := mountAt(t, dir+"/merged")

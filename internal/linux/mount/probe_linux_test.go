@@ -4,7 +4,6 @@ package mount
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -19,17 +18,7 @@ func TestProbesHere(t *testing.T) {
 	t.Parallel()
 	testmounts.RequireRoot(t)
 	dir := testmounts.Dir(t)
-	for _, p := range []*feature.Probe{
-		userns.Supported(), MappableAt(dir), MappableTmpfs(), AttachableBeneath(dir),
-	} {
-		t.Run(p.Name, func(t *testing.T) { testmounts.RequireFeature(t, p) })
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-	if found := testmounts.Lines(t, dir); found != "" {
-		t.Errorf("mounts left:\n%s", found)
-	}
+	testmounts.WantProbes(t, dir, userns.Supported(), MappableAt(dir), MappableTmpfs(), AttachableBeneath(dir))
 }
 
 func TestProbesConclude(t *testing.T) {

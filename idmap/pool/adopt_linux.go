@@ -107,8 +107,8 @@ func (p *Pool) Adopt(ctx context.Context, m idmap.Mapping, owner Owner, userns s
 	return lease, nil
 }
 
-// unprove notes that the slots of these ids are no longer free. Another caller's
-// configuration may have them in its pool.
+// unprove notes that the slots of these ids are no longer free, of this pool and of
+// another caller's.
 func (p *Pool) unprove(spans []idmap.Span) error {
 	free, err := p.readFree()
 	if err != nil {
@@ -123,8 +123,8 @@ func (p *Pool) unprove(spans []idmap.Span) error {
 	return free.file.Close()
 }
 
-// leased returns an [overlapError] if a container has an overlapping range. Such a
-// range lies outside of the present pool.
+// leased returns an [overlapError] if a container has an overlapping range, of this
+// pool or of another caller's.
 func (p *Pool) leased(ctx context.Context, spans []idmap.Span) error {
 	files, err := p.slotFiles()
 	if err != nil {

@@ -8,9 +8,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 // program is a part of the cluster that runs in the background.
@@ -51,20 +52,26 @@ func (p *program) kill() {
 
 // await waits until something holds, and fails early when the program ends.
 func (p *program) await(what string, ready func() error) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		err := ready()
-		if err == nil {
-			return nil
+	var err error
+	ended := false
+	ok := rig.Within(patience, func() bool {
+		if err = ready(); err == nil {
+			return true
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%s has ended:\n%s", p.name, p.tail(30))
+			ended = true
 		default:
 		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s: %s after %s: %w\n%s", p.name, what, patience, err, p.tail(30))
-		}
+		return ended
+	})
+	switch {
+	case ended:
+		return fmt.Errorf("%s has ended:\n%s", p.name, p.tail(30))
+	case !ok:
+		return fmt.Errorf("%s: %s after %s: %w\n%s", p.name, what, patience, err, p.tail(30))
 	}
+	return nil
 }
 
 // tail is the end of its log.

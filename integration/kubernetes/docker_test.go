@@ -74,7 +74,7 @@ func documentedPod(t *testing.T, part string) string {
 // of a pod share that.
 func TestDocker(t *testing.T) {
 	c := on(t)
-	configure(t, "pods = \"shared\"\n")
+	rig.Configure(t, "pods = \"shared\"\n")
 	if err := c.load(t.Context(), image.Docker26); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ spec:
 // system is stopped.
 func TestSystemd(t *testing.T) {
 	c := on(t)
-	configure(t, "pods = \"shared\"\n")
+	rig.Configure(t, "pods = \"shared\"\n")
 	if err := c.load(t.Context(), image.Systemd257); err != nil {
 		t.Fatal(err)
 	}

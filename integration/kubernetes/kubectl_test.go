@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/isolate-shim/isolate/integration/rig"
 )
@@ -45,11 +44,12 @@ func (c *cluster) inPod(t *testing.T, want, pod, script string) {
 func (c *cluster) await(t *testing.T, want string, args ...string) {
 	t.Helper()
 	var r rig.Result
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	prints := func() bool {
 		r = c.kubectl(t.Context(), args...)
-		if strings.TrimSpace(r.Stdout) == want && r.Err() == nil {
-			return
-		}
+		return strings.TrimSpace(r.Stdout) == want && r.Err() == nil
+	}
+	if rig.Within(patience, prints) {
+		return
 	}
 	t.Errorf("kubectl %s: for %s: exited with %d, printed %q, want %q\n%s", strings.Join(args, " "), patience, r.Code, r.Stdout, want, r.Stderr)
 }

@@ -4,10 +4,8 @@ package kubernetes
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/isolate-shim/isolate/integration/rig"
 )
@@ -21,26 +19,8 @@ var notOurs = regexp.MustCompile(`^(\+1 mount nsfs nsfs on .*/pinned-namespaces/
 // before.
 func leavesNothing(t *testing.T) {
 	t.Helper()
-	before := rig.MustSnapshot(t)
-	t.Cleanup(func() {
-		var diff []string
-		for deadline := time.Now().Add(patience / 4); ; time.Sleep(250 * time.Millisecond) {
-			after, err := rig.Snapshot()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			diff = slices.DeleteFunc(before.Diff(after), func(line string) bool {
-				// What has gone was a probe just being made, of a pod that stays.
-				return strings.HasPrefix(line, "-") || notOurs.MatchString(line)
-			})
-			if len(diff) == 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				break
-			}
-		}
-		t.Errorf("left behind:\n%s", strings.Join(diff, "\n"))
+	rig.NothingLeft(t, func(line string) bool {
+		// What has gone was a probe just being made, of a pod that stays.
+		return strings.HasPrefix(line, "-") || notOurs.MatchString(line)
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/isolate-shim/isolate/integration/rig"
 )
 
 // owner is UID:GID of a file.
@@ -114,7 +116,7 @@ func TestWithoutPolicy(t *testing.T) {
 		}
 	})
 	t.Run("refuse", func(t *testing.T) {
-		configure(t, "foreign_netns = \"refuse\"\n")
+		rig.Configure(t, "foreign_netns = \"refuse\"\n")
 		c.apply(t, pod("refused"))
 		c.event(t, "refused", "FailedCreatePodSandBox", `foreign_netns is "refuse"`, "hostUsers: false")
 	})

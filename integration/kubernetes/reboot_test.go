@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -109,12 +108,11 @@ func (c *cluster) reboot(ctx context.Context) error {
 
 // killOthers kills all processes of the rig but those, and waits for their end.
 func killOthers(spare map[int]bool) error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-		entries, err := os.ReadDir("/proc")
-		if err != nil {
-			return err
-		}
+	var failed error
+	ended := rig.Within(patience, func() bool {
 		left := 0
+		entries, err := os.ReadDir("/proc")
+		failed = err
 		for _, e := range entries {
 			pid, err := strconv.Atoi(e.Name())
 			if err != nil || spare[pid] {
@@ -126,11 +124,10 @@ func killOthers(spare map[int]bool) error {
 			left++
 			_ = unix.Kill(pid, unix.SIGKILL) // it may have ended
 		}
-		if left == 0 {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return os.ErrDeadlineExceeded
-		}
+		return left == 0
+	})
+	if !ended {
+		return os.ErrDeadlineExceeded
 	}
+	return failed
 }

@@ -109,7 +109,7 @@ func TestSystemdInside(t *testing.T) {
 	rig.Require(t, rig.Root, rig.AppArmor, rig.CgroupV2)
 	load(t, peer.AppArmor3)
 	n := newest(t)
-	slim := node{Node: n.Node, image: n.MustImport(t, image.SystemdSlim)}
+	slim := node{Machine: n.Machine, image: n.Image(t, image.SystemdSlim)}
 	log := watch(t)
 	id := slim.startImage(t, nil, []string{"/sbin/init", "--unit=basic.target"})
 	if !slim.await(t, id, "systemctl is-system-running 2>/dev/null | busybox grep -qE 'running|degraded'") {

@@ -3,13 +3,13 @@
 package selinux
 
 import (
-	"context"
 	_ "embed" // the policy
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -59,7 +59,7 @@ func load(t *testing.T, types ...string) {
 
 // node is a containerd, and a specification and a root for containers on it.
 type node struct {
-	*rig.Node
+	*rig.Machine
 	spec specs.Spec
 }
 
@@ -67,19 +67,15 @@ type node struct {
 // labels.
 func startNode(t *testing.T, runtime peer.Name) *node {
 	t.Helper()
-	n := &node{Node: rig.Containerd(t, rig.Config{Isolate: true, Runc: runtime})}
-	reference := n.MustImport(t, image.Inner)
+	n := &node{Machine: rig.MachineFor(t, rig.Config{Runc: runtime})}
+	reference := n.Image(t, image.Inner)
 	n.Ctr(t.Context(), "containers", "create", reference, "model", "sleep", "100000").Must(t)
 	if err := json.Unmarshal([]byte(n.Ctr(t.Context(), "containers", "info", "--spec", "model").Must(t)), &n.spec); err != nil {
 		t.Fatal(err)
 	}
 	n.Ctr(t.Context(), "containers", "rm", "model").Must(t)
 	n.spec.Root.Path = filepath.Join(t.TempDir(), "rootfs")
-	layers, err := filepath.Glob(filepath.Join(n.Root, "io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs"))
-	if err != nil || len(layers) == 0 {
-		t.Fatalf("no layers: %v", err)
-	}
-	for _, layer := range layers {
+	for _, layer := range n.Layers(t) {
 		if _, err := os.Stat(filepath.Join(layer, "usr/bin/busybox")); err == nil {
 			rig.Exec(t.Context(), "cp", "-a", layer, n.spec.Root.Path).Must(t)
 		}
@@ -109,14 +105,9 @@ func (n *node) labels(t *testing.T, id, given string) string {
 	if err := os.WriteFile(file, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx := context.Background()
-		if err := errors.Join(n.Ctr(ctx, "tasks", "rm", "--force", id).Err(), n.Ctr(ctx, "containers", "rm", id).Err()); err != nil {
-			t.Error(err)
-		}
-	})
-	n.Ctr(t.Context(), "run", "--detach", "--runtime", "io.containerd.isolate.v1", "--config", file, id).Must(t)
-	out := n.Ctr(t.Context(), "tasks", "exec", "--exec-id", "e", id, "sh", "-c", "cat /proc/1/attr/current; echo; cat /proc/self/attr/current").Must(t)
+	t.Cleanup(func() { n.Container(id).Remove(t) })
+	n.Ctr(t.Context(), "run", "--detach", "--runtime", rig.Shim, "--config", file, id).Must(t)
+	out := n.Container(id).Sh(t, "cat /proc/1/attr/current; echo; cat /proc/self/attr/current").Must(t)
 	return strings.ReplaceAll(out, "\x00", "")
 }
 
@@ -124,12 +115,7 @@ func (n *node) labels(t *testing.T, id, given string) string {
 // is what the runtime mounts.
 func (n *node) fileLabels(t *testing.T, id string) {
 	t.Helper()
-	var pid string
-	for line := range strings.Lines(n.Ctr(t.Context(), "tasks", "ls").Must(t)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == id {
-			pid = fields[1]
-		}
-	}
+	pid := strconv.Itoa(n.Container(id).Pid(t))
 	for _, file := range []string{"dev/fuse", "dev/net/tun", "proc/sys/kernel/panic", "dev/shm"} {
 		value := make([]byte, 256)
 		size, err := unix.Lgetxattr(filepath.Join("/proc", pid, "root", file), "security.selinux", value)
@@ -151,12 +137,7 @@ func TestLabels(t *testing.T) {
 	if err := unix.Mount("selinuxfs", mountpoint, "selinuxfs", unix.MS_NOSUID|unix.MS_NOEXEC, ""); err != nil && !errors.Is(err, unix.EBUSY) {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll("/etc/isolate", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile("/etc/isolate/config.toml", []byte("[lxcfs]\nmode = \"off\"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	rig.Configure(t, "[lxcfs]\nmode = \"off\"\n")
 	// A daemon finds out once whether SELinux is on, so that a policy comes first.
 	load(t, "container_t")
 	nodes, whole := map[peer.Name]*node{}, t
@@ -191,12 +172,8 @@ func TestLabels(t *testing.T) {
 			if tt.given != "" {
 				n.fileLabels(t, id)
 			}
-			log, err := os.ReadFile(n.Log)
-			if err != nil {
-				t.Fatal(err)
-			}
 			warned := 0
-			for line := range strings.Lines(string(log)) {
+			for _, line := range n.Said(t, 0) {
 				if strings.Contains(line, "id="+id+" ") && strings.Contains(line, "isolate: SELinux denies mounts to "+given+" ") {
 					warned++
 				}

@@ -49,9 +49,11 @@ func TestPolicy(t *testing.T) {
 	c := on(t)
 	leavesNothing(t)
 	t.Run("pods", func(t *testing.T) {
-		c.apply(t, pod("silent")+"---"+pod("network", "hostNetwork: true"))
+		// They ask for the network, whose containers would be apart from it else.
+		asking := strings.ReplaceAll(pod("silent")+"---"+pod("network", "hostNetwork: true")+"---"+pod("said", "hostUsers: true"),
+			"- name: main", "- name: main\n      securityContext: {capabilities: {add: [NET_ADMIN]}}")
+		c.apply(t, asking)
 		c.apply(t, strings.Replace(pod("other"), "runtimeClassName: isolate", "", 1))
-		c.apply(t, pod("said", "hostUsers: true"))
 		c.ready(t, "silent", "network", "other", "said")
 		c.expect(t, "false", "get", "pod", "silent", "-o", hostUsers)
 		c.expect(t, "", "get", "pod", "network", "-o", hostUsers)

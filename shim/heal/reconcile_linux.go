@@ -143,7 +143,7 @@ func (p *pass) namespace(ctx context.Context, c *watched, process *member.Proces
 	source := p.source(c.LXCFS)
 	files, err := source.take(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // there is no lxcfs, which is not the container's fault
+		return nil // there is no lxcfs, which is not the container's fault
 	}
 	defer lxcfs.CloseFiles(files)
 	n, err = in.attach(ctx, known.diff(c.gets(files)))

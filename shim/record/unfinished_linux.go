@@ -92,7 +92,7 @@ func (r *Record) finish(ctx context.Context, undo func(*Record)) error {
 	defer cancel()
 	unlock, err := lock(ctx, r.root, r.Namespace, r.ID)
 	if err != nil {
-		return nil //nolint:nilerr // somebody is at it
+		return nil // somebody is at it
 	}
 	defer unlock()
 	note, err := os.Lstat(r.unfinished())

@@ -35,7 +35,7 @@ var nestingDevices = []Device{
 // which means all devices of the host: a container is never privileged on the host.
 func Devices(s *specs.Spec) []Device {
 	out := slices.Clone(nestingDevices)
-	if Privileged(s) {
+	if privileged(s) {
 		return out
 	}
 	for _, d := range s.Linux.Devices {
@@ -60,9 +60,9 @@ func Devices(s *specs.Spec) []Device {
 	return out
 }
 
-// Privileged recognises what clients send for --privileged: every device
+// privileged recognises what clients send for --privileged: every device
 // allowed, in one rule or in one for each type.
-func Privileged(s *specs.Spec) bool {
+func privileged(s *specs.Spec) bool {
 	if s.Linux.Resources == nil {
 		return false
 	}
@@ -86,7 +86,7 @@ func allowsAll(r specs.LinuxDeviceCgroup) bool {
 // caller asked for privileged, whether others run in it or not: crun hands out
 // nodes of the host in a way that the container's root can open them.
 func unprivileged(s *specs.Spec, _ *Plan) ([]string, error) {
-	if !Privileged(s) {
+	if !privileged(s) {
 		return nil, nil
 	}
 	rules := slices.DeleteFunc(slices.Clone(s.Linux.Resources.Devices), allowsAll)

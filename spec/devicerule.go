@@ -23,7 +23,7 @@ type Node struct {
 // Nodes lists the devices that the caller gives by linux.devices: none of those
 // that mean privileged, since they are all of the host's.
 func Nodes(s *specs.Spec) []Node {
-	if Privileged(s) {
+	if privileged(s) {
 		return nil
 	}
 	var out []Node

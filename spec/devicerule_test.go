@@ -127,7 +127,7 @@ func TestPrivilegedInParts(t *testing.T) {
 		for line := range strings.SplitSeq(rules, ";") {
 			s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, parseRule(t, line))
 		}
-		if got := Privileged(s); got != want {
+		if got := privileged(s); got != want {
 			t.Errorf("%s: %v", rules, got)
 		}
 	}

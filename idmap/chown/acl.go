@@ -27,26 +27,26 @@ const (
 // other.
 var aclTags = map[uint16]bool{0x01: true, aclUser: true, 0x04: true, aclGroup: true, 0x10: true, 0x20: true}
 
-// ACLEntry is an entry of an ACL. ID means something with the tags of named users
+// aclEntry is an entry of an ACL. ID means something with the tags of named users
 // and groups only.
-type ACLEntry struct {
+type aclEntry struct {
 	Tag, Perm uint16
 	ID        uint32
 }
 
-func (e ACLEntry) named() bool { return e.Tag == aclUser || e.Tag == aclGroup }
+func (e aclEntry) named() bool { return e.Tag == aclUser || e.Tag == aclGroup }
 
-// ParseACL reads the value of one of the attributes.
-func ParseACL(value []byte) ([]ACLEntry, error) {
+// parseACL reads the value of one of the attributes.
+func parseACL(value []byte) ([]aclEntry, error) {
 	if len(value) < aclHeader || (len(value)-aclHeader)%aclEntrySize != 0 {
 		return nil, fmt.Errorf("ACL of %d bytes: cut off", len(value))
 	}
 	if v := binary.LittleEndian.Uint32(value); v != aclVersion {
 		return nil, fmt.Errorf("ACL of version %d: unknown", v)
 	}
-	var acl []ACLEntry
+	var acl []aclEntry
 	for b := value[aclHeader:]; len(b) > 0; b = b[aclEntrySize:] {
-		e := ACLEntry{
+		e := aclEntry{
 			Tag:  binary.LittleEndian.Uint16(b),
 			Perm: binary.LittleEndian.Uint16(b[2:]),
 			ID:   binary.LittleEndian.Uint32(b[4:]),
@@ -59,8 +59,8 @@ func ParseACL(value []byte) ([]ACLEntry, error) {
 	return acl, nil
 }
 
-// EncodeACL is the reverse of ParseACL.
-func EncodeACL(acl []ACLEntry) []byte {
+// encodeACL is the reverse of parseACL.
+func encodeACL(acl []aclEntry) []byte {
 	out := binary.LittleEndian.AppendUint32(nil, aclVersion)
 	for _, e := range acl {
 		out = binary.LittleEndian.AppendUint16(out, e.Tag)
@@ -72,8 +72,8 @@ func EncodeACL(acl []ACLEntry) []byte {
 
 // acl returns the value with the ids of named users and groups moved, and whether
 // that changed it and whether an id has no place.
-func (s Shift) acl(value []byte) (want []byte, moved, left bool, err error) {
-	acl, err := ParseACL(value)
+func (s shift) acl(value []byte) (want []byte, moved, left bool, err error) {
+	acl, err := parseACL(value)
 	if err != nil {
 		return nil, false, false, err
 	}
@@ -86,5 +86,5 @@ func (s Shift) acl(value []byte) (want []byte, moved, left bool, err error) {
 		moved = moved || at == away
 		left = left || at == outside
 	}
-	return EncodeACL(acl), moved, left, nil
+	return encodeACL(acl), moved, left, nil
 }

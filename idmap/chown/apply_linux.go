@@ -105,7 +105,7 @@ func openBelow(tree *os.File, path []byte) (*os.File, error) {
 
 // apply changes one inode of a journal to what the run wants, and makes its other
 // names links to it again. Every step may have been done before.
-func (r *run) apply(tree *os.File, e Entry) error {
+func (r *run) apply(tree *os.File, e entry) error {
 	v := r.shift.inode(e.attributes)
 	first, err := open(tree, e.Paths[0], e.Mode)
 	if err != nil {
@@ -242,7 +242,7 @@ func (t *target) setxattr(attr string, value []byte) error {
 
 // sync makes what was done to a file or directory last. Other files are left:
 // opening them could do or wait for anything.
-func sync(tree *os.File, e Entry) error {
+func sync(tree *os.File, e entry) error {
 	kind := e.Mode & modeType
 	for i, path := range e.Paths {
 		if i == 0 && kind != modeRegular && kind != modeDir {

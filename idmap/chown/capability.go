@@ -21,8 +21,8 @@ const (
 	capFlagEffective = 0x000001
 )
 
-// Capability is the value of security.capability.
-type Capability struct {
+// capability is the value of security.capability.
+type capability struct {
 	Effective              bool
 	Permitted, Inheritable uint64
 	// Root is the host id of the root of the user namespaces in which the
@@ -30,9 +30,9 @@ type Capability struct {
 	Root uint32
 }
 
-// ParseCapability reads any revision.
-func ParseCapability(value []byte) (Capability, error) {
-	var c Capability
+// parseCapability reads any revision.
+func parseCapability(value []byte) (capability, error) {
+	var c capability
 	if len(value) < 4 {
 		return c, fmt.Errorf("file capability % x: too short", value)
 	}
@@ -56,7 +56,7 @@ func ParseCapability(value []byte) (Capability, error) {
 
 // Bytes returns the value in the revision that the kernel writes for it: 2 in the
 // initial user namespace, else 3.
-func (c Capability) Bytes() []byte {
+func (c capability) Bytes() []byte {
 	magic := uint32(capRevision2)
 	if c.Root != 0 {
 		magic = capRevision3
@@ -76,8 +76,8 @@ func (c Capability) Bytes() []byte {
 
 // capability returns the value with its root moved, and whether that changed it
 // and whether its root has no place.
-func (s Shift) capability(value []byte) (want []byte, moved, left bool, err error) {
-	c, err := ParseCapability(value)
+func (s shift) capability(value []byte) (want []byte, moved, left bool, err error) {
+	c, err := parseCapability(value)
 	if err != nil {
 		return nil, false, false, err
 	}

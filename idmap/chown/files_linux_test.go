@@ -169,12 +169,12 @@ func describeValue(t testing.TB, attr string, value []byte, first uint32) string
 	t.Helper()
 	s := newShift([]idmap.Span{spanAt(first)}, idmap.Span{Size: 65536})
 	if first == 0 {
-		s = Shift{To: idmap.Span{Size: 65536}}
+		s = shift{To: idmap.Span{Size: 65536}}
 	}
 	move := s.acl
 	if attr == xattrCapability {
 		move = s.capability
-		if c, err := ParseCapability(value); err == nil && first != 0 && c.Root != first {
+		if c, err := parseCapability(value); err == nil && first != 0 && c.Root != first {
 			return fmt.Sprintf("%x (root %d)", value, c.Root)
 		}
 	}

@@ -50,7 +50,7 @@ func (v verdict) plain() bool {
 // inode decides what becomes of an inode. A chown of anything but a directory
 // clears its set-id bits and removes its capabilities, whoever does it
 // (fs/open.c: chown_common; security/commoncap.c: cap_inode_killpriv).
-func (s Shift) inode(a attributes) verdict {
+func (s shift) inode(a attributes) verdict {
 	v := verdict{want: a}
 	for _, id := range []*uint32{&v.want.UID, &v.want.GID} {
 		var at place

@@ -9,16 +9,16 @@ import (
 	"fmt"
 )
 
-// Entry is an inode that a chown alone would harm, as it was before.
-type Entry struct {
+// entry is an inode that a chown alone would harm, as it was before.
+type entry struct {
 	// Paths are its names below the root of what was walked; more than one for
 	// a file with hard links. They are bytes, since file names need not be text.
 	Paths [][]byte `json:"paths"`
 	attributes
 }
 
-// EncodeJournal writes entries, one a line.
-func EncodeJournal(entries []Entry) ([]byte, error) {
+// encodeJournal writes entries, one a line.
+func encodeJournal(entries []entry) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	for _, e := range entries {
@@ -32,11 +32,11 @@ func EncodeJournal(entries []Entry) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// ParseJournal reads what EncodeJournal wrote. A journal is complete or does not
+// parseJournal reads what EncodeJournal wrote. A journal is complete or does not
 // exist, so everything that cannot be read is an error. That includes unknown
 // fields: each is an attribute that the file would lose.
-func ParseJournal(data []byte) ([]Entry, error) {
-	var entries []Entry
+func parseJournal(data []byte) ([]entry, error) {
+	var entries []entry
 	for n := 1; len(data) > 0; n++ {
 		line, rest, whole := bytes.Cut(data, []byte("\n"))
 		if !whole {
@@ -45,7 +45,7 @@ func ParseJournal(data []byte) ([]Entry, error) {
 		data = rest
 		dec := json.NewDecoder(bytes.NewReader(line))
 		dec.DisallowUnknownFields()
-		var e Entry
+		var e entry
 		if err := dec.Decode(&e); err != nil {
 			return nil, fmt.Errorf("journal line %d: %w", n, err)
 		}
@@ -60,7 +60,7 @@ func ParseJournal(data []byte) ([]Entry, error) {
 	return entries, nil
 }
 
-func (e Entry) valid() error {
+func (e entry) valid() error {
 	if len(e.Paths) == 0 {
 		return errors.New("entry without a path")
 	}

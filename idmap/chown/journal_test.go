@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var someEntries = []Entry{
+var someEntries = []entry{
 	{Paths: [][]byte{[]byte(".")}, attributes: attributes{Mode: 0o041777}},
 	{Paths: [][]byte{[]byte("usr/bin/su")}, attributes: attributes{Mode: 0o104755, UID: 0, GID: 0}},
 	{Paths: [][]byte{[]byte("a\n\xff\"b"), []byte("c/d")}, attributes: attributes{Mode: 0o100644, UID: 70000, Capability: []byte{1, 2}, Access: []byte{3}, Default: []byte{4}}},
@@ -17,11 +17,11 @@ var someEntries = []Entry{
 
 func TestJournal(t *testing.T) {
 	t.Parallel()
-	data, err := EncodeJournal(someEntries)
+	data, err := encodeJournal(someEntries)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := ParseJournal(data)
+	got, err := parseJournal(data)
 	if err != nil || !reflect.DeepEqual(got, someEntries) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -39,21 +39,21 @@ func TestJournal(t *testing.T) {
 		"two on a line": `{"paths":["YQ=="],"mode":33188}{"paths":["YQ=="],"mode":33188}` + "\n",
 		"no JSON":       "?\n",
 	} {
-		if got, err := ParseJournal([]byte(text)); err == nil {
+		if got, err := parseJournal([]byte(text)); err == nil {
 			t.Errorf("%s: read as %+v", name, got)
 		}
 	}
 }
 
 func FuzzJournal(f *testing.F) {
-	data, err := EncodeJournal(someEntries)
+	data, err := encodeJournal(someEntries)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(data)
 	f.Add([]byte(`{"paths":["Li4vYQ=="],"mode":33188}` + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		entries, err := ParseJournal(data)
+		entries, err := parseJournal(data)
 		if err != nil {
 			return
 		}
@@ -64,11 +64,11 @@ func FuzzJournal(f *testing.F) {
 				}
 			}
 		}
-		again, err := EncodeJournal(entries)
+		again, err := encodeJournal(entries)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := ParseJournal(again); err != nil || !reflect.DeepEqual(got, entries) {
+		if got, err := parseJournal(again); err != nil || !reflect.DeepEqual(got, entries) {
 			t.Errorf("%q is read as %+v, then as %+v, %v", data, entries, got, err)
 		}
 	})

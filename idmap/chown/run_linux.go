@@ -25,7 +25,7 @@ var checkpoint = func() {}
 
 // run is one run over a tree.
 type run struct {
-	shift    Shift
+	shift    shift
 	journal  string // path
 	progress func(Report)
 	started  time.Time
@@ -65,7 +65,7 @@ func (r *run) do(ctx context.Context, tree *os.File) error {
 		if len(w.entries) == 0 {
 			return nil
 		}
-		data, err := EncodeJournal(w.entries)
+		data, err := encodeJournal(w.entries)
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func (r *run) do(ctx context.Context, tree *os.File) error {
 
 // finish does what a journal says, makes sure that it lasts, and removes the
 // journal.
-func (r *run) finish(tree *os.File, entries []Entry) error {
+func (r *run) finish(tree *os.File, entries []entry) error {
 	if len(entries) == 0 {
 		return nil
 	}

@@ -8,16 +8,16 @@ import (
 	"github.com/isolate-shim/isolate/idmap"
 )
 
-// Shift moves the ids of any of some spans to one. A span is where on disk the
+// shift moves the ids of any of some spans to one. A span is where on disk the
 // container ids 0 to Size-1 are; with First 0 they are as an image has them.
-type Shift struct {
+type shift struct {
 	From []idmap.Span
 	To   idmap.Span
 }
 
 // newShift leaves out of the spans what is at the target already.
-func newShift(from []idmap.Span, to idmap.Span) Shift {
-	s := Shift{To: to}
+func newShift(from []idmap.Span, to idmap.Span) shift {
+	s := shift{To: to}
 	for _, f := range from {
 		if f.First != to.First {
 			s.From = append(s.From, f)
@@ -28,7 +28,7 @@ func newShift(from []idmap.Span, to idmap.Span) Shift {
 
 // ambiguous returns a span which the target overlaps, so that an id in both could
 // be one that was moved or one that was not.
-func (s Shift) ambiguous() (idmap.Span, bool) {
+func (s shift) ambiguous() (idmap.Span, bool) {
 	i := slices.IndexFunc(s.From, s.To.Overlaps)
 	if i < 0 {
 		return idmap.Span{}, false
@@ -46,7 +46,7 @@ const (
 )
 
 // id returns where an id belongs.
-func (s Shift) id(id uint32) (uint32, place) {
+func (s shift) id(id uint32) (uint32, place) {
 	if s.To.Contains(idmap.HostID(id)) {
 		return id, arrived
 	}

@@ -15,7 +15,7 @@ func TestShiftID(t *testing.T) {
 	large := idmap.Span{First: 0x70020000, Size: 131072}
 	for _, test := range []struct {
 		name  string
-		shift Shift
+		shift shift
 		id    uint32
 		want  uint32
 		at    place

@@ -223,7 +223,7 @@ func (n *Snapshot) save(st State) error {
 }
 
 // readJournal returns the entries of a run that did not come to its end.
-func readJournal(name string) ([]Entry, error) {
+func readJournal(name string) ([]entry, error) {
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -231,7 +231,7 @@ func readJournal(name string) ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
-	entries, err := ParseJournal(data)
+	entries, err := parseJournal(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

@@ -34,9 +34,9 @@ type State struct {
 	Owner string `json:"owner"`
 }
 
-// ParseState reads and checks a state, also one of a later version, as far as its fields
+// parseState reads and checks a state, also one of a later version, as far as its fields
 // are known: they do not change their meaning.
-func ParseState(data []byte) (State, error) {
+func parseState(data []byte) (State, error) {
 	var s State
 	if err := json.Unmarshal(data, &s); err != nil {
 		return State{}, fmt.Errorf("decode state: %w", err)

@@ -30,7 +30,7 @@ func TestParseState(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			if got, err := ParseState([]byte(test.text)); (err != nil) != test.fails {
+			if got, err := parseState([]byte(test.text)); (err != nil) != test.fails {
 				t.Errorf("read as %+v, %v", got, err)
 			}
 		})
@@ -64,7 +64,7 @@ func TestStateTargets(t *testing.T) {
 func FuzzState(f *testing.F) {
 	f.Add([]byte(`{"version":1,"path":"/var/a","inode":7,"birth":8,"spans":[{"first":65536,"size":65536}],"complete":"b","owner":"default/a"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := ParseState(data)
+		s, err := parseState(data)
 		if err != nil {
 			return
 		}
@@ -72,7 +72,7 @@ func FuzzState(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := ParseState(again); err != nil || !reflect.DeepEqual(got, s) {
+		if got, err := parseState(again); err != nil || !reflect.DeepEqual(got, s) {
 			t.Errorf("%q is read as %+v, then as %+v, %v", data, s, got, err)
 		}
 	})

@@ -84,7 +84,7 @@ func (s Store) recorded(id identity) (State, bool, error) {
 	if err != nil {
 		return State{}, false, fmt.Errorf("read state of rootfs: %w", err)
 	}
-	st, err := ParseState(data)
+	st, err := parseState(data)
 	if err != nil {
 		return State{}, false, fmt.Errorf("%s: %w", name, err)
 	}
@@ -123,7 +123,7 @@ func (s Store) collect() {
 		if err != nil {
 			continue
 		}
-		st, err := ParseState(data)
+		st, err := parseState(data)
 		if err != nil {
 			continue
 		}

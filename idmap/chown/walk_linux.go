@@ -38,7 +38,7 @@ var errTooMany = errors.New("it has more directories or hard links than are move
 // so each name is looked up in its directory's descriptor, and no link is followed.
 type walker struct {
 	*run
-	entries []Entry
+	entries []entry
 	links   map[link]int // to the index in entries
 	stack   []frame
 	path    []byte // of the directory that is being read, empty for the root
@@ -211,7 +211,7 @@ func (w *walker) visit(dirfd int, name string) (dir bool, err error) {
 		w.collectLink(link{st.Dev, st.Ino}, name, a)
 		return dir, w.hold(len(w.path) + len(name))
 	case !v.plain():
-		w.entries = append(w.entries, Entry{Paths: [][]byte{[]byte(w.name(name))}, attributes: a})
+		w.entries = append(w.entries, entry{Paths: [][]byte{[]byte(w.name(name))}, attributes: a})
 		return dir, w.hold(len(w.path) + len(name))
 	}
 	checkpoint()
@@ -238,7 +238,7 @@ func (w *walker) collectLink(l link, name string, a attributes) {
 		return
 	}
 	w.links[l] = len(w.entries)
-	w.entries = append(w.entries, Entry{Paths: [][]byte{path}, attributes: a})
+	w.entries = append(w.entries, entry{Paths: [][]byte{path}, attributes: a})
 }
 
 // attributes reads the extended attributes that hold ids. Links have none, and

@@ -40,7 +40,7 @@ func TestShiftCapability(t *testing.T) {
 	const rawOfB = "010000030020000000000000000000000000000000000170"
 	for _, test := range []struct {
 		name        string
-		shift       Shift
+		shift       shift
 		value, want string
 		moved, left bool
 		fails       bool
@@ -73,7 +73,7 @@ func TestShiftACL(t *testing.T) {
 	const stranger = "0200000001000600ffffffff02000600a086010004000400ffffffff10000700ffffffff20000400ffffffff"
 	for _, test := range []struct {
 		name        string
-		shift       Shift
+		shift       shift
 		value, want string
 		moved, left bool
 		fails       bool
@@ -103,11 +103,11 @@ func FuzzCapability(f *testing.F) {
 		f.Add(unhex(f, s))
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
-		c, err := ParseCapability(value)
+		c, err := parseCapability(value)
 		if err != nil {
 			return
 		}
-		again, err := ParseCapability(c.Bytes())
+		again, err := parseCapability(c.Bytes())
 		if err != nil || again != c {
 			t.Errorf("%x is %+v, which is written as %x and read as %+v, %v", value, c, c.Bytes(), again, err)
 		}
@@ -127,12 +127,12 @@ func FuzzACL(f *testing.F) {
 		f.Add(unhex(f, s))
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
-		acl, err := ParseACL(value)
+		acl, err := parseACL(value)
 		if err != nil {
 			return
 		}
-		if !bytes.Equal(EncodeACL(acl), value) {
-			t.Errorf("%x is written as %x", value, EncodeACL(acl))
+		if !bytes.Equal(encodeACL(acl), value) {
+			t.Errorf("%x is written as %x", value, encodeACL(acl))
 		}
 		there, moved, _, err := toA.acl(value)
 		if err != nil {

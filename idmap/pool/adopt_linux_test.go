@@ -35,8 +35,8 @@ func kill(cmd *exec.Cmd) {
 // container's, be it of the pool or of another caller.
 func TestAdoptedIDsAreExclusive(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: SlotSize})
-	own := acquire(t, p, Owner{ID: "own"}, SlotSize)
+	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: slotSize})
+	own := acquire(t, p, Owner{ID: "own"}, slotSize)
 	adopt := func(id string, m idmap.Mapping, shared bool) (*Lease, error) {
 		return p.Adopt(t.Context(), m, Owner{Namespace: "test", ID: id}, "", shared)
 	}
@@ -86,20 +86,20 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 func TestAdoptedIDsOfThePool(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	p := open(t, dir, idmap.Span{First: 1 << 24, Size: 2 * SlotSize})
+	p := open(t, dir, idmap.Span{First: 1 << 24, Size: 2 * slotSize})
 	// Over both slots, as a kubelet's ranges start at any multiple of their length.
-	m := idmap.Contiguous(1<<24+SlotSize/2, SlotSize)
+	m := idmap.Contiguous(1<<24+slotSize/2, slotSize)
 	a, err := p.Adopt(t.Context(), m, Owner{ID: "a"}, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, slotSize, 0); !errors.Is(err, errExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
 		t.Errorf("the pool gives them to another container: %v", err)
 	}
 	if err := a.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	own := acquire(t, p, Owner{ID: "own"}, SlotSize)
+	own := acquire(t, p, Owner{ID: "own"}, slotSize)
 	if _, err := p.Adopt(t.Context(), m, Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `container "own"`) {
 		t.Errorf("a part is given out: %v", err)
 	}
@@ -115,7 +115,7 @@ func TestAdoptedIDsOfThePool(t *testing.T) {
 // lives.
 func TestAdoptedIDsOutliveShim(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: SlotSize})
+	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: slotSize})
 	m := idmap.Contiguous(100000, 65536)
 	a, err := p.Adopt(t.Context(), m, Owner{ID: "a"}, "", false)
 	if err != nil {
@@ -141,7 +141,7 @@ func TestAdoptedIDsOutliveShim(t *testing.T) {
 // keep them until the last one is gone.
 func TestPodSharesAdoptedIDs(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: SlotSize})
+	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: slotSize})
 	m := idmap.Contiguous(100000, 65536)
 	sandbox, err := p.Adopt(t.Context(), m, Owner{ID: "sandbox"}, "", false)
 	if err != nil {
@@ -178,9 +178,9 @@ func TestPodSharesAdoptedIDs(t *testing.T) {
 func TestAdoptedIDsAndAnotherPool(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	near, far := idmap.Span{First: 1 << 24, Size: SlotSize}, idmap.Span{First: 1 << 25, Size: SlotSize}
+	near, far := idmap.Span{First: 1 << 24, Size: slotSize}, idmap.Span{First: 1 << 25, Size: slotSize}
 	one, other := open(t, dir, near), open(t, dir, far)
-	l := acquire(t, other, Owner{ID: "x"}, SlotSize)
+	l := acquire(t, other, Owner{ID: "x"}, slotSize)
 	if _, err := one.Adopt(t.Context(), l.Mapping(), Owner{ID: "b"}, "", false); !errors.Is(err, ErrOverlap) || !strings.Contains(fmt.Sprint(err), `"x"`) {
 		t.Errorf("range of the other pool: %v", err)
 	}
@@ -191,11 +191,11 @@ func TestAdoptedIDsAndAnotherPool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
+	if _, err := other.AcquirePreferred(t.Context(), Owner{}, slotSize, 0); !errors.Is(err, errExhausted) || !strings.Contains(err.Error(), `container "a" has adopted`) {
 		t.Errorf("range with adopted ids: %v", err)
 	}
 	if err := a.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	acquire(t, other, Owner{}, SlotSize)
+	acquire(t, other, Owner{}, slotSize)
 }

@@ -34,7 +34,7 @@ func (p *Pool) readFree() (*freeSlots, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open id pool: %w", err)
 	}
-	slots := make([]byte, (idmap.MaxHostID+1)/SlotSize)
+	slots := make([]byte, (idmap.MaxHostID+1)/slotSize)
 	if _, err := f.ReadAt(slots, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(fmt.Errorf("read %q: %w", f.Name(), err), f.Close())
 	}
@@ -119,7 +119,7 @@ func (p *Pool) busy(ctx context.Context) (map[uint32]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := idmap.Span{First: idmap.HostID(p.slots[0] * SlotSize), Size: (p.slots[len(p.slots)-1] - p.slots[0] + 1) * SlotSize}
+	all := idmap.Span{First: idmap.HostID(p.slots[0] * slotSize), Size: (p.slots[len(p.slots)-1] - p.slots[0] + 1) * slotSize}
 	adopted, err := p.adopted(ctx, []idmap.Span{all})
 	if err != nil {
 		return nil, err

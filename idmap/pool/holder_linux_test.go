@@ -59,7 +59,7 @@ func hold(args string) error {
 		owner.Cgroups = []string{cgroup}
 	}
 	for range count {
-		l, err := p.AcquirePreferred(context.Background(), owner, SlotSize, 0)
+		l, err := p.AcquirePreferred(context.Background(), owner, slotSize, 0)
 		if err != nil {
 			return err
 		}

@@ -160,7 +160,7 @@ func runHostile(args string) error {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), hostileEnv+"="+name)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	ids := []syscall.SysProcIDMap{{HostID: first, Size: SlotSize}}
+	ids := []syscall.SysProcIDMap{{HostID: first, Size: slotSize}}
 	cmd.SysProcAttr = &unix.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, GidMappingsEnableSetgroups: true,
 		Credential: &syscall.Credential{},
@@ -207,14 +207,14 @@ func newHostileRange(t *testing.T) hostileRange {
 		t.Skip("needs root to map ids")
 	}
 	// Any, since processes of other runs of this test count.
-	span := idmap.Span{First: idmap.HostID(0x5000+rand.N(0x1000)) * SlotSize, Size: SlotSize}
+	span := idmap.Span{First: idmap.HostID(0x5000+rand.N(0x1000)) * slotSize, Size: slotSize}
 	p := open(t, t.TempDir(), span)
 	// A cgroup that is empty, since they have left it.
 	cgroup := t.TempDir()
 	if err := os.WriteFile(cgroup+"/cgroup.procs", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := acquire(t, p, Owner{ID: "hostile", Cgroups: []string{cgroup}}, SlotSize).close(); err != nil {
+	if err := acquire(t, p, Owner{ID: "hostile", Cgroups: []string{cgroup}}, slotSize).close(); err != nil {
 		t.Fatal(err)
 	}
 	return hostileRange{Pool: p, first: span.First}
@@ -251,7 +251,7 @@ func (r hostileRange) start(t *testing.T, name string) (pids []int, end func()) 
 // kept fails if the range can be had.
 func (r hostileRange) kept(t *testing.T) {
 	t.Helper()
-	if l, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, SlotSize, 0); err == nil {
+	if l, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, slotSize, 0); err == nil {
 		t.Fatalf("given to %v while a process has ids of it", l.Mapping())
 	} else if !errors.Is(err, errExhausted) {
 		t.Logf("not given: %v", err)
@@ -266,7 +266,7 @@ func (r hostileRange) kept(t *testing.T) {
 func (r hostileRange) freed(t *testing.T) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		l, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, SlotSize, 0)
+		l, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, slotSize, 0)
 		if err == nil {
 			t.Cleanup(func() { runtime.KeepAlive(l) }) // see acquire
 			return
@@ -346,12 +346,12 @@ func TestLostFiles(t *testing.T) {
 	}
 	r.Pool = open(t, r.dir, r.spans...)
 	r.kept(t)
-	app, err := r.Share(t.Context(), idmap.Contiguous(r.first, SlotSize), Owner{ID: "app"})
+	app, err := r.Share(t.Context(), idmap.Contiguous(r.first, slotSize), Owner{ID: "app"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	end()
-	if _, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, SlotSize, 0); !errors.Is(err, errExhausted) {
+	if _, err := r.AcquirePreferred(t.Context(), Owner{ID: "next"}, slotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("%v, while a container of the pod has it", err)
 	}
 	if err := app.Release(t.Context()); err != nil {
@@ -364,8 +364,8 @@ func TestLostFiles(t *testing.T) {
 func TestLostFilesOfAContainerInTheMaking(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "ids")
-	p := open(t, dir, idmap.Span{First: 1 << 24, Size: SlotSize})
-	l := acquire(t, p, Owner{}, SlotSize)
+	p := open(t, dir, idmap.Span{First: 1 << 24, Size: slotSize})
+	l := acquire(t, p, Owner{}, slotSize)
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}

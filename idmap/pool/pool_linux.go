@@ -45,7 +45,7 @@ func (e *exhaustedError) Error() string {
 		kept = fmt.Sprintf(", %d of them only because a process has outlived its container (%s)", len(e.Kept), e.Kept[0])
 	}
 	return fmt.Sprintf("no free range of %d ids in %s: %d of %d ranges of %d are in use%s; enlarge %q, or the line of user %q in both /etc/subuid and /etc/subgid",
-		e.Want*SlotSize, format(e.Spans), e.InUse, e.Total, SlotSize, kept, setting, User)
+		e.Want*slotSize, format(e.Spans), e.InUse, e.Total, slotSize, kept, setting, User)
 }
 
 // Is matches [errExhausted].
@@ -88,9 +88,9 @@ func Open(dir string, spans []idmap.Span) (*Pool, error) {
 // in the pool and free; 0 is no preference. ctx bounds the wait for other processes
 // that do the same.
 func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, first idmap.HostID) (_ *Lease, retErr error) {
-	want := int(size / SlotSize)
-	if size == 0 || size%SlotSize != 0 {
-		return nil, fmt.Errorf("allocate %d ids: not a multiple of %d", size, SlotSize)
+	want := int(size / slotSize)
+	if size == 0 || size%slotSize != 0 {
+		return nil, fmt.Errorf("allocate %d ids: not a multiple of %d", size, slotSize)
 	}
 	lock, err := p.lock(ctx)
 	if err != nil {
@@ -117,7 +117,7 @@ func (p *Pool) AcquirePreferred(ctx context.Context, owner Owner, size uint32, f
 	if err := free.set(number, number+uint32(want), false); err != nil {
 		return nil, errors.Join(err, closeAll(run))
 	}
-	lease := &Lease{Span: idmap.Span{First: idmap.HostID(number * SlotSize), Size: size}}
+	lease := &Lease{Span: idmap.Span{First: idmap.HostID(number * slotSize), Size: size}}
 	for _, s := range run {
 		lease.files = append(lease.files, s.file)
 	}
@@ -147,12 +147,12 @@ type slot struct {
 // at locks want slots in a row, the first of which starts at id first. It locks none
 // if one of them is not free.
 func (p *Pool) at(ctx context.Context, free *freeSlots, first idmap.HostID, want int) ([]slot, error) {
-	if first == 0 || first%SlotSize != 0 {
+	if first == 0 || first%slotSize != 0 {
 		return nil, nil
 	}
 	var numbers []uint32
 	for i := range want {
-		number := uint32(first)/SlotSize + uint32(i)
+		number := uint32(first)/slotSize + uint32(i)
 		if _, ours := slices.BinarySearch(p.slots, number); !ours {
 			return nil, nil
 		}

@@ -30,7 +30,7 @@ func TestThousandConcurrent(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ids")
 	// Exactly as many as are wanted, twice: the second round gets all only if
 	// the first lost none.
-	span := idmap.Span{First: 1 << 24, Size: processes * each * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: processes * each * slotSize}
 	for round := range 2 {
 		holders := make([]*holder, processes)
 		errs := make([]error, processes)
@@ -48,7 +48,7 @@ func TestThousandConcurrent(t *testing.T) {
 				if other, dup := seen[id]; dup {
 					t.Errorf("round %d: %d given to processes %d and %d", round, id, other, i)
 				}
-				if id%SlotSize != 0 || id < span.First || uint64(id)+SlotSize > span.End() {
+				if id%slotSize != 0 || id < span.First || uint64(id)+slotSize > span.End() {
 					t.Errorf("round %d: %d is not a slot of %v", round, id, span)
 				}
 				seen[id] = i
@@ -58,7 +58,7 @@ func TestThousandConcurrent(t *testing.T) {
 			t.Errorf("round %d: %d ranges, want %d", round, len(seen), processes*each)
 		}
 		p := open(t, dir, span)
-		_, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0)
+		_, err := p.AcquirePreferred(t.Context(), Owner{}, slotSize, 0)
 		var full *exhaustedError
 		if !errors.As(err, &full) || !errors.Is(err, errExhausted) {
 			t.Fatalf("round %d: full pool gave %v", round, err)
@@ -101,7 +101,7 @@ func acquire(t *testing.T, p *Pool, owner Owner, size uint32) *Lease {
 // container's init lives, also as seen by List.
 func TestInitOutlivesShim(t *testing.T) {
 	t.Parallel()
-	span := idmap.Span{First: 1 << 24, Size: SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: slotSize}
 	dir := t.TempDir()
 	sleep := exec.Command("sleep", "1000")
 	sleep.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -118,7 +118,7 @@ func TestInitOutlivesShim(t *testing.T) {
 	owner := Owner{Namespace: "test", ID: strconv.Itoa(h.cmd.Process.Pid)}
 	h.stop()
 
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, slotSize, 0); !errors.Is(err, errExhausted) {
 		t.Fatalf("range of a live init was given away: %v", err)
 	}
 	entries, err := p.List(t.Context())
@@ -127,7 +127,7 @@ func TestInitOutlivesShim(t *testing.T) {
 	}
 
 	end()
-	acquire(t, p, owner, SlotSize)
+	acquire(t, p, owner, slotSize)
 }
 
 // TestFilesOfTheVersionBefore: it knew no file "free", emptied the files of slots that
@@ -154,17 +154,17 @@ func TestFilesOfTheVersionBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := open(t, dir, idmap.Span{First: 1 << 24, Size: 3 * SlotSize})
+	p := open(t, dir, idmap.Span{First: 1 << 24, Size: 3 * slotSize})
 	for _, want := range []idmap.HostID{258, 257} {
-		if l := acquire(t, p, Owner{}, SlotSize); l.First != want*SlotSize {
-			t.Errorf("got slot %d, want %d", l.First/SlotSize, want)
+		if l := acquire(t, p, Owner{}, slotSize); l.First != want*slotSize {
+			t.Errorf("got slot %d, want %d", l.First/slotSize, want)
 		}
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, slotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("got %v while the first process lives", err)
 	}
 	kill(init)
-	acquire(t, p, Owner{}, SlotSize)
+	acquire(t, p, Owner{}, slotSize)
 }
 
 // TestReusedPID: a process with the recorded pid but another start time is not
@@ -221,7 +221,7 @@ func TestCgroupOutlivesShim(t *testing.T) {
 			if err := os.WriteFile(cgroup+"/inner/cgroup.procs", []byte(pid), 0); err != nil {
 				t.Fatal(err)
 			}
-			span := idmap.Span{First: 1 << 24, Size: SlotSize}
+			span := idmap.Span{First: 1 << 24, Size: slotSize}
 			dir := t.TempDir()
 			h, err := startHolder(t, dir, 1, span, 0, cgroup)
 			if err != nil {
@@ -229,11 +229,11 @@ func TestCgroupOutlivesShim(t *testing.T) {
 			}
 			h.stop()
 			p := open(t, dir, span)
-			if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) {
+			if _, err := p.AcquirePreferred(t.Context(), Owner{}, slotSize, 0); !errors.Is(err, errExhausted) {
 				t.Fatalf("range of a populated cgroup was given away: %v", err)
 			}
 			end()
-			acquire(t, p, Owner{}, SlotSize)
+			acquire(t, p, Owner{}, slotSize)
 		})
 	}
 	if tried == 0 {
@@ -243,41 +243,41 @@ func TestCgroupOutlivesShim(t *testing.T) {
 
 func TestLargeLeases(t *testing.T) {
 	t.Parallel()
-	span := idmap.Span{First: 1 << 24, Size: 8 * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: 8 * slotSize}
 	dir := t.TempDir()
 	p := open(t, dir, span)
-	one := acquire(t, p, Owner{ID: "one"}, SlotSize)
-	three := acquire(t, p, Owner{ID: "three"}, 3*SlotSize)
-	if three.First != one.First+SlotSize || three.Size != 3*SlotSize {
+	one := acquire(t, p, Owner{ID: "one"}, slotSize)
+	three := acquire(t, p, Owner{ID: "three"}, 3*slotSize)
+	if three.First != one.First+slotSize || three.Size != 3*slotSize {
 		t.Errorf("three slots at %d after one at %d", three.First, one.First)
 	}
-	if m := three.Mapping(); m.UIDs[0].Size != 3*SlotSize || m.UIDs[0].Host != three.First {
+	if m := three.Mapping(); m.UIDs[0].Size != 3*slotSize || m.UIDs[0].Host != three.First {
 		t.Errorf("mapping %v", m)
 	}
 	entries, err := p.List(t.Context())
-	if err != nil || len(entries) != 2 || entries[1].Size != 3*SlotSize || !entries[1].Held {
+	if err != nil || len(entries) != 2 || entries[1].Size != 3*slotSize || !entries[1].Held {
 		t.Errorf("list %+v, %v", entries, err)
 	}
 	// Slots 4 to 7 are left: five in a row do not fit, and the end does not
 	// join the beginning.
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*SlotSize, 0); !errors.Is(err, errExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*slotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("five slots: %v", err)
 	}
 	if err := one.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*SlotSize, 0); !errors.Is(err, errExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 5*slotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("five slots around the end: %v", err)
 	}
-	four := acquire(t, p, Owner{ID: "four"}, 4*SlotSize)
-	if four.First != span.First+4*SlotSize {
+	four := acquire(t, p, Owner{ID: "four"}, 4*slotSize)
+	if four.First != span.First+4*slotSize {
 		t.Errorf("four slots at %d", four.First)
 	}
 	if err := errors.Join(three.Release(t.Context()), four.Release(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	acquire(t, p, Owner{ID: "all"}, 8*SlotSize)
-	for _, size := range []uint32{0, 1, SlotSize + 1} {
+	acquire(t, p, Owner{ID: "all"}, 8*slotSize)
+	for _, size := range []uint32{0, 1, slotSize + 1} {
 		if _, err := p.AcquirePreferred(t.Context(), Owner{}, size, 0); err == nil || errors.Is(err, errExhausted) {
 			t.Errorf("size %d: %v", size, err)
 		}
@@ -287,11 +287,11 @@ func TestLargeLeases(t *testing.T) {
 // TestNextFit: a range that was given back is not the next one to be given out.
 func TestNextFit(t *testing.T) {
 	t.Parallel()
-	span := idmap.Span{First: 1 << 24, Size: 3 * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: 3 * slotSize}
 	p := open(t, t.TempDir(), span)
 	var got []idmap.HostID
 	for range 4 {
-		l := acquire(t, p, Owner{}, SlotSize)
+		l := acquire(t, p, Owner{}, slotSize)
 		got = append(got, l.First)
 		if err := l.Release(t.Context()); err != nil {
 			t.Fatal(err)
@@ -305,7 +305,7 @@ func TestNextFit(t *testing.T) {
 // TestLockWaitIsBounded: an Acquire behind a stuck process ends with its context.
 func TestLockWaitIsBounded(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), Default)
+	p := open(t, t.TempDir(), defaultSpan)
 	stuck, err := p.lock(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +314,7 @@ func TestLockWaitIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, err := p.AcquirePreferred(ctx, Owner{}, SlotSize, 0); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := p.AcquirePreferred(ctx, Owner{}, slotSize, 0); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 	if took := time.Since(begin); took > 5*time.Second {
@@ -325,13 +325,13 @@ func TestLockWaitIsBounded(t *testing.T) {
 // TestForeignSlotFile: what cannot be read is not given away, and is shown.
 func TestForeignSlotFile(t *testing.T) {
 	t.Parallel()
-	span := idmap.Span{First: 1 << 24, Size: 2 * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: 2 * slotSize}
 	dir := t.TempDir()
 	p := open(t, dir, span)
-	if err := os.WriteFile(filepath.Join(dir, slotName(1<<24/SlotSize)), []byte("junk\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, slotName(1<<24/slotSize)), []byte("junk\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if l := acquire(t, p, Owner{}, SlotSize); l.First != span.First+SlotSize {
+	if l := acquire(t, p, Owner{}, slotSize); l.First != span.First+slotSize {
 		t.Errorf("unreadable slot was given away: %d", l.First)
 	}
 	entries, err := p.List(t.Context())
@@ -342,8 +342,8 @@ func TestForeignSlotFile(t *testing.T) {
 
 func TestReleaseWhileInUse(t *testing.T) {
 	t.Parallel()
-	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: SlotSize})
-	l := acquire(t, p, Owner{ID: "x"}, SlotSize)
+	p := open(t, t.TempDir(), idmap.Span{First: 1 << 24, Size: slotSize})
+	l := acquire(t, p, Owner{ID: "x"}, slotSize)
 	if err := l.Bound(os.Getpid()); err != nil {
 		t.Fatal(err)
 	}
@@ -353,18 +353,18 @@ func TestReleaseWhileInUse(t *testing.T) {
 	if err := l.Release(t.Context()); err != nil {
 		t.Errorf("second release: %v", err)
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, SlotSize, 0); !errors.Is(err, errExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, slotSize, 0); !errors.Is(err, errExhausted) {
 		t.Errorf("given away: %v", err)
 	}
 }
 
 func BenchmarkAcquire(b *testing.B) {
-	p, err := Open(b.TempDir(), []idmap.Span{Default})
+	p, err := Open(b.TempDir(), []idmap.Span{defaultSpan})
 	if err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		l, err := p.AcquirePreferred(b.Context(), Owner{Namespace: "n", ID: "i"}, SlotSize, 0)
+		l, err := p.AcquirePreferred(b.Context(), Owner{Namespace: "n", ID: "i"}, slotSize, 0)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -377,11 +377,11 @@ func BenchmarkAcquire(b *testing.B) {
 // A range is reserved until the last of those that share it is gone.
 func TestShare(t *testing.T) {
 	t.Parallel()
-	p, err := Open(t.TempDir(), []idmap.Span{{First: 1 << 20, Size: SlotSize}})
+	p, err := Open(t.TempDir(), []idmap.Span{{First: 1 << 20, Size: slotSize}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "pod"}, SlotSize, 0)
+	first, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "pod"}, slotSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +392,7 @@ func TestShare(t *testing.T) {
 	if err := first.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "other"}, SlotSize, 0); !errors.Is(err, errExhausted) {
+	if _, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "other"}, slotSize, 0); !errors.Is(err, errExhausted) {
 		t.Fatalf("got %v while the range is shared, want errExhausted", err)
 	}
 	mapping := second.Mapping()
@@ -402,7 +402,7 @@ func TestShare(t *testing.T) {
 	if _, err := p.Share(t.Context(), mapping, Owner{Namespace: "n", ID: "late"}); err == nil {
 		t.Error("shared a range that nobody has")
 	}
-	third, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "other"}, SlotSize, 0)
+	third, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: "other"}, slotSize, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -416,7 +416,7 @@ func TestShare(t *testing.T) {
 func TestOpenKeepsTheWayOpen(t *testing.T) {
 	t.Parallel()
 	parent := filepath.Join(t.TempDir(), "isolate")
-	if _, err := Open(filepath.Join(parent, ".ids"), []idmap.Span{{First: 1879048192, Size: SlotSize}}); err != nil {
+	if _, err := Open(filepath.Join(parent, ".ids"), []idmap.Span{{First: 1879048192, Size: slotSize}}); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]os.FileMode{parent: 0o711, filepath.Join(parent, ".ids"): 0o700} {
@@ -434,13 +434,13 @@ func TestOpenKeepsTheWayOpen(t *testing.T) {
 // as with none, since those are not looked at.
 func TestHeldRangesAreNotWalkedOver(t *testing.T) {
 	t.Parallel()
-	span := idmap.Span{First: 1 << 24, Size: 8 * SlotSize}
+	span := idmap.Span{First: 1 << 24, Size: 8 * slotSize}
 	dir := t.TempDir()
 	p := open(t, dir, span)
 	for range 5 {
-		l := acquire(t, p, Owner{}, SlotSize)
+		l := acquire(t, p, Owner{}, slotSize)
 		// Whoever opens it now gets an error.
-		name := filepath.Join(dir, slotName(uint32(l.First)/SlotSize))
+		name := filepath.Join(dir, slotName(uint32(l.First)/slotSize))
 		if err := errors.Join(os.Remove(name), os.Mkdir(name, 0o700)); err != nil {
 			t.Fatal(err)
 		}
@@ -449,7 +449,7 @@ func TestHeldRangesAreNotWalkedOver(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "lock")); err != nil {
 		t.Fatal(err)
 	}
-	if l := acquire(t, p, Owner{}, SlotSize); l.First != span.First+5*SlotSize {
+	if l := acquire(t, p, Owner{}, slotSize); l.First != span.First+5*slotSize {
 		t.Errorf("got %d", l.First)
 	}
 }
@@ -458,12 +458,12 @@ func TestHeldRangesAreNotWalkedOver(t *testing.T) {
 // begins before all of them.
 func BenchmarkAcquireBeside(b *testing.B) {
 	dir := b.TempDir()
-	p, err := Open(dir, []idmap.Span{Default})
+	p, err := Open(dir, []idmap.Span{defaultSpan})
 	if err != nil {
 		b.Fatal(err)
 	}
 	for range 4000 {
-		if _, err := p.AcquirePreferred(b.Context(), Owner{Namespace: "n", ID: "i"}, SlotSize, 0); err != nil {
+		if _, err := p.AcquirePreferred(b.Context(), Owner{Namespace: "n", ID: "i"}, slotSize, 0); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -475,7 +475,7 @@ func BenchmarkAcquireBeside(b *testing.B) {
 		}
 		b.StartTimer()
 		begin := time.Now()
-		l, err := p.AcquirePreferred(b.Context(), Owner{Namespace: "n", ID: "i"}, SlotSize, 0)
+		l, err := p.AcquirePreferred(b.Context(), Owner{Namespace: "n", ID: "i"}, slotSize, 0)
 		worst = max(worst, time.Since(begin))
 		if err != nil {
 			b.Fatal(err)

@@ -16,7 +16,7 @@ func TestPreferred(t *testing.T) {
 	t.Parallel()
 	const base = 1 << 24
 	dir := filepath.Join(t.TempDir(), "ids")
-	p := open(t, dir, idmap.Span{First: base, Size: 8 * SlotSize})
+	p := open(t, dir, idmap.Span{First: base, Size: 8 * slotSize})
 	prefer := func(id string, size uint32, first idmap.HostID) *Lease {
 		t.Helper()
 		l, err := p.AcquirePreferred(t.Context(), Owner{Namespace: "n", ID: id}, size, first)
@@ -32,18 +32,18 @@ func TestPreferred(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", what, l.First, first)
 		}
 	}
-	a := prefer("a", SlotSize, base+3*SlotSize)
-	want("free", a, base+3*SlotSize)
-	want("taken", prefer("b", SlotSize, base+3*SlotSize), base)
-	want("the search goes on from where it was", prefer("c", SlotSize, 0), base+SlotSize)
-	want("half taken", prefer("d", 2*SlotSize, base+2*SlotSize), base+4*SlotSize)
-	want("not aligned", prefer("e", SlotSize, base+1), base+6*SlotSize)
-	want("of no pool", prefer("f", SlotSize, 1<<20), base+7*SlotSize)
+	a := prefer("a", slotSize, base+3*slotSize)
+	want("free", a, base+3*slotSize)
+	want("taken", prefer("b", slotSize, base+3*slotSize), base)
+	want("the search goes on from where it was", prefer("c", slotSize, 0), base+slotSize)
+	want("half taken", prefer("d", 2*slotSize, base+2*slotSize), base+4*slotSize)
+	want("not aligned", prefer("e", slotSize, base+1), base+6*slotSize)
+	want("of no pool", prefer("f", slotSize, 1<<20), base+7*slotSize)
 	if err := a.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want("given back", prefer("a", SlotSize, base+3*SlotSize), base+3*SlotSize)
-	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 2*SlotSize, base+7*SlotSize); err == nil {
+	want("given back", prefer("a", slotSize, base+3*slotSize), base+3*slotSize)
+	if _, err := p.AcquirePreferred(t.Context(), Owner{}, 2*slotSize, base+7*slotSize); err == nil {
 		t.Error("got a range that ends outside of the pool")
 	}
 }

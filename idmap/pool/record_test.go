@@ -25,17 +25,17 @@ func TestParseRecord(t *testing.T) {
 		}
 		return b.String()
 	}
-	claimed := line{Claim: &claim{Owner: owner, Span: idmap.Span{First: 65536, Size: SlotSize}}}
+	claimed := line{Claim: &claim{Owner: owner, Span: idmap.Span{First: 65536, Size: slotSize}}}
 	boundTo := line{Bound: &bound{Init: proc.ID{PID: 7, Start: 99}, Cgroups: []string{"/cg/b"}}}
 	full := record{
-		owner: owner, span: idmap.Span{First: 65536, Size: SlotSize},
+		owner: owner, span: idmap.Span{First: 65536, Size: slotSize},
 		inits: []proc.ID{{PID: 7, Start: 99}}, cgroups: []string{"/cg/a", "/cg/b"},
 	}
 	if got, want := lines(claimed), `{"claim":{"owner":{"namespace":"default","id":"web","cgroups":["/cg/a"]},"first":65536,"size":65536}}`+"\n"; got != want {
 		t.Errorf("earlier versions, which read %s, would have to read %s", want, got)
 	}
 	mapping := idmap.Contiguous(100000, 65536)
-	young := record{owner: owner, span: idmap.Span{First: 65536, Size: SlotSize}, cgroups: []string{"/cg/a"}}
+	young := record{owner: owner, span: idmap.Span{First: 65536, Size: slotSize}, cgroups: []string{"/cg/a"}}
 	for _, tc := range []struct {
 		name, in string
 		want     record

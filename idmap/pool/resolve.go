@@ -63,7 +63,7 @@ func Resolve(configured []idmap.Span, files Files) (Resolved, error) {
 		}
 	}
 	if len(r.Spans) == 0 {
-		r.Spans, r.Origin = []idmap.Span{Default}, fromDefault
+		r.Spans, r.Origin = []idmap.Span{defaultSpan}, fromDefault
 	}
 	if err := check(r.Spans); err != nil {
 		return r, fmt.Errorf("id pool from %s: %w", r.Origin, err)

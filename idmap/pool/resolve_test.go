@@ -26,12 +26,12 @@ func TestResolve(t *testing.T) {
 		warn                          []string // parts of the warnings
 	}{
 		{
-			name: "nothing there", want: []idmap.Span{Default}, origin: fromDefault,
+			name: "nothing there", want: []idmap.Span{defaultSpan}, origin: fromDefault,
 		},
 		{
 			name: "others out of the way", passwd: passwd,
 			subuid: "alice:100000:65536\nlxd:1000000:1000000000\n", subgid: "alice:100000:65536\n",
-			want: []idmap.Span{Default}, origin: fromDefault,
+			want: []idmap.Span{defaultSpan}, origin: fromDefault,
 		},
 		{
 			name:   "lines of the user",

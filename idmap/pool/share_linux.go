@@ -34,7 +34,7 @@ func (p *Pool) Share(ctx context.Context, m idmap.Mapping, owner Owner) (_ *Leas
 			retErr = errors.Join(fmt.Errorf("share ids from %d on: %w", root, retErr), l.close())
 		}
 	}()
-	first, end := uint32(root)/SlotSize, (uint32(root)+l.Size)/SlotSize
+	first, end := uint32(root)/slotSize, (uint32(root)+l.Size)/slotSize
 	known := true
 	for n := first; n < end; n++ {
 		f, err := p.open(slotName(n))

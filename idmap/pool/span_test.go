@@ -17,7 +17,7 @@ func TestSlots(t *testing.T) {
 		end    uint32
 		string string
 	}{
-		{Default, 4094, 28672, 32766, "1879048192-2147352575"},
+		{defaultSpan, 4094, 28672, 32766, "1879048192-2147352575"},
 		{idmap.Span{First: 65536, Size: 65536}, 1, 1, 2, "65536-131071"},
 		{idmap.Span{First: 100000, Size: 165536}, 2, 1, 5, "100000-265535"},
 		{idmap.Span{First: 1, Size: 2}, 0, 0, 1, "1-2"},
@@ -25,8 +25,8 @@ func TestSlots(t *testing.T) {
 		{idmap.Span{First: 65535, Size: 2}, 0, 0, 2, "65535-65536"},
 	} {
 		first, end := touched(tc.span)
-		if tc.span.Slots(SlotSize) != tc.slots || first != tc.first || end != tc.end || tc.span.String() != tc.string {
-			t.Errorf("%v: %d slots, touches %d to %d", tc.span, tc.span.Slots(SlotSize), first, end)
+		if tc.span.Slots(slotSize) != tc.slots || first != tc.first || end != tc.end || tc.span.String() != tc.string {
+			t.Errorf("%v: %d slots, touches %d to %d", tc.span, tc.span.Slots(slotSize), first, end)
 		}
 	}
 }
@@ -38,7 +38,7 @@ func TestCheckSpans(t *testing.T) {
 		spans []idmap.Span
 		ok    bool
 	}{
-		{name: "default", spans: []idmap.Span{Default}, ok: true},
+		{name: "default", spans: []idmap.Span{defaultSpan}, ok: true},
 		{name: "two", spans: []idmap.Span{{First: 131072, Size: 65536}, {First: 65536, Size: 65536}}, ok: true},
 		{name: "none"},
 		{name: "empty span", spans: []idmap.Span{{First: 65536, Size: 0}}},

@@ -51,7 +51,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return code
 	}
 	complaints.Print(err)
-	if errors.Is(err, ErrTimeout) {
+	if errors.Is(err, errTimeout) {
 		return exitTimeout
 	}
 	return exitDied

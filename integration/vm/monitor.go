@@ -147,7 +147,7 @@ func (m *machine) receive() {
 	for {
 		kind, payload, err := wire.Read(reader)
 		if err != nil {
-			m.result <- result{err: ErrDied}
+			m.result <- result{err: errDied}
 			return
 		}
 		switch {
@@ -161,7 +161,7 @@ func (m *machine) receive() {
 			m.result <- result{code: int(payload[0])}
 			return
 		case kind == wire.KindFailed:
-			m.result <- result{err: fmt.Errorf("%w: %s", ErrDied, payload)}
+			m.result <- result{err: fmt.Errorf("%w: %s", errDied, payload)}
 			return
 		default:
 			err = fmt.Errorf("got frame of kind %d with %d bytes", kind, len(payload))
@@ -199,9 +199,9 @@ func (m *machine) wait(ctx context.Context) (int, error) {
 			started = nil
 			boot.Stop()
 		case <-boot.C:
-			return 0, m.explain(fmt.Errorf("%w: the command was not started within %s", ErrDied, bootLimit))
+			return 0, m.explain(fmt.Errorf("%w: the command was not started within %s", errDied, bootLimit))
 		case <-timeout:
-			ending = fmt.Errorf("%w after %s", ErrTimeout, m.config.Timeout)
+			ending = fmt.Errorf("%w after %s", errTimeout, m.config.Timeout)
 			// Go programs tell what they were doing.
 			if grace = m.signal(unix.SIGQUIT); grace == nil {
 				return 0, m.explain(ending)
@@ -212,17 +212,17 @@ func (m *machine) wait(ctx context.Context) (int, error) {
 				continue
 			}
 			if after := m.signal(number); after == nil {
-				return 0, fmt.Errorf("%w by signal %q before the command ran", ErrInterrupted, s)
+				return 0, fmt.Errorf("%w by signal %q before the command ran", errInterrupted, s)
 			} else if grace == nil {
 				grace = after
 			}
 		case <-grace:
 			if ending == nil {
-				ending = fmt.Errorf("%w: it did not end within %s after a signal", ErrInterrupted, signalGrace)
+				ending = fmt.Errorf("%w: it did not end within %s after a signal", errInterrupted, signalGrace)
 			}
 			return 0, ending
 		case <-ctx.Done():
-			return 0, fmt.Errorf("%w: %w", ErrInterrupted, context.Cause(ctx))
+			return 0, fmt.Errorf("%w: %w", errInterrupted, context.Cause(ctx))
 		}
 	}
 }

@@ -45,12 +45,12 @@ type Config struct {
 }
 
 var (
-	// ErrTimeout means that the guest was ended because its time was over.
-	ErrTimeout = errors.New("timeout")
-	// ErrInterrupted means that the caller wanted an end.
-	ErrInterrupted = errors.New("interrupted")
-	// ErrDied means that the guest ended before the command did.
-	ErrDied = errors.New("virtual machine died")
+	// errTimeout means that the guest was ended because its time was over.
+	errTimeout = errors.New("timeout")
+	// errInterrupted means that the caller wanted an end.
+	errInterrupted = errors.New("interrupted")
+	// errDied means that the guest ended before the command did.
+	errDied = errors.New("virtual machine died")
 )
 
 const (

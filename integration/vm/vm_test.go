@@ -242,8 +242,8 @@ func TestTimeout(t *testing.T) {
 	start := time.Now()
 	// It does not end by the signal that it gets first.
 	got := run(t, "trap '' QUIT; echo runs; sleep 1000", func(c *Config) { c.Timeout = 15 * time.Second })
-	if !errors.Is(got.err, ErrTimeout) {
-		t.Errorf("got error %v, want %v", got.err, ErrTimeout)
+	if !errors.Is(got.err, errTimeout) {
+		t.Errorf("got error %v, want %v", got.err, errTimeout)
 	}
 	if got.stdout != "runs\n" {
 		t.Errorf("stdout is %q", got.stdout)
@@ -257,8 +257,8 @@ func TestDeath(t *testing.T) {
 	requireMachine(t)
 	got := run(t, "echo last words; sleep 1; echo c > /proc/sysrq-trigger; sleep 1000", nil)
 	// The end of the trace: how much comes before it is chance.
-	if !errors.Is(got.err, ErrDied) || !strings.Contains(got.err.Error(), "entry_SYSCALL_64") {
-		t.Errorf("got error %v, want %v with the console", got.err, ErrDied)
+	if !errors.Is(got.err, errDied) || !strings.Contains(got.err.Error(), "entry_SYSCALL_64") {
+		t.Errorf("got error %v, want %v with the console", got.err, errDied)
 	}
 	if got.stdout != "last words\n" {
 		t.Errorf("stdout is %q", got.stdout)

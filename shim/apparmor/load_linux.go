@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	// ErrDisabled means that the kernel runs without AppArmor.
-	ErrDisabled = errors.New("this kernel runs without AppArmor, and containers need no profile")
+	// errDisabled means that the kernel runs without AppArmor.
+	errDisabled = errors.New("this kernel runs without AppArmor, and containers need no profile")
 	// ErrNoParser means that the host lacks AppArmor's programs.
 	ErrNoParser = errors.New("AppArmor is on and apparmor_parser is not installed: install the package apparmor")
 	// ErrInUse means that processes run under the profile, so that it stays in the
@@ -44,7 +44,7 @@ func Text(ctx context.Context) (string, error) {
 // loaded already: processes under that are under the new one at once.
 func Load(ctx context.Context) error {
 	if !Enabled() {
-		return ErrDisabled
+		return errDisabled
 	}
 	program, err := findParser()
 	if err != nil {

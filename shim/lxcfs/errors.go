@@ -19,8 +19,8 @@ var (
 	ErrDead = errors.New("lxcfs has died")
 	// ErrHung means that lxcfs did not answer in time.
 	ErrHung = errors.New("lxcfs does not answer")
-	// ErrRefused means that lxcfs answers with permission errors only.
-	ErrRefused = errors.New("lxcfs refuses access")
+	// errRefused means that lxcfs answers with permission errors only.
+	errRefused = errors.New("lxcfs refuses access")
 )
 
 // command is how lxcfs has to be started to be of full use: with load averages,
@@ -40,5 +40,5 @@ func hung(root string, limit time.Duration) error {
 }
 
 func refused(root string, cause error) error {
-	return fmt.Errorf("%w on %q (%w); lxcfs 6 does so if it cannot read /proc/1/personality: run it in the host's pid namespace with all privileges (%s)", ErrRefused, root, cause, command)
+	return fmt.Errorf("%w on %q (%w); lxcfs 6 does so if it cannot read /proc/1/personality: run it in the host's pid namespace with all privileges (%s)", errRefused, root, cause, command)
 }

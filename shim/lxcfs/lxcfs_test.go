@@ -163,8 +163,8 @@ func TestVerdict(t *testing.T) {
 		{"served in part", Result{Files: file, Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, nil, ""},
 		{"dead", Result{Root: "/l"}, message{End: true, Failed: "open proc", Errno: unix.ENOTCONN}, ErrDead, "umount -l /l"},
 		{"died while reading", Result{Files: file}, message{End: true, Failed: "read", Errno: unix.ECONNABORTED}, ErrDead, "start lxcfs again"},
-		{"refuses the list", Result{}, message{End: true, Failed: "open proc", Errno: unix.EACCES}, ErrRefused, "/proc/1/personality"},
-		{"refuses each file", Result{Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, ErrRefused, "proc/x: permission denied"},
+		{"refuses the list", Result{}, message{End: true, Failed: "open proc", Errno: unix.EACCES}, errRefused, "/proc/1/personality"},
+		{"refuses each file", Result{Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, errRefused, "proc/x: permission denied"},
 		{"hidden", Result{Root: "/l"}, message{End: true, Failed: errHidden.Error(), Hidden: true}, ErrAbsent, `"/l" is hidden`},
 		{"serves nothing", Result{}, message{End: true}, ErrDead, "serves no file"},
 	} {

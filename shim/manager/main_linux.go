@@ -24,9 +24,9 @@ func Main() {
 		fmt.Println(version.String())
 		return
 	}
-	ctx, m := context.Background(), New()
+	ctx, m := context.Background(), newManager()
 	if done, err := legacyStart(ctx, m, os.Args[1:], os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %s", Name, err)
+		fmt.Fprintf(os.Stderr, "%s: %s", runtimeName, err)
 		os.Exit(1)
 	} else if done {
 		return

@@ -22,8 +22,8 @@ import (
 	"github.com/isolate-shim/isolate/shim/version"
 )
 
-// Name is the runtime's name in containerd.
-const Name = "io.containerd.isolate.v1"
+// runtimeName is the runtime's name in containerd.
+const runtimeName = "io.containerd.isolate.v1"
 
 // maxOptions bounds the options read from stdin, in bytes; upstream's limit for
 // the same input.
@@ -34,8 +34,8 @@ type manager struct {
 	shim.Shim
 }
 
-// New returns the shim's short-lived side.
-func New() shim.Shim { return manager{runcmanager.NewShimManager(Name)} }
+// newManager returns the shim's short-lived side.
+func newManager() shim.Shim { return manager{runcmanager.NewShimManager(runtimeName)} }
 
 // Info answers `-info`: what the kubelet and `ctr plugins inspect-runtime` want
 // to know of the runtime. The features belong to the OCI runtime that would
@@ -51,7 +51,7 @@ func (m manager) Info(ctx context.Context, stdin io.Reader) (*types.RuntimeInfo,
 		return nil, err
 	}
 	info := &types.RuntimeInfo{
-		Name:    Name,
+		Name:    runtimeName,
 		Version: &types.RuntimeVersion{Version: version.Version, Revision: version.Revision},
 		Annotations: map[string]string{
 			"io.containerd.isolate.runtime":         bin.Path,

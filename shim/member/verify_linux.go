@@ -36,16 +36,16 @@ func Verify(pid int, of Container) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := Prove(held, of)
+	p, err := prove(held, of)
 	if err != nil {
 		return nil, errors.Join(err, held.Close())
 	}
 	return p, nil
 }
 
-// Prove is [Verify] for a process that is held already. It is the same one that is
+// prove is [Verify] for a process that is held already. It is the same one that is
 // held by what Prove returns.
-func Prove(held *proc.Process, of Container) (*Process, error) {
+func prove(held *proc.Process, of Container) (*Process, error) {
 	t, err := look(held, of.Cgroups)
 	// Whatever could not be read of a process that has ended.
 	if ended, waitErr := held.Ended(0); ended || waitErr != nil {

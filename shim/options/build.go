@@ -10,13 +10,13 @@ import (
 	"github.com/isolate-shim/isolate/shim/runtime"
 )
 
-// Build makes the options that containerd's runc packages get for a container.
+// build makes the options that containerd's runc packages get for a container.
 // The binary is bin's absolute path, whatever was asked for and on which way;
 // root and cgroup driver are the request's, else the configuration's (a request
 // can switch systemd cgroups on and not off: its false looks like saying
 // nothing). ioUID and ioGID own the container's pipes; they are the ids that
 // the container's root has on the host.
-func Build(res Result, cfg config.Config, bin runtime.Binary, ioUID, ioGID idmap.HostID) *runcoptions.Options {
+func build(res result, cfg config.Config, bin runtime.Binary, ioUID, ioGID idmap.HostID) *runcoptions.Options {
 	out := &runcoptions.Options{}
 	if res.Runc != nil {
 		out = kept(res.Runc)

@@ -28,17 +28,17 @@ const (
 	createCriuImagePath protowire.Number = 13
 )
 
-func fromCreate(in *anypb.Any) (Result, error) {
+func fromCreate(in *anypb.Any) (result, error) {
 	o := &runcoptions.Options{}
 	for data := in.GetValue(); len(data) > 0; {
 		number, kind, n := protowire.ConsumeTag(data)
 		if n < 0 {
-			return Result{}, fmt.Errorf("%w: decode %q: %w", ErrUnknown, in.GetTypeUrl(), protowire.ParseError(n))
+			return result{}, fmt.Errorf("%w: decode %q: %w", errUnknown, in.GetTypeUrl(), protowire.ParseError(n))
 		}
 		data = data[n:]
 		n = protowire.ConsumeFieldValue(number, kind, data)
 		if n < 0 {
-			return Result{}, fmt.Errorf("%w: decode %q: %w", ErrUnknown, in.GetTypeUrl(), protowire.ParseError(n))
+			return result{}, fmt.Errorf("%w: decode %q: %w", errUnknown, in.GetTypeUrl(), protowire.ParseError(n))
 		}
 		switch kind {
 		case protowire.VarintType:
@@ -51,7 +51,7 @@ func fromCreate(in *anypb.Any) (Result, error) {
 		}
 		data = data[n:]
 	}
-	return Result{Runc: o}, nil
+	return result{Runc: o}, nil
 }
 
 func setCreateNumber(o *runcoptions.Options, number protowire.Number, value uint64) {

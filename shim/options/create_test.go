@@ -36,7 +36,7 @@ func TestOptionsOfContainerd17(t *testing.T) {
 	text(13, "/image")
 	number(99, 5)
 	in := &anypb.Any{TypeUrl: createName, Value: wire}
-	got, err := Normalise(in)
+	got, err := normalise(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,12 +48,12 @@ func TestOptionsOfContainerd17(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	for cut := range wire {
-		_, err := Normalise(&anypb.Any{TypeUrl: "types.containerd.io/" + createName, Value: wire[:cut]})
-		if err != nil && (!errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), createName)) {
+		_, err := normalise(&anypb.Any{TypeUrl: "types.containerd.io/" + createName, Value: wire[:cut]})
+		if err != nil && (!errors.Is(err, errUnknown) || !strings.Contains(err.Error(), createName)) {
 			t.Errorf("cut at %d: %v", cut, err)
 		}
 	}
-	if _, err := Normalise(&anypb.Any{TypeUrl: createName, Value: []byte("\xff\xff\xff")}); !errors.Is(err, ErrUnknown) {
+	if _, err := normalise(&anypb.Any{TypeUrl: createName, Value: []byte("\xff\xff\xff")}); !errors.Is(err, errUnknown) {
 		t.Errorf("garbage: %v", err)
 	}
 }
@@ -63,7 +63,7 @@ func FuzzCreateOptions(f *testing.F) {
 	f.Add([]byte("\x08\x01\x4a\x02ab\x50\x05"))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		res, err := fromCreate(&anypb.Any{TypeUrl: createName, Value: value})
-		if err != nil && !errors.Is(err, ErrUnknown) || err == nil && res.Runc == nil {
+		if err != nil && !errors.Is(err, errUnknown) || err == nil && res.Runc == nil {
 			t.Errorf("%v, %v", res, err)
 		}
 	})

@@ -14,9 +14,9 @@
 // configured binary in several releases as soon as a container had a user
 // namespace (containerd issues 11169, 11480, 11568).
 //
-// So the options are decoded here ([Normalise]), the settings among them are
+// So the options are decoded here ([normalise]), the settings among them are
 // layered over the host's configuration, and new options of runc's type are
-// built from the result ([Build]), with the runtime's absolute path, its root
+// built from the result ([build]), with the runtime's absolute path, its root
 // and its cgroup driver always set. A type or a key that is not understood is an
 // error that names it: running a container with half of what was asked for is
 // worse than not running it.

@@ -27,12 +27,12 @@ const (
 // origins.
 const bodyName = "runtime options"
 
-// ErrUnknown is returned, wrapped, for options of a type or form that isolate
+// errUnknown is returned, wrapped, for options of a type or form that isolate
 // does not understand.
-var ErrUnknown = errors.New("runtime options are not understood")
+var errUnknown = errors.New("runtime options are not understood")
 
-// Result is what a request's options hold.
-type Result struct {
+// result is what a request's options hold.
+type result struct {
 	// Runc has the fields of runc's options that were set. It is never nil,
 	// and shares no memory with the request.
 	Runc *runcoptions.Options
@@ -43,12 +43,12 @@ type Result struct {
 	ConfigBody []byte
 }
 
-// Normalise decodes the options of a request. Nil and empty ones are the zero
-// Result. A configuration file that the options name is read here, so that a
+// normalise decodes the options of a request. Nil and empty ones are the zero
+// result. A configuration file that the options name is read here, so that a
 // file that is missing is reported before anything has begun.
-func Normalise(in *anypb.Any) (Result, error) {
+func normalise(in *anypb.Any) (result, error) {
 	if in == nil || in.GetTypeUrl() == "" && len(in.GetValue()) == 0 {
-		return Result{Runc: &runcoptions.Options{}}, nil
+		return result{Runc: &runcoptions.Options{}}, nil
 	}
 	url := in.GetTypeUrl()
 	switch url[strings.LastIndexByte(url, '/')+1:] {
@@ -59,15 +59,15 @@ func Normalise(in *anypb.Any) (Result, error) {
 	case createName:
 		return fromCreate(in)
 	}
-	return Result{}, fmt.Errorf("%w: type %q; send %s, or %s with a configuration of isolate", ErrUnknown, url, runcName, runtimeName)
+	return result{}, fmt.Errorf("%w: type %q; send %s, or %s with a configuration of isolate", errUnknown, url, runcName, runtimeName)
 }
 
-func fromRunc(in *anypb.Any) (Result, error) {
+func fromRunc(in *anypb.Any) (result, error) {
 	var sent runcoptions.Options
 	if err := proto.Unmarshal(in.GetValue(), &sent); err != nil {
-		return Result{}, fmt.Errorf("%w: decode %q: %w", ErrUnknown, in.GetTypeUrl(), err)
+		return result{}, fmt.Errorf("%w: decode %q: %w", errUnknown, in.GetTypeUrl(), err)
 	}
-	return Result{Runc: kept(&sent)}, nil
+	return result{Runc: kept(&sent)}, nil
 }
 
 // kept copies the fields that this version knows. Unknown ones of a newer client
@@ -89,21 +89,21 @@ func kept(o *runcoptions.Options) *runcoptions.Options {
 	}
 }
 
-func fromRuntime(in *anypb.Any) (Result, error) {
+func fromRuntime(in *anypb.Any) (result, error) {
 	var sent runtimeoptions.Options
 	if err := proto.Unmarshal(in.GetValue(), &sent); err != nil {
-		return Result{}, fmt.Errorf("%w: decode %q: %w", ErrUnknown, in.GetTypeUrl(), err)
+		return result{}, fmt.Errorf("%w: decode %q: %w", errUnknown, in.GetTypeUrl(), err)
 	}
-	out := Result{Runc: &runcoptions.Options{}}
+	out := result{Runc: &runcoptions.Options{}}
 	// As containerd has it: the body counts if there is no path.
 	switch path := sent.GetConfigPath(); {
 	case path != "":
 		if !filepath.IsAbs(path) {
-			return Result{}, fmt.Errorf("%w: ConfigPath %q is not an absolute path", ErrUnknown, path)
+			return result{}, fmt.Errorf("%w: ConfigPath %q is not an absolute path", errUnknown, path)
 		}
 		body, err := config.ReadFile(path)
 		if err != nil {
-			return Result{}, fmt.Errorf("runtime options: ConfigPath: %w", err)
+			return result{}, fmt.Errorf("runtime options: ConfigPath: %w", err)
 		}
 		out.ConfigName, out.ConfigBody = path, body
 	case len(sent.GetConfigBody()) > 0:
@@ -112,7 +112,7 @@ func fromRuntime(in *anypb.Any) (Result, error) {
 		return out, nil
 	}
 	if err := readTask(out.ConfigName, out.ConfigBody, out.Runc); err != nil {
-		return Result{}, err
+		return result{}, err
 	}
 	return out, nil
 }

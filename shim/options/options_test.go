@@ -95,7 +95,7 @@ func TestNormalise(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := Normalise(c.in)
+			got, err := normalise(c.in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestWhatIsNotUnderstoodIsNamed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Normalise(c.in)
+			_, err := normalise(c.in)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -157,15 +157,15 @@ func TestBuild(t *testing.T) {
 	kept.BinaryName, kept.IoUid, kept.IoGid = "/usr/bin/crun", 100, 101
 	for _, c := range []struct {
 		name string
-		res  Result
+		res  result
 		cfg  config.Config
 		want *runcoptions.Options
 	}{
-		{"nothing said", Result{}, config.Default(), &runcoptions.Options{BinaryName: "/usr/bin/crun", IoUid: 100, IoGid: 101}},
-		{"configured", Result{Runc: &runcoptions.Options{}}, cfg, &runcoptions.Options{BinaryName: "/usr/bin/crun", Root: "/run/cfg", SystemdCgroup: true, IoUid: 100, IoGid: 101}},
-		{"requested", Result{Runc: all(t)}, cfg, kept},
+		{"nothing said", result{}, config.Default(), &runcoptions.Options{BinaryName: "/usr/bin/crun", IoUid: 100, IoGid: 101}},
+		{"configured", result{Runc: &runcoptions.Options{}}, cfg, &runcoptions.Options{BinaryName: "/usr/bin/crun", Root: "/run/cfg", SystemdCgroup: true, IoUid: 100, IoGid: 101}},
+		{"requested", result{Runc: all(t)}, cfg, kept},
 	} {
-		if got := Build(c.res, c.cfg, bin, 100, 101); !proto.Equal(got, c.want) {
+		if got := build(c.res, c.cfg, bin, 100, 101); !proto.Equal(got, c.want) {
 			t.Errorf("%s: got %v\nwant %v", c.name, got, c.want)
 		}
 	}
@@ -265,12 +265,12 @@ func FuzzNormalise(f *testing.F) {
 	f.Add("", []byte(nil))
 	f.Fuzz(func(t *testing.T, url string, value []byte) {
 		before := bytes.Clone(value)
-		res, err := Normalise(&anypb.Any{TypeUrl: url, Value: value})
+		res, err := normalise(&anypb.Any{TypeUrl: url, Value: value})
 		if !bytes.Equal(before, value) {
 			t.Error("the request changed")
 		}
 		if err != nil {
-			if errors.Is(err, ErrUnknown) || strings.Contains(err.Error(), "ConfigPath") {
+			if errors.Is(err, errUnknown) || strings.Contains(err.Error(), "ConfigPath") {
 				return
 			}
 			t.Fatalf("neither unknown nor unreadable: %v", err)
@@ -278,7 +278,7 @@ func FuzzNormalise(f *testing.F) {
 		if res.Runc == nil {
 			t.Fatal("no options")
 		}
-		o := Build(res, config.Default(), runtime.Binary{Path: "/x"}, idmap.HostID(1), 2)
+		o := build(res, config.Default(), runtime.Binary{Path: "/x"}, idmap.HostID(1), 2)
 		if o.GetBinaryName() != "/x" || o.GetIoUid() != 1 || o.GetIoGid() != 2 {
 			t.Errorf("%v", o)
 		}

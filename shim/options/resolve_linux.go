@@ -34,7 +34,7 @@ func Resolve(ctx context.Context, dir string, in *anypb.Any) (Settings, runtime.
 }
 
 func resolve(ctx context.Context, finder runtime.Finder, dir string, in *anypb.Any) (Settings, runtime.Binary, error) {
-	res, err := Normalise(in)
+	res, err := normalise(in)
 	if err != nil {
 		return Settings{}, runtime.Binary{}, err
 	}
@@ -51,14 +51,14 @@ func resolve(ctx context.Context, finder runtime.Finder, dir string, in *anypb.A
 	if err != nil {
 		return Settings{}, runtime.Binary{}, err
 	}
-	runc := Build(res, cfg, bin, idmap.HostID(res.Runc.GetIoUid()), idmap.HostID(res.Runc.GetIoGid()))
+	runc := build(res, cfg, bin, idmap.HostID(res.Runc.GetIoUid()), idmap.HostID(res.Runc.GetIoGid()))
 	return Settings{Config: cfg, Runc: runc}, bin, nil
 }
 
 // Any returns the options for a container whose root has these ids on the host,
 // as upstream's Create takes them.
 func (s Settings) Any(bin runtime.Binary, ioUID, ioGID idmap.HostID) (*anypb.Any, error) {
-	o := Build(Result{Runc: s.Runc}, s.Config, bin, ioUID, ioGID)
+	o := build(result{Runc: s.Runc}, s.Config, bin, ioUID, ioGID)
 	value, err := proto.Marshal(o)
 	if err != nil {
 		return nil, fmt.Errorf("encode runtime options: %w", err)

@@ -48,7 +48,7 @@ func readTask(name string, body []byte, o *runcoptions.Options) error {
 				Reason: "wrong type or out of range",
 			}
 		}
-		return fmt.Errorf("%w: %w", ErrUnknown, err)
+		return fmt.Errorf("%w: %w", errUnknown, err)
 	}
 	o.NoPivotRoot, o.NoNewKeyring, o.ShimCgroup = t.NoPivotRoot, t.NoNewKeyring, t.ShimCgroup
 	o.IoUid, o.IoGid = t.IOUID, t.IOGID

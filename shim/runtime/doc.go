@@ -14,7 +14,7 @@
 //
 // A runtime is executed inside the shim, where containerd's reaper collects
 // every child. Therefore an exit status may be missing, and what a runtime wrote
-// decides whether it answered; all of it within [Timeout].
+// decides whether it answered; all of it within [timeout].
 //
 // What does not belong here: running containers (containerd's runc packages do
 // that) and choosing options for a container (package options).

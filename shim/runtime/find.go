@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// DefaultPath is searched when a process has no PATH: what Debian and containerd
+// defaultPath is searched when a process has no PATH: what Debian and containerd
 // use for root.
-const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // known are the runtimes that are looked for when nobody named one, best first.
 var known = []string{"runc", "crun"}
@@ -93,7 +93,7 @@ func search(name, path string) (string, error) {
 
 func searched(path string) string {
 	if path == "" {
-		return DefaultPath
+		return defaultPath
 	}
 	return path
 }

@@ -17,9 +17,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
-// Timeout bounds one execution of the runtime. A busy machine takes tens of
+// timeout bounds one execution of the runtime. A busy machine takes tens of
 // milliseconds; a runtime that takes seconds waits for something.
-const Timeout = 5 * time.Second
+const timeout = 5 * time.Second
 
 // maxOutput bounds what is read of an answer; runc's features are 5 KB.
 const maxOutput = 1 << 20
@@ -82,7 +82,7 @@ func parseFeatures(printed []byte) (*features.Features, bool) {
 // end in ECHILD: then nobody knows the exit status, and whether the output makes
 // sense has to do.
 func run(ctx context.Context, path string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var stdout, stderr limited
 	cmd := exec.CommandContext(ctx, path, args...)
@@ -91,7 +91,7 @@ func run(ctx context.Context, path string, args ...string) ([]byte, error) {
 	cmd.WaitDelay = 100 * time.Millisecond
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("no answer within %v: %w", Timeout, ctx.Err())
+		return nil, fmt.Errorf("no answer within %v: %w", timeout, ctx.Err())
 	}
 	if errors.Is(err, syscall.ECHILD) || errors.Is(err, exec.ErrWaitDelay) {
 		err = nil

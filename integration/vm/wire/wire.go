@@ -49,13 +49,13 @@ const MaxPayload = 1 << 20
 
 const headerSize = 5
 
-// ErrTooLong means a payload above [MaxPayload].
-var ErrTooLong = errors.New("payload too long")
+// errTooLong means a payload above [MaxPayload].
+var errTooLong = errors.New("payload too long")
 
 // Write sends one frame, in one call of w.Write.
 func Write(w io.Writer, kind Kind, payload []byte) error {
 	if len(payload) > MaxPayload {
-		return fmt.Errorf("send %d bytes: %w", len(payload), ErrTooLong)
+		return fmt.Errorf("send %d bytes: %w", len(payload), errTooLong)
 	}
 	frame := make([]byte, headerSize, headerSize+len(payload))
 	frame[0] = byte(kind)
@@ -74,7 +74,7 @@ func Read(r io.Reader) (Kind, []byte, error) {
 	}
 	length := binary.BigEndian.Uint32(header[1:])
 	if length > MaxPayload {
-		return 0, nil, fmt.Errorf("receive %d bytes: %w", length, ErrTooLong)
+		return 0, nil, fmt.Errorf("receive %d bytes: %w", length, errTooLong)
 	}
 	payload := make([]byte, length)
 	if _, err := io.ReadFull(r, payload); err != nil {

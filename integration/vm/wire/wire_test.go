@@ -44,7 +44,7 @@ func TestReadRefuses(t *testing.T) {
 	}{
 		{"half a header", "\x04\x00", io.ErrUnexpectedEOF},
 		{"half a payload", "\x04\x00\x00\x00\x05abc", io.ErrUnexpectedEOF},
-		{"a length out of bounds", "\x04\xff\xff\xff\xff", ErrTooLong},
+		{"a length out of bounds", "\x04\xff\xff\xff\xff", errTooLong},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -58,8 +58,8 @@ func TestReadRefuses(t *testing.T) {
 func TestWriteRefusesLongPayload(t *testing.T) {
 	t.Parallel()
 	var stream bytes.Buffer
-	if err := Write(&stream, KindStdout, make([]byte, MaxPayload+1)); !errors.Is(err, ErrTooLong) {
-		t.Errorf("got %v, want %v", err, ErrTooLong)
+	if err := Write(&stream, KindStdout, make([]byte, MaxPayload+1)); !errors.Is(err, errTooLong) {
+		t.Errorf("got %v, want %v", err, errTooLong)
 	}
 	if stream.Len() != 0 {
 		t.Errorf("sent %d bytes of a refused frame", stream.Len())

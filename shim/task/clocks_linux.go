@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/isolate-shim/isolate/internal/linux/timens"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/spec"
@@ -25,7 +26,7 @@ func (c *creation) startClocks(context.Context) error {
 	if planned == nil {
 		return nil
 	}
-	c.clocks = sync.OnceValues(func() (*timens.Namespace, error) { return newClocks(*planned) })
+	c.clocks = sync.OnceValues(func() (*timens.Namespace, error) { return newClocks(*planned, c.userns) })
 	go c.clocks() //nolint:errcheck // for who waits
 	return nil
 }
@@ -57,8 +58,9 @@ func (p pendingClocks) release() {
 	}
 }
 
-// newClocks makes a time namespace.
-func newClocks(c plan.Clocks) (*timens.Namespace, error) {
+// newClocks makes a time namespace. made is the user namespace that the shim has made
+// for the container, nil if the container joins one.
+func newClocks(c plan.Clocks, made *userns.Namespace) (*timens.Namespace, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
@@ -69,12 +71,15 @@ func newClocks(c plan.Clocks) (*timens.Namespace, error) {
 	if c.Asked != nil {
 		o = timens.Offsets{Boottime: timens.Offset(c.Asked["boottime"]), Monotonic: timens.Offset(c.Asked["monotonic"])}
 	}
+	if made != nil {
+		return timens.Of(made.Holder, o)
+	}
 	f, err := os.Open(c.Userns)
 	if err != nil {
 		return nil, err
 	}
-	made, err := timens.New(f, o)
-	return made, errors.Join(err, f.Close())
+	n, err := timens.New(f, o)
+	return n, errors.Join(err, f.Close())
 }
 
 // forContainer are the files that the container gets of those that lxcfs serves.

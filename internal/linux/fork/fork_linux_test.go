@@ -123,3 +123,56 @@ func TestRefused(t *testing.T) {
 		t.Errorf("blocked %v, %v", blocked, err)
 	}
 }
+
+// TestHoldRefused: a child that gets no namespace by unshare(2) keeps those that it has.
+func TestHoldRefused(t *testing.T) {
+	t.Parallel()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own, err := os.Open("/proc/self/ns/user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	for name, c := range map[string]struct {
+		userns *os.File
+		flags  int
+	}{
+		"its own user namespace": {own, 0},
+		"no such namespace":      {nil, unix.CLONE_PIDFD},
+	} {
+		h, err := Hold(0, c.userns, c.flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Made(); !errors.Is(err, unix.EINVAL) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := h.Wait(time.Now().Add(time.Millisecond)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the child has ended: %v", name, err)
+		}
+		if err := h.End(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestHoldKilled: who waits for a child hears that it is gone.
+func TestHoldKilled(t *testing.T) {
+	t.Parallel()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	h, err := Hold(0, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.Made(), h.Kill()); err != nil { // what it has told is read
+		t.Fatal(err)
+	}
+	if err := h.Made(); err == nil {
+		t.Error("a killed child has made something")
+	}
+	if err := h.End(); err != nil {
+		t.Error(err)
+	}
+}

@@ -59,14 +59,60 @@ func newUserns(t *testing.T) *os.File {
 func TestNew(t *testing.T) {
 	t.Parallel()
 	userns := newUserns(t)
+	n, err := New(userns, fromNow(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, n, userns)
+	path := n.Path()
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its process is still there: %v", err)
+	}
+}
+
+// TestOf: the child that makes a container's user namespace makes both.
+func TestOf(t *testing.T) {
+	t.Parallel()
+	newUserns(t) // or skip
+	owned, err := userns.NewOwned(idmap.Contiguous(0x71310000, 65536))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := Of(owned.Holder, fromNow(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, n, owned.File)
+	path := n.Path()
+	if err := n.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("it has ended another's process: %v", err)
+	}
+	if err := owned.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("its process is still there: %v", err)
+	}
+}
+
+func fromNow(t *testing.T) Offsets {
+	t.Helper()
 	o, err := FromNow()
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := New(userns, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return o
+}
+
+// check tells whether a namespace belongs to the user namespace, and begins now.
+func check(t *testing.T, n *Namespace, userns *os.File) {
+	t.Helper()
 	f, err := os.Open(n.Path())
 	if err != nil {
 		t.Fatal(err)
@@ -87,13 +133,6 @@ func TestNew(t *testing.T) {
 	var up int
 	if _, scanErr := fmt.Sscan(string(out), &up); err != nil || scanErr != nil || up > 60 {
 		t.Errorf("up %q, %v", out, err)
-	}
-	path := n.Path()
-	if err := n.Close(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("its process is still there: %v", err)
 	}
 }
 

@@ -7,18 +7,22 @@ import (
 	"fmt"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/fork"
 	"github.com/isolate-shim/isolate/internal/linux/thread"
 )
 
-// Namespace is a user namespace for a container, until the container's own
-// processes are in it.
+// Namespace is a user namespace for a container, until the container's own processes are
+// in it, and a time namespace.
 type Namespace struct {
 	// File is the namespace.
 	File *os.File
+	// Holder is the child that is in it and has made a time namespace that belongs to
+	// it; see [timens.Of].
+	Holder *fork.Holder
 
-	child   *fork.Process
 	release chan struct{}
 	ended   chan error
 }
@@ -44,13 +48,15 @@ func NewOwned(m idmap.Mapping) (*Namespace, error) {
 	ready := make(chan struct{})
 	go func() {
 		n.ended <- thread.AsEffectiveUser(uint32(root), func() (err error) {
-			n.child, n.File, err = startMapped(m)
-			if err != nil {
-				return err
+			// The time namespace costs nearly nothing here, and a child of its own elsewhere.
+			if n.Holder, err = fork.Hold(unix.CLONE_NEWUSER, nil, unix.CLONE_NEWTIME); err != nil {
+				return fmt.Errorf("create user namespace: %w", Explain(err))
 			}
-			close(ready)
-			<-n.release // the child dies with this thread
-			return n.child.End()
+			if n.File, err = mapped(n.Holder.Process, m); err == nil {
+				close(ready)
+				<-n.release // the child dies with this thread
+			}
+			return errors.Join(err, n.Holder.End())
 		})
 	}()
 	select {
@@ -64,7 +70,7 @@ func NewOwned(m idmap.Mapping) (*Namespace, error) {
 // Path is the name of the namespace for a runtime, valid until Close. It is that
 // of a process, since runc 1.2 to 1.5 take the mapping of a namespace at
 // /proc/PID/fd/N for the one of that process (libcontainer/internal/userns).
-func (n *Namespace) Path() string { return n.child.Path("ns/user") }
+func (n *Namespace) Path() string { return n.Holder.Path("ns/user") }
 
 // Close lets go of the namespace.
 func (n *Namespace) Close() error {

@@ -40,9 +40,13 @@ func New(m idmap.Mapping) (*os.File, error) {
 	// The child is killed when the thread that made it ends (PR_SET_PDEATHSIG).
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	child, ns, err := startMapped(m)
+	child, err := fork.Idle(unix.CLONE_NEWUSER)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("create user namespace: %w", Explain(err))
+	}
+	ns, err := mapped(child, m)
+	if err != nil {
+		return nil, errors.Join(err, child.End())
 	}
 	if err := child.End(); err != nil {
 		return nil, errors.Join(err, ns.Close())
@@ -50,31 +54,22 @@ func New(m idmap.Mapping) (*os.File, error) {
 	return ns, nil
 }
 
-// startMapped starts a child in a new user namespace, and opens that. It must be
-// called on a locked thread and with a valid mapping.
-func startMapped(m idmap.Mapping) (_ *fork.Process, _ *os.File, retErr error) {
-	child, err := fork.Idle(unix.CLONE_NEWUSER)
-	if err != nil {
-		return nil, nil, fmt.Errorf("create user namespace: %w", Explain(err))
-	}
-	defer func() {
-		if retErr != nil {
-			retErr = errors.Join(retErr, child.End())
-		}
-	}()
-	err = writeMap(child.Path("uid_map"), m.UIDs)
+// mapped maps the ids of a new user namespace, in which the child is, and opens it. The
+// mapping must be valid.
+func mapped(child *fork.Process, m idmap.Mapping) (*os.File, error) {
+	err := writeMap(child.Path("uid_map"), m.UIDs)
 	if err == nil {
 		err = writeMap(child.Path("gid_map"), m.GIDs)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("create user namespace: %w", Explain(err))
+		return nil, fmt.Errorf("create user namespace: %w", Explain(err))
 	}
 	path := child.Path("ns/user")
 	fd, err := eintr.Get(func() (int, error) { return unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0) })
 	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return child, os.NewFile(uintptr(fd), "userns:"+m.String()), nil
+	return os.NewFile(uintptr(fd), "userns:"+m.String()), nil
 }
 
 // writeMap writes an id map in the single write(2) the kernel accepts.

@@ -129,7 +129,7 @@ func inner() {
 	case err != nil:
 	case o.Probe:
 		var errno syscall.Errno
-		errno, err = tryListener()
+		errno, err = refused()
 		a.Meminfo = errno.Error()
 	default:
 		a, err = pivot(o)

@@ -504,8 +504,10 @@ func TestProbe(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
 	}
-	if errno, err := tryListener(); errno != 0 || err != nil {
-		t.Errorf("no listener: %v, %v", errno, err)
+	for name, try := range map[string]func() (syscall.Errno, error){"by a fork": tryListener, "without one": refused} {
+		if errno, err := try(); errno != 0 || err != nil {
+			t.Errorf("no listener, %s: %v, %v", name, errno, err)
+		}
 	}
 	c := start(t, nil)
 	if a := c.do(t, order{Probe: true}); a.Meminfo != unix.EBUSY.Error() {

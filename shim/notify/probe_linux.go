@@ -21,7 +21,7 @@ import (
 // another isolate. A runtime could then not start a container with a listener. Probe
 // tries once and keeps the answer.
 var Probe = sync.OnceValue(func() error {
-	errno, err := tryListener()
+	errno, err := refused()
 	switch {
 	case err != nil:
 		return fmt.Errorf("try a seccomp listener: %w", err)
@@ -32,6 +32,21 @@ var Probe = sync.OnceValue(func() error {
 	}
 	return nil
 })
+
+// refused returns the error of the kernel for a filter with a listener. A process that
+// has no filter at all need not try one: the kernel reads the filter only if it knows
+// the flag (seccomp(2)), and there is no other listener.
+func refused() (syscall.Errno, error) {
+	mode, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
+	if err != nil || mode != unix.SECCOMP_MODE_DISABLED {
+		return tryListener()
+	}
+	_, _, errno := unix.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, 0)
+	if errno == unix.EFAULT {
+		return 0, nil
+	}
+	return errno, nil
+}
 
 // allowAll is a filter that never calls its listener.
 var allowAll = [...]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}}

@@ -23,9 +23,11 @@ var (
 	errRefused = errors.New("lxcfs refuses access")
 )
 
-// command is how lxcfs has to be started to be of full use: with load averages,
-// with the CPU quota and not only the cpuset, and with processes named by pidfd.
-const command = "lxcfs -l --enable-cfs --enable-pidfd"
+// Options make lxcfs show the load average (-l) and the CPU quota and not only the cpuset
+// (--enable-cfs); --enable-pidfd saves it a search for each read.
+const Options = "-l --enable-cfs --enable-pidfd"
+
+const command = "lxcfs " + Options
 
 func absent(detail string) error {
 	return fmt.Errorf("%w: %s; install it and start it (%s /var/lib/lxcfs), or set lxcfs.mode = \"off\"", ErrAbsent, detail, command)

@@ -7,14 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
-
-// Options make lxcfs show the load average (-l) and CPU quotas (--enable-cfs);
-// --enable-pidfd saves it a search for each read.
-var Options = []string{"-l", "--enable-cfs", "--enable-pidfd"}
 
 // Exec turns this process into an lxcfs that serves its files below a directory, and
 // makes the directory if need be. It only returns if that fails.
@@ -29,7 +26,7 @@ func Exec(program, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("run lxcfs: make its directory: %w", err)
 	}
-	argv := slices.Concat([]string{program, "-f"}, Options, []string{"-p", "/run/lxcfs.pid", dir})
+	argv := slices.Concat([]string{program, "-f"}, strings.Fields(Options), []string{"-p", "/run/lxcfs.pid", dir})
 	return fmt.Errorf("run lxcfs: exec %s: %w", path, unix.Exec(path, argv, os.Environ()))
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/fork"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
 // maxViews bounds the views of one graft; lxcfs 6 serves 12 files.
@@ -107,7 +108,7 @@ type report struct {
 
 // newChild prepares everything that run needs, since run allocates nothing and calls
 // no function of the Go runtime.
-func newChild(t *thread, views []View, address uint64) (*child, error) {
+func newChild(t *thread, views []lxcfs.File, address uint64) (*child, error) {
 	c := &child{
 		address: uintptr(address), memory: notOpen, server: notOpen,
 		userns: t.userns.Fd(), mntns: t.mntns.Fd(), root: t.root.Fd(), cwd: t.cwd.Fd(),

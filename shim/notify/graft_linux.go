@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
 // result is the outcome of one notification, for the log.
@@ -61,14 +62,14 @@ func (n *Notifier) graft(ctx context.Context, req notification, valid func() boo
 	}()
 	var r result
 	for range 2 { // once more with views of a new server
-		var views []View
+		var views []lxcfs.File
 		views, err = n.store.take(ctx)
 		if err != nil {
 			break
 		}
 		var stuck *child
 		r, stuck, err = t.graft(ctx, views, req.data.args[0])
-		closeViews(views)
+		lxcfs.CloseFiles(views)
 		if stuck != nil {
 			inUse = false
 			go func() { // Close does not wait for it
@@ -176,7 +177,7 @@ var (
 
 // graft has a child do the work. A child that hangs is killed and returned, and the
 // caller must reap it.
-func (t *thread) graft(ctx context.Context, views []View, address uint64) (result, *child, error) {
+func (t *thread) graft(ctx context.Context, views []lxcfs.File, address uint64) (result, *child, error) {
 	c, err := newChild(t, views, address)
 	if err != nil {
 		return "", nil, err

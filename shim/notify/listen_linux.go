@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/disposable"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
 const (
@@ -105,7 +106,7 @@ func Listen(ctx context.Context, path string, views Views, processors func() flo
 //
 // The kept views pin the file system of their server, as the container's own views do.
 // They are not used without asking the server.
-func (n *Notifier) Prepare(views []View, likely bool) error { return n.store.keep(views, likely) }
+func (n *Notifier) Prepare(views []lxcfs.File, likely bool) error { return n.store.keep(views, likely) }
 
 // Refresh forgets the kept views after their server was replaced. It is not necessary,
 // since a dead server is noticed; but until then the kept views hold the dead file

@@ -24,6 +24,7 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/disposable"
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/testprogram"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
 // container is a container whose pivot_root is served by n.
@@ -83,7 +84,7 @@ func listening(t testing.TB, views Views) *container {
 	return c
 }
 
-func (c *container) meminfo(context.Context) ([]View, error) {
+func (c *container) meminfo(context.Context) ([]lxcfs.File, error) {
 	c.fetched.Add(1)
 	path := filepath.Join(c.dir, "meminfo")
 	if _, err := os.Stat(path); err != nil {
@@ -92,7 +93,7 @@ func (c *container) meminfo(context.Context) ([]View, error) {
 		}
 	}
 	mount, err := mount.CloneTree(-1, path, mount.CloneOptions{Propagation: unix.MS_PRIVATE})
-	return []View{{Name: "proc/meminfo", Mount: mount}, {Name: "proc/absent", Mount: reopen(mount)}}, err
+	return []lxcfs.File{{Name: "proc/meminfo", Mount: mount}, {Name: "proc/absent", Mount: reopen(mount)}}, err
 }
 
 func reopen(f *os.File) *os.File {
@@ -279,7 +280,7 @@ func clonable(t *testing.T) bool {
 func TestGraftWithoutClones(t *testing.T) {
 	c := start(t, nil)
 	c.n.store.mu.Lock()
-	c.n.store.clone = func(*os.File) (*os.File, error) { return nil, unix.EINVAL }
+	c.n.store.clone = func([]lxcfs.File) ([]lxcfs.File, error) { return nil, unix.EINVAL }
 	c.n.store.mu.Unlock()
 	for range 3 {
 		if a := c.do(t, order{}); a.Meminfo != "limited" {
@@ -392,9 +393,9 @@ func served(t *testing.T) (device int, views Views) {
 			t.Error(err)
 		}
 	})
-	return device, func(context.Context) ([]View, error) {
+	return device, func(context.Context) ([]lxcfs.File, error) {
 		mount, err := mount.CloneTree(-1, dir, mount.CloneOptions{})
-		return []View{{Name: "proc/meminfo", Mount: mount}}, err
+		return []lxcfs.File{{Name: "proc/meminfo", Mount: mount}}, err
 	}
 }
 
@@ -402,7 +403,7 @@ func TestDeadServer(t *testing.T) {
 	device, dead := served(t)
 	living := &container{dir: t.TempDir()}
 	var asked atomic.Int32
-	c := start(t, func(ctx context.Context) ([]View, error) {
+	c := start(t, func(ctx context.Context) ([]lxcfs.File, error) {
 		if asked.Add(1) == 1 {
 			return dead(ctx)
 		}
@@ -436,7 +437,7 @@ func TestHungServer(t *testing.T) {
 }
 
 func TestSlowViews(t *testing.T) {
-	c := start(t, func(ctx context.Context) ([]View, error) {
+	c := start(t, func(ctx context.Context) ([]lxcfs.File, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	})

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
 func TestReadiness(t *testing.T) {
@@ -84,7 +86,7 @@ func TestPrepare(t *testing.T) {
 	if err := c.n.Prepare(views, true); err != nil {
 		t.Fatal(err)
 	}
-	closeViews(views)
+	lxcfs.CloseFiles(views)
 	if a := c.do(t, order{}); a.Meminfo != "limited" {
 		t.Errorf("saw %q", a.Meminfo)
 	}
@@ -99,7 +101,7 @@ func TestPrepareWithoutClones(t *testing.T) {
 		t.Run(fmt.Sprintf("likely=%v", likely), func(t *testing.T) {
 			c := start(t, nil)
 			c.n.store.mu.Lock()
-			c.n.store.clone = func(*os.File) (*os.File, error) { return nil, unix.EINVAL }
+			c.n.store.clone = func([]lxcfs.File) ([]lxcfs.File, error) { return nil, unix.EINVAL }
 			c.n.store.mu.Unlock()
 			views, err := c.meminfo(t.Context())
 			if err != nil {
@@ -109,7 +111,7 @@ func TestPrepareWithoutClones(t *testing.T) {
 			if err := c.n.Prepare(views, likely); err != nil {
 				t.Fatal(err)
 			}
-			closeViews(views)
+			lxcfs.CloseFiles(views)
 			c.n.store.fetching.Wait()
 			if got := c.fetched.Load() > 0; got != likely {
 				t.Errorf("fetched before it was needed: %v, want %v", got, likely)

@@ -12,20 +12,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isolate-shim/isolate/internal/linux/mount"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
-// View is a file that is put over one of /proc or /sys of an inner container.
-type View struct {
-	// Name is the place of the file, relative to the root: "proc/meminfo".
-	Name string
-	// Mount is the file as a detached mount. Attaching uses it up.
-	Mount *os.File
-}
-
-// Views gets fresh views. Its caller closes their mounts. It must return soon after ctx
-// is over.
-type Views func(ctx context.Context) ([]View, error)
+// Views gets fresh files of lxcfs, the views, which are put over those of /proc and /sys
+// of an inner container. Its caller closes them. It must return soon after ctx is over.
+type Views func(ctx context.Context) ([]lxcfs.File, error)
 
 // retryAfter is how long a failure to get views is remembered, and the longest time of
 // one try.
@@ -41,12 +33,12 @@ var errLater = errors.New("views could not be had a moment ago")
 // fetched.
 type store struct {
 	fetch Views
-	clone func(*os.File) (*os.File, error)
+	clone func([]lxcfs.File) ([]lxcfs.File, error)
 	ctx   context.Context // until close
 	stop  context.CancelFunc
 
 	mu       sync.Mutex
-	set      []View
+	set      []lxcfs.File
 	flight   chan struct{} // closed when the fetch under way has ended
 	err      error
 	failed   time.Time
@@ -55,15 +47,13 @@ type store struct {
 }
 
 func newStore(fetch Views) *store {
-	s := &store{fetch: fetch, clone: func(f *os.File) (*os.File, error) {
-		return mount.CloneTree(int(f.Fd()), "", mount.CloneOptions{})
-	}}
+	s := &store{fetch: fetch, clone: lxcfs.CloneFiles}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
 }
 
 // take returns views, which the caller uses up and closes.
-func (s *store) take(ctx context.Context) ([]View, error) {
+func (s *store) take(ctx context.Context) ([]lxcfs.File, error) {
 	for {
 		s.mu.Lock()
 		switch {
@@ -94,8 +84,8 @@ func (s *store) take(ctx context.Context) ([]View, error) {
 }
 
 // use returns clones of the set, or the set itself.
-func (s *store) use() ([]View, error) {
-	views, err := s.clones(s.set)
+func (s *store) use() ([]lxcfs.File, error) {
+	views, err := s.clone(s.set)
 	if errors.Is(err, unix.EINVAL) {
 		views, s.set = s.set, nil
 		s.start()
@@ -104,29 +94,15 @@ func (s *store) use() ([]View, error) {
 	return views, err
 }
 
-// clones clones all views, or returns an error and none.
-func (s *store) clones(of []View) ([]View, error) {
-	var views []View
-	for _, v := range of {
-		mount, err := s.clone(v.Mount)
-		if err != nil {
-			closeViews(views)
-			return nil, err
-		}
-		views = append(views, View{Name: v.Name, Mount: mount})
-	}
-	return views, nil
-}
-
 // keep makes clones of views the set, unless there is a set or one is being fetched. If
 // the kernel cannot clone them, and fetch is set, it fetches a set.
-func (s *store) keep(views []View, fetch bool) error {
+func (s *store) keep(views []lxcfs.File, fetch bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || len(s.set) > 0 || s.flight != nil {
 		return nil
 	}
-	set, err := s.clones(views)
+	set, err := s.clone(views)
 	switch {
 	case err == nil:
 		s.set = set
@@ -156,7 +132,7 @@ func (s *store) start() <-chan struct{} {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.closed || err != nil {
-			closeViews(set)
+			lxcfs.CloseFiles(set)
 			set = nil
 		}
 		s.set, s.err, s.flight, s.failed = set, err, nil, time.Time{}
@@ -172,7 +148,7 @@ func (s *store) start() <-chan struct{} {
 func (s *store) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	closeViews(s.set)
+	lxcfs.CloseFiles(s.set)
 	s.set, s.failed = nil, time.Time{}
 }
 
@@ -192,10 +168,4 @@ func (s *store) close() {
 	s.mu.Unlock()
 	s.drop()
 	s.fetching.Wait()
-}
-
-func closeViews(views []View) {
-	for _, v := range views {
-		v.Mount.Close()
-	}
 }

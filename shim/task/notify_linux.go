@@ -53,7 +53,7 @@ func (c *creation) listen(ctx context.Context) error {
 	}
 	// They live as long as the container, and must not hold the creation.
 	made, cfg := c.container, c.cfg.LXCFS
-	views := func(ctx context.Context) ([]notify.View, error) { return made.innerViews(ctx, cfg) }
+	views := func(ctx context.Context) ([]lxcfs.File, error) { return made.innerViews(ctx, cfg) }
 	processors := func() float64 { return cgroup.Processors(made.cgroups) }
 	if c.notifier, err = notify.Listen(ctx, path, views, processors); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (c *creation) listen(ctx context.Context) error {
 }
 
 // innerViews looks at lxcfs anew: it may have been restarted since.
-func (c *container) innerViews(ctx context.Context, cfg config.LXCFS) ([]notify.View, error) {
+func (c *container) innerViews(ctx context.Context, cfg config.LXCFS) ([]lxcfs.File, error) {
 	// The probe is not closed: its files are the notifier's from here on, and its
 	// deadline ends the rest.
 	served, err := lxcfs.StartProbe(ctx, cfg).Result()
@@ -76,13 +76,5 @@ func (c *container) innerViews(ctx context.Context, cfg config.LXCFS) ([]notify.
 			f.Mount.Close()
 		}
 	}
-	return viewsOf(files), nil
-}
-
-func viewsOf(files []lxcfs.File) []notify.View {
-	views := make([]notify.View, 0, len(files))
-	for _, f := range files {
-		views = append(views, notify.View{Name: f.Name, Mount: f.Mount})
-	}
-	return views
+	return files, nil
 }

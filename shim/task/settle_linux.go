@@ -94,7 +94,7 @@ func (c *creation) attachFiles(ctx context.Context) error {
 	if c.notifier != nil {
 		// Before they are attached, and used up by that.
 		likely := len(c.plan.Nesting.Stores) > 0 || c.plan.Nesting.Systemd
-		if err := c.notifier.Prepare(viewsOf(c.forContainer(served.Files)), likely); err != nil { //nolint:contextcheck // it outlives the request
+		if err := c.notifier.Prepare(c.forContainer(served.Files), likely); err != nil { //nolint:contextcheck // it outlives the request
 			log.G(ctx).WithError(err).Debug("isolate: the first inner container has to wait for its views")
 		}
 	}

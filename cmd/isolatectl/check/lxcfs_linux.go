@@ -28,7 +28,7 @@ func served(ctx context.Context, r *Report, cfg config.Config) {
 		if probe.Required() {
 			result, consequence = Failed, "containers are refused (lxcfs.mode = \"require\")"
 		}
-		r.bad(result, what, "apt-get install lxcfs; run it as lxcfs "+lxcfsOptions+" /var/lib/lxcfs", "%s: %v", consequence, err)
+		r.bad(result, what, "apt-get install lxcfs; run it as lxcfs "+lxcfs.Options+" /var/lib/lxcfs", "%s: %v", consequence, err)
 		return
 	}
 	var names []string
@@ -40,15 +40,11 @@ func served(ctx context.Context, r *Report, cfg config.Config) {
 	case len(s.Skipped) > 0:
 		r.bad(Degraded, what, "look into the log of lxcfs", "%s serves %s; unusable: %v", s.Root, strings.Join(names, " "), s.Skipped)
 	case len(missing) > 0:
-		r.bad(Degraded, what, "start it with "+lxcfsOptions, "%s serves %s, but it runs without %s", s.Root, strings.Join(names, " "), strings.Join(missing, " "))
+		r.bad(Degraded, what, "start it with "+lxcfs.Options, "%s serves %s, but it runs without %s", s.Root, strings.Join(names, " "), strings.Join(missing, " "))
 	default:
 		r.ok(what, "%s serves %s", s.Root, strings.Join(names, " "))
 	}
 }
-
-// lxcfsOptions make lxcfs show the load average (-l) and CPU quotas
-// (--enable-cfs); --enable-pidfd saves it a search for each read.
-const lxcfsOptions = "-l --enable-cfs --enable-pidfd"
 
 // missingOptions returns the options that the running lxcfs was not started
 // with; none if no lxcfs is seen, as when it runs in another pid namespace.
@@ -59,7 +55,7 @@ func missingOptions() []string {
 	return nil
 }
 
-// optionsNotIn returns the ones of lxcfsOptions that matter and that a command
+// optionsNotIn returns the ones of [lxcfs.Options] that matter and that a command
 // line does not have. Only -l and --enable-cfs change what a container sees.
 func optionsNotIn(args []string) []string {
 	var missing []string

@@ -256,12 +256,15 @@ func overlap(a, b []idmap.Span) bool {
 	return false
 }
 
-// hostSpans returns the host ids of a mapping, of users and of groups.
+// hostSpans returns the host ids of a mapping, of users and of groups: once each if they
+// are the same, as nearly always.
 func hostSpans(m idmap.Mapping) []idmap.Span {
 	var spans []idmap.Span
 	for _, ranges := range [][]idmap.Range{m.UIDs, m.GIDs} {
 		for _, r := range ranges {
-			spans = append(spans, r.Span())
+			if s := r.Span(); !slices.Contains(spans, s) {
+				spans = append(spans, s)
+			}
 		}
 	}
 	return spans

@@ -93,7 +93,7 @@ func TestContainerOnOverlay(t *testing.T) {
 			{idmap.Contiguous(0x70000000, 65536), "workload"},
 			{idmap.Contiguous(0x70450000, 65536), "inspect"},
 		} {
-			ns := mapped(t, start.mapping)
+			ns := testmounts.Userns(t, start.mapping)
 			before := testmounts.Lines(t, dir)
 			m := build(t, o, ns, start.mapping, method)
 			if after := testmounts.Lines(t, dir); after != before {
@@ -150,7 +150,7 @@ func TestManyLayers(t *testing.T) {
 		}
 		o.Attrs = attrNosuid | attrNodev | attrNoatime
 		m := idmap.Contiguous(300000, 65536)
-		testmounts.Attach(t, build(t, o, mapped(t, m), m, method), dir+"/rootfs")
+		testmounts.Attach(t, build(t, o, testmounts.Userns(t, m), m, method), dir+"/rootfs")
 		content, err := os.ReadFile(dir + "/rootfs/layer")
 		if err != nil || string(content) != "0" {
 			t.Errorf("top layer is %q, %v", content, err)
@@ -173,7 +173,7 @@ func TestReadOnlyOverlays(t *testing.T) {
 		dir := testmounts.Dir(t)
 		full := stack(t, dir, 3)
 		m := idmap.Contiguous(300000, 65536)
-		ns := mapped(t, m)
+		ns := testmounts.Userns(t, m)
 		asked := full
 		asked.ReadOnly = true
 		for name, o := range map[string]Overlay{
@@ -200,7 +200,7 @@ func TestSilentReadOnly(t *testing.T) {
 		dir := testmounts.Dir(t)
 		o := stack(t, dir, 2)
 		before := testmounts.Lines(t, dir)
-		m, err := o.Build(mapped(t, idmap.Contiguous(300000, 65536)), idmap.Owner{UID: 0, GID: 0}, method)
+		m, err := o.Build(testmounts.Userns(t, idmap.Contiguous(300000, 65536)), idmap.Owner{UID: 0, GID: 0}, method)
 		if err == nil {
 			testmounts.Close(t, m)
 			t.Fatal("no error")
@@ -231,7 +231,7 @@ func TestOddLayers(t *testing.T) {
 		testmounts.Check(t, os.Rename(dir+"/snapshots/9999", dir+"/snapshots/u:p,p\\er"))
 		o.Upper, o.Work = dir+"/snapshots/u:p,p\\er/fs", dir+"/snapshots/u:p,p\\er/work"
 		m := idmap.Contiguous(300000, 65536)
-		ns := mapped(t, m)
+		ns := testmounts.Userns(t, m)
 		for name, lower := range map[string][]string{
 			"odd":     {odd},
 			"mounted": {dir + "/snapshots/mounted"},
@@ -262,7 +262,7 @@ func TestBuildErrors(t *testing.T) {
 		testmounts.Mount(t, "tmpfs", dir+"/snapshots/9998/fs", "")
 		testmounts.Mkdir(t, dir+"/snapshots/9998/work")
 		m := idmap.Contiguous(300000, 65536)
-		ns := mapped(t, m)
+		ns := testmounts.Userns(t, m)
 		root, _ := m.Root()
 		for _, tc := range []struct {
 			name string
@@ -325,7 +325,7 @@ func TestMethodAuto(t *testing.T) {
 	dir := testmounts.Dir(t)
 	o := stack(t, dir, 2)
 	m := idmap.Contiguous(300000, 65536)
-	ns := mapped(t, m)
+	ns := testmounts.Userns(t, m)
 	root, _ := m.Root()
 
 	provenMethod.Store(uint32(MethodAuto))
@@ -396,7 +396,7 @@ func TestMountinfoAsWritten(t *testing.T) {
 func BenchmarkBuild(b *testing.B) {
 	testmounts.RequireRoot(b)
 	m := idmap.Contiguous(300000, 65536)
-	ns := mapped(b, m)
+	ns := testmounts.Userns(b, m)
 	for _, n := range []int{1, 10, 60} {
 		dir := testmounts.Dir(b)
 		o := stack(b, dir, n)

@@ -29,7 +29,7 @@ func TestVolatileLayerIsNamed(t *testing.T) {
 	t.Parallel()
 	forMethods(t, func(t *testing.T, method Method) {
 		m := idmap.Contiguous(300000, 65536)
-		ns := mapped(t, m)
+		ns := testmounts.Userns(t, m)
 		o := stack(t, testmounts.Dir(t), 2)
 		o.Options = append(o.Options, mount.Option{Key: "volatile"})
 		testmounts.Close(t, build(t, o, ns, m, method))

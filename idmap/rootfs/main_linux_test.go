@@ -11,7 +11,6 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/thread"
-	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/internal/testmounts"
 )
 
@@ -23,15 +22,6 @@ var programs = map[string]func(args []string) error{
 	"inspect":  inspect,
 }
 
-// mapped makes a user namespace for a test.
-func mapped(tb testing.TB, m idmap.Mapping) *os.File {
-	tb.Helper()
-	ns, err := userns.New(m)
-	testmounts.Check(tb, err)
-	tb.Cleanup(func() { testmounts.Close(tb, ns) })
-	return ns
-}
-
 // TestAs: host root cannot create in a container's overlay, the container's root
 // acting for it can.
 func TestAs(t *testing.T) {
@@ -41,7 +31,7 @@ func TestAs(t *testing.T) {
 	dir := testmounts.Dir(t)
 	o := stack(t, dir, 2)
 	m := idmap.Contiguous(300000, 65536)
-	testmounts.Attach(t, build(t, o, mapped(t, m), m, MethodAuto), dir+"/rootfs")
+	testmounts.Attach(t, build(t, o, testmounts.Userns(t, m), m, MethodAuto), dir+"/rootfs")
 	if err := os.Mkdir(dir+"/rootfs/host", 0o755); !errors.Is(err, unix.EOVERFLOW) {
 		t.Errorf("host root: %v", err)
 	}

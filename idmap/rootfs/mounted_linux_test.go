@@ -46,7 +46,7 @@ func TestReplaceMounted(t *testing.T) {
 
 			mapping := idmap.Contiguous(300000, 65536)
 			owner, _ := mapping.Root()
-			built, err := o.BuildAgain(mapped(t, mapping), owner, MethodAuto, "ours")
+			built, err := o.BuildAgain(testmounts.Userns(t, mapping), owner, MethodAuto, "ours")
 			testmounts.Check(t, err)
 			testmounts.Check(t, errors.Join(m.Replace(built), m.Close(), built.Close()))
 			testmounts.WantOwner(t, dir+"/merged/file", "300000:300000")

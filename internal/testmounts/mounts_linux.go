@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 )
 
 // Mount mounts a new file system at a path until the test ends.
@@ -86,4 +89,13 @@ func Lines(tb testing.TB, dir string) string {
 		}
 	}
 	return found
+}
+
+// Userns makes a user namespace with a mapping, which lasts until the test ends.
+func Userns(tb testing.TB, m idmap.Mapping) *os.File {
+	tb.Helper()
+	ns, err := userns.New(m)
+	Check(tb, err)
+	tb.Cleanup(func() { Close(tb, ns) })
+	return ns
 }

@@ -118,7 +118,7 @@ func TestNoMappingWithoutSetattr(t *testing.T) {
 	testmounts.RequireRoot(t)
 	dir := testmounts.Dir(t)
 	testmounts.Mkdir(t, dir+"/src")
-	ns := mapped(t, idmap.Contiguous(300000, 65536))
+	ns := testmounts.Userns(t, idmap.Contiguous(300000, 65536))
 	withoutSetattr(t)
 	_, err := CloneTree(-1, dir+"/src", CloneOptions{Userns: ns, SetAttrs: unix.MOUNT_ATTR_RDONLY})
 	if !errors.Is(err, ErrNotIDMappable) || !strings.Contains(err.Error(), "cannot be id-mapped by kernel") {

@@ -30,7 +30,7 @@ func TestCloneTree(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := testmounts.Lines(t, dir)
-	ns := mapped(t, idmap.Contiguous(300000, 65536))
+	ns := testmounts.Userns(t, idmap.Contiguous(300000, 65536))
 	tree, err := CloneTree(-1, src, CloneOptions{Userns: ns, Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestCloneTreeErrors(t *testing.T) {
 	testmounts.Mount(t, "ramfs", dir+"/ramfs", "")
 	testmounts.Mkdir(t, dir+"/plain")
 	testmounts.Mkdir(t, dir+"/mapped")
-	ns := mapped(t, idmap.Contiguous(300000, 65536))
+	ns := testmounts.Userns(t, idmap.Contiguous(300000, 65536))
 	tree, err := CloneTree(-1, dir+"/plain", CloneOptions{Userns: ns})
 	if err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestClonePartial(t *testing.T) {
 	testmounts.Write(t, src+"/twice/above", "")
 	testmounts.Mount(t, "tmpfs", dir+"/srcother", "") // shares the prefix of the name
 
-	ns := mapped(t, idmap.Contiguous(300000, 65536))
+	ns := testmounts.Userns(t, idmap.Contiguous(300000, 65536))
 	before := testmounts.Lines(t, dir)
 	tree, unmapped, err := ClonePartial(-1, src, CloneOptions{
 		Recursive: true, Userns: ns, SetAttrs: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE,
@@ -233,7 +233,7 @@ func TestReadOnlyIsLocked(t *testing.T) {
 	testmounts.RequireFeature(t, MappableTmpfs())
 	dir := testmounts.Dir(t)
 	m := idmap.Contiguous(300000, 65536)
-	ns := mapped(t, m)
+	ns := testmounts.Userns(t, m)
 	testmounts.Write(t, dir+"/src/file", "")
 	testmounts.Mount(t, "tmpfs", dir+"/src/sub", "mode=0777")
 	for _, name := range []string{"ro", "rw"} {
@@ -303,7 +303,7 @@ func TestCloneAttachedBeneath(t *testing.T) {
 	dir := testmounts.Dir(t)
 	testmounts.Write(t, dir+"/root/file", "")
 	testmounts.Mount(t, "tmpfs", dir+"/target", "")
-	ns := mapped(t, idmap.Contiguous(300000, 65536))
+	ns := testmounts.Userns(t, idmap.Contiguous(300000, 65536))
 	m, err := CloneTree(-1, dir+"/root", CloneOptions{Recursive: true, Userns: ns, SetAttrs: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE})
 	if err != nil {
 		t.Fatal(err)

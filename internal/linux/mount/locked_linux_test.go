@@ -25,7 +25,7 @@ func TestLockedClones(t *testing.T) {
 	m := idmap.Contiguous(300000, 65536)
 	testmounts.Write(t, dir+"/src/file", "")
 	tree, err := CloneTree(-1, dir+"/src", CloneOptions{
-		Userns: mapped(t, m), SetAttrs: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE,
+		Userns: testmounts.Userns(t, m), SetAttrs: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE,
 	})
 	testmounts.Check(t, err)
 	testmounts.Mkdir(t, dir+"/ro")

@@ -6,8 +6,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/isolate-shim/isolate/idmap"
-	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/internal/testmounts"
 )
 
@@ -19,13 +17,4 @@ var programs = map[string]func(args []string) error{
 	"receive": receive,
 	"remount": remount,
 	"nested":  nested,
-}
-
-// mapped makes a user namespace for a test.
-func mapped(tb testing.TB, m idmap.Mapping) *os.File {
-	tb.Helper()
-	ns, err := userns.New(m)
-	testmounts.Check(tb, err)
-	tb.Cleanup(func() { testmounts.Close(tb, ns) })
-	return ns
 }

@@ -22,7 +22,7 @@ func TestClonePartialOfWhatHostsHave(t *testing.T) {
 	t.Parallel()
 	testmounts.RequireRoot(t)
 	testmounts.RequireFeature(t, MappableTmpfs())
-	ns := mapped(t, idmap.Contiguous(300000, 65536))
+	ns := testmounts.Userns(t, idmap.Contiguous(300000, 65536))
 	for _, test := range []struct {
 		name     string
 		make     func(t *testing.T, src string)

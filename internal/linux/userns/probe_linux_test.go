@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package userns
+package userns_test
 
 import (
 	"testing"
 
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/internal/testmounts"
 )
 
 func TestSupportedHere(t *testing.T) {
 	t.Parallel()
 	testmounts.RequireRoot(t)
-	testmounts.RequireFeature(t, Supported())
+	testmounts.RequireFeature(t, userns.Supported())
 }

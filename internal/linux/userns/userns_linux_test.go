@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package userns
+package userns_test
 
 import (
 	"bufio"
@@ -19,6 +19,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	nsfs "github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/internal/testmounts"
 )
 
@@ -40,7 +41,7 @@ func TestNew(t *testing.T) {
 		UIDs: []idmap.Range{{Host: 300000, Size: 10}, {Container: 10, Host: 400000, Size: 20}},
 		GIDs: []idmap.Range{{Host: 500000, Size: 65536}},
 	}
-	ns, err := New(m)
+	ns, err := userns.New(m)
 	testmounts.Check(t, err)
 	defer testmounts.Close(t, ns)
 	cmd := exec.CommandContext(t.Context(), "nsenter", "--user=/proc/self/fd/3",
@@ -57,7 +58,7 @@ func TestNew(t *testing.T) {
 	if flags, err := unix.FcntlInt(ns.Fd(), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 		t.Errorf("flags %#x, %v: not closed on exec", flags, err)
 	}
-	if _, err := New(idmap.Mapping{}); err == nil {
+	if _, err := userns.New(idmap.Mapping{}); err == nil {
 		t.Error("empty mapping accepted")
 	}
 }
@@ -68,7 +69,7 @@ func TestOwnedIsItsRoots(t *testing.T) {
 	t.Parallel()
 	testmounts.RequireRoot(t)
 	const root = 0x71280000
-	ns, err := NewOwned(idmap.Contiguous(root, 65536))
+	ns, err := userns.NewOwned(idmap.Contiguous(root, 65536))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func TestOwnedIsItsRoots(t *testing.T) {
 		}
 	}
 	none := idmap.Mapping{UIDs: []idmap.Range{{Container: 1, Host: 300000, Size: 10}}, GIDs: []idmap.Range{{Container: 1, Host: 300000, Size: 10}}}
-	if ns, err := NewOwned(none); err == nil {
+	if ns, err := userns.NewOwned(none); err == nil {
 		t.Error("a mapping without root accepted", ns.Close())
 	}
 }
@@ -142,7 +143,7 @@ func reaper([]string) error {
 		}
 	}()
 	for range 200 {
-		ns, err := New(holderRange)
+		ns, err := userns.New(holderRange)
 		if err != nil {
 			return err
 		}
@@ -209,7 +210,7 @@ func TestNewKilled(t *testing.T) {
 func forever([]string) error {
 	m := idmap.Contiguous(holderRange.UIDs[0].Host+1, 1)
 	for i := 0; ; i++ {
-		ns, err := New(m)
+		ns, err := userns.New(m)
 		if err != nil {
 			return err
 		}
@@ -253,7 +254,7 @@ func TestExplainClone(t *testing.T) {
 		unix.EPERM:  "CAP_SYS_ADMIN",
 		unix.ENOMEM: "cannot allocate",
 	} {
-		err := Explain(os.NewSyscallError("clone3", errno))
+		err := userns.Explain(os.NewSyscallError("clone3", errno))
 		if !strings.Contains(err.Error(), want) || !errors.Is(err, errno) {
 			t.Errorf("%v gave %q", errno, err)
 		}
@@ -264,7 +265,7 @@ func BenchmarkNew(b *testing.B) {
 	testmounts.RequireRoot(b)
 	m := idmap.Contiguous(300000, 65536)
 	for b.Loop() {
-		ns, err := New(m)
+		ns, err := userns.New(m)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -276,7 +277,7 @@ func BenchmarkNewOwned(b *testing.B) {
 	testmounts.RequireRoot(b)
 	m := idmap.Contiguous(0x71290000, 65536)
 	for b.Loop() {
-		ns, err := NewOwned(m)
+		ns, err := userns.NewOwned(m)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -3,6 +3,7 @@
 package check_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -162,11 +163,22 @@ func TestNoHandler(t *testing.T) {
 			if err := os.Chtimes(file, now, now); err != nil {
 				t.Fatal(err)
 			}
+			isolate := func(want check.Line) {
+				expect(t, check.Run(t.Context(), config(t, "")), fmt.Sprintf("CRI runtime isolate, process %d", node.Pid()), want)
+			}
+			if name != peer.Containerd17 {
+				// containerd asks the shim once, and this one comes too late.
+				isolate(check.Line{Result: check.Degraded, Reason: "does not know it yet", Fix: "restart containerd"})
+				shim := filepath.Join(node.Bin, "containerd-shim-isolate-v1")
+				if err := errors.Join(os.Rename(shim, shim+".later"), node.Restart(t.Context()), os.Rename(shim+".later", shim)); err != nil {
+					t.Fatal(err)
+				}
+				isolate(check.Line{Result: check.Degraded, Reason: "hostUsers: false", Fix: "restart containerd"})
+			}
 			if err := node.Restart(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			r = check.Run(t.Context(), config(t, ""))
-			expect(t, r, fmt.Sprintf("CRI runtime isolate, process %d", node.Pid()), check.Line{Result: check.OK, Reason: "starts "})
+			isolate(check.Line{Result: check.OK, Reason: "starts "})
 		})
 	}
 }

@@ -134,6 +134,10 @@ func (d daemon) checkCRI(ctx context.Context, r *Report, finder runtime.Finder, 
 		}
 		bin, err := finder.Find(ctx, h.Option("BinaryName"), cfg.Runtime.Binary, d.Path)
 		s.Runtime, s.RuntimeErr = bin.String(), err
+		if s.Running, err = d.running(ctx, h.Name); err != nil {
+			r.bad(Degraded, fmt.Sprintf("CRI runtime %s, %s", h.Name, d.who()), "look into containerd's log", "%v", err)
+			continue
+		}
 		r.Lines = append(r.Lines, h.judge(s)...)
 	}
 	what := "CRI runtimes, " + d.who()
@@ -150,6 +154,15 @@ func (d daemon) checkCRI(ctx context.Context, r *Report, finder runtime.Finder, 
 	default:
 		r.note(what, fix, "none starts the shim; only Kubernetes needs one")
 	}
+}
+
+// running is what containerd says of a handler; nil if it does not say, as 1.7.
+func (d daemon) running(ctx context.Context, handler string) (*host.HandlerState, error) {
+	if d.PID == 0 || d.major() < 2 {
+		return nil, nil
+	}
+	state, err := host.AskHandler(ctx, d.Address, handler)
+	return &state, err
 }
 
 // resolved is where a path leads, or the path itself if that cannot be told.

@@ -79,6 +79,9 @@ type surroundings struct {
 	// Runtime is the OCI runtime that the shim then uses, or RuntimeErr.
 	Runtime    string
 	RuntimeErr error
+	// Running is what a running containerd says of the handler; nil if none runs, or
+	// does not say.
+	Running *host.HandlerState
 	// Driver is the cgroup driver that containerd tells a kubelet, "" if that is not
 	// known.
 	Driver string
@@ -121,6 +124,15 @@ func (h handler) judge(s surroundings) []Line {
 	}
 	if len(lines) > 0 {
 		return lines
+	}
+	const restart = "restart containerd; what runs goes on"
+	switch {
+	case s.Running == nil || s.Running.UserNamespaces:
+	case !s.Running.Known:
+		return []Line{line(Degraded, restart, "containerd does not know it yet")}
+	default:
+		return []Line{line(Degraded, restart+"; if that does not help, look into its log for the runtime",
+			"containerd refuses it pods with hostUsers: false: it asks the shim what it can do when it starts, and got no answer then")}
 	}
 	driver := "the caller's cgroup driver" // by the names of cgroups
 	if h.systemd(s.Config) {

@@ -24,9 +24,10 @@ func installCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "install",
 		Usage: "put isolate on this host and make containerd know it",
-		Description: "Copies this program and the shim beside it, and gives containerd a drop-in with the runtime handler isolate,\n" +
-			"for Kubernetes, and loads the AppArmor profile of containers where AppArmor is on. It may run again: it changes nothing that is as it should be, and writes down what it changes\n" +
-			"in " + install.Dir + " for uninstall. containerd is restarted only if --restart says how.",
+		Description: "Copies this program and the shim beside it, gives containerd a drop-in with the runtime handler isolate, for\n" +
+			"Kubernetes, and loads the AppArmor profile of containers where AppArmor is on. It may run again: it changes\n" +
+			"nothing that is as it should be, and writes down what it changes in " + install.Dir + ", for uninstall.\n" +
+			"It restarts containerd only if --restart says how.",
 		Flags: append(hostFlags(),
 			&cli.StringFlag{Name: "from", Usage: "the directory of the programs to install (default: that of this one)"},
 			&cli.StringFlag{Name: "bin-dir", Usage: "the directory to install them in", Value: install.BinDir},

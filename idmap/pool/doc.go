@@ -45,8 +45,9 @@
 //
 // A caller that maps ids itself says which. [Pool.Adopt] holds them as a slot is
 // held, by a lock on a file of the mapping, init and cgroups, so that no other
-// container gets one of them. Processes are not looked at there: these ids may be
-// in use outside of isolate, and the caller has to know that.
+// container gets one of them. Of the pool's own ids it gives only free ones. Who else
+// has other ids is not looked at: they may be in use outside of isolate, and the caller
+// has to know that.
 //
 // # Files
 //

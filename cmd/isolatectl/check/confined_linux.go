@@ -49,10 +49,10 @@ func MaybeChild() {
 
 // runUnder executes this program under a profile, to make and lock a file there.
 //
-// A thread asks for the profile that its next execve(2) is to begin under, which is
-// what OCI runtimes do. The thread belongs to nobody else and ends with that. To
-// execute a program takes no right of the profile, as the kernel maps it by the
-// rights of the one before, and the program has no libraries.
+// As OCI runtimes do, a thread sets the profile that its next execve(2) begins under.
+// The thread does nothing else and ends with that. The profile need not allow to read
+// the program: the kernel maps it with the rights of the profile before, and the program
+// has no libraries.
 func runUnder(ctx context.Context, profile, file string) error {
 	ctx, cancel := context.WithTimeout(ctx, childLimit)
 	defer cancel()

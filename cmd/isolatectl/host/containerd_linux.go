@@ -13,10 +13,10 @@ import (
 	"strings"
 )
 
-// DefaultAddress is the socket of a containerd that is told nothing else.
+// DefaultAddress is the default socket of containerd.
 const DefaultAddress = "/run/containerd/containerd.sock"
 
-// Containerd is one of the host.
+// Containerd is a containerd of the host.
 type Containerd struct {
 	Process // a zero PID if it does not run
 
@@ -53,8 +53,8 @@ func FindContainerd(ctx context.Context, address string) (Containerd, error) {
 }
 
 // InspectContainerd asks the program of a process for its version and
-// configuration; the error is that it is not containerd. One that cannot print its
-// configuration is taken to run on its command line and defaults.
+// configuration. It is an error if the program is not containerd. If it cannot print
+// its configuration, its command line and the defaults count.
 func InspectContainerd(ctx context.Context, p Process) (Containerd, error) {
 	d := Containerd{Process: p}.with(nil)
 	printed, err := d.Run(ctx, "--version")
@@ -73,8 +73,8 @@ func InspectContainerd(ctx context.Context, p Process) (Containerd, error) {
 	return d, nil
 }
 
-// IdleContainerd is what a containerd would be that does not run, by its
-// configuration at the usual place.
+// IdleContainerd describes a containerd that does not run, by the configuration file
+// at its usual place.
 func IdleContainerd() (Containerd, error) {
 	d := Containerd{Process: Process{Path: os.Getenv("PATH")}}.with(nil)
 	data, err := os.ReadFile(d.File)
@@ -88,8 +88,8 @@ func IdleContainerd() (Containerd, error) {
 	return d.with(config), nil
 }
 
-// with sets what the command line says, a configuration, or else the defaults, in
-// this order, as containerd does.
+// with takes each value from the command line, else from a configuration, else it sets
+// the default, as containerd does.
 func (d Containerd) with(config Config) Containerd {
 	d.Effective = config
 	d.File = flagValue(d.Args, "/etc/containerd/config.toml", "-c", "--config")

@@ -109,7 +109,7 @@ func AwaitHandler(ctx context.Context, address, name string, known bool) (Handle
 			return state, nil
 		}
 		if err == nil {
-			err = errors.New("it answers, and has not changed its mind")
+			err = errors.New("it answers as before")
 		}
 		select {
 		case <-ctx.Done():

@@ -4,11 +4,11 @@
 // which processes they are, what containerd and dockerd are configured to do, and
 // who starts containerd again.
 //
-// They are asked. The program of a process says what it is, and containerd's what
-// its configuration comes to; dockerd answers on its socket. Command lines and files
-// say what cannot be asked, such as where that socket is, and the rest of a daemon
-// that does not run. No program is run, as root, that a container may have put in
-// place of a daemon's: a container may call its processes what it likes.
+// Daemons are asked. The program of a process prints its version, and containerd's its
+// configuration; containerd and dockerd answer on their sockets. Command lines and files
+// say what cannot be asked: where the socket is, and everything about a daemon that does
+// not run. A program that a container may have put in place of a daemon's is not run: a
+// container can give its processes any name.
 //
 // A configuration file is the administrator's. It is changed by one line at most
 // ([File.WithImport]), the change is checked by parsing the result, and can be

@@ -24,8 +24,8 @@ type Docker struct {
 	Containerd string // address; "" for one that dockerd finds or starts itself
 	socket     string
 
-	// DockerInfo is what it answers, or of one that does not run the runtimes of its
-	// configuration.
+	// DockerInfo is its answer. If it does not run, only the runtimes of its
+	// configuration are set.
 	DockerInfo
 }
 

@@ -28,7 +28,7 @@ func flagValues(args []string, names ...string) []string {
 	return values
 }
 
-// flagValue is the last of them, or the value that is given.
+// flagValue returns the last of these values, or value if there is none.
 func flagValue(args []string, value string, names ...string) string {
 	if values := flagValues(args, names...); len(values) > 0 {
 		return values[len(values)-1]

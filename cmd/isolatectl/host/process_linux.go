@@ -29,15 +29,16 @@ type Process struct {
 	// Rootless is set if it runs in a user namespace other than ours, or as
 	// somebody other than root.
 	Rootless bool
-	// Started is when; zero if that is not known.
+	// Started is the start time, zero if it is not known.
 	Started time.Time
 
 	proc string // of proc_pid(5)
 }
 
 // Find returns the host's processes with one of the command names
-// (/proc/<pid>/comm), by a proc file system at proc. Those that end meanwhile are left out, and so are those in
-// another pid namespace: a container's daemons are not the host's clients.
+// (/proc/<pid>/comm), by a proc file system at proc. It leaves out processes that end
+// meanwhile, and those of other pid namespaces: a container's daemons are not the
+// host's clients.
 func Find(proc string, comms ...string) []Process {
 	entries, err := os.ReadDir(proc)
 	if err != nil {
@@ -69,7 +70,7 @@ func (p Process) shares(proc, kind string) bool {
 	return ours == theirs && (err == nil || ours == "")
 }
 
-// Label returns what a security module calls the process, "" for nothing.
+// Label returns the security label of the process, "" if it has none.
 func (p Process) Label() string {
 	label, err := os.ReadFile(filepath.Join(p.proc, "attr/current"))
 	if err != nil {
@@ -116,8 +117,8 @@ func (p *Process) read(proc string) error {
 	return nil
 }
 
-// startTime is the time of a start that is counted in ticks since
-// the boot time, which /proc/stat tells; zero if it does not.
+// startTime converts a start time in ticks since the boot. boot is the content of
+// /proc/stat, which has the time of that; zero if it has not.
 func startTime(ticks uint64, boot string) time.Time {
 	_, after, _ := strings.Cut(boot, "\nbtime ")
 	text, _, _ := strings.Cut(after, "\n")

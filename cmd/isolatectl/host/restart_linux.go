@@ -16,8 +16,8 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
-// Restart says how containerd comes to read its configuration. Containers go on
-// meanwhile.
+// Restart says how containerd is made to read its configuration. Containers keep
+// running.
 type Restart string
 
 const (

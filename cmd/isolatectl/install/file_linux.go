@@ -55,8 +55,8 @@ func missingDirs(path string) ([]string, error) {
 	return append(above, dir), err
 }
 
-// readThrough reads a file and says where it really is, for a link to it is to
-// stay one.
+// readThrough reads a file and returns its real path, so that a link to it is kept when
+// the file is replaced.
 func readThrough(path string) (real, text string, mode os.FileMode, err error) {
 	if real, err = filepath.EvalSymlinks(path); err != nil {
 		return "", "", 0, fmt.Errorf("read file: %w", err)

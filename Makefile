@@ -14,8 +14,9 @@ INIT     ?=
 FUZZTIME ?= 10s
 PAIRS    ?= 20
 REPORT    = $(CURDIR)/bin/report
+COVER     = $(CURDIR)/bin/cover
 
-.PHONY: help build test test-unit integration test-vm test-kubernetes test-arm64 lint fuzz bench demo install uninstall clean
+.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-arm64 lint fuzz bench demo install uninstall clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +37,12 @@ integration: ## run the tests that drive real containerd, runc, crun and lxcfs (
 	@mkdir -p bin && rm -f $(REPORT)
 	ISOLATE_REPORT=$(REPORT) $(GO) test -count=1 -p 1 -timeout 60m $(INTEGR)
 	@cat $(REPORT)
+
+cover: ## print which share of each package's statements the tests of UNIT and INTEGR run (needs root)
+	@rm -rf $(COVER) && mkdir -p $(COVER)
+	$(GO) test -count=1 -coverpkg=./cmd/...,./idmap/...,./internal/...,./shim/...,./spec/... $(UNIT) -args -test.gocoverdir=$(COVER)
+	GOCOVERDIR=$(COVER) $(GO) test -count=1 -p 1 -timeout 60m $(INTEGR)
+	$(GO) tool covdata percent -i=$(COVER)
 
 test-vm: ## test what depends on the kernel in virtual machines, under all kernels or KERNEL=6.1,7.x (needs root)
 	$(GO) run ./integration/cmd/vmtest -kernel '$(KERNEL)' -init '$(INIT)'

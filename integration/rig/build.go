@@ -22,6 +22,9 @@ import (
 const builtName = "isolate-programs"
 
 func init() {
+	if os.Getenv("GOCOVERDIR") != "" {
+		buildArgv = append(buildArgv, "-cover") // which write there what they have run
+	}
 	cache.Register(cache.Item{Name: builtName, Resolve: resolveSources, Make: buildPrograms})
 }
 

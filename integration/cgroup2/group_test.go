@@ -29,7 +29,8 @@ func TestGroups(t *testing.T) {
 	for _, runtime := range []peer.Name{peer.Runc15, peer.Crun121} {
 		t.Run(string(runtime), func(t *testing.T) {
 			rig.Require(t, rig.CgroupV2, rig.Root, rig.FUSE, rig.Command("ldd"), rig.Command("free"))
-			rig.LxcfsFor(t, peer.Lxcfs6, "")
+			server := map[peer.Name]peer.Name{peer.Runc15: peer.Lxcfs7, peer.Crun121: peer.Lxcfs6}[runtime]
+			rig.LxcfsFor(t, server, "")
 			n := startNode(t, runtime)
 			volume := t.TempDir()
 			makeNodes(t, filepath.Join(volume, "nodes"))
@@ -49,6 +50,7 @@ func TestGroups(t *testing.T) {
 			t.Run("writes", func(t *testing.T) { writes(t, c) })
 			t.Run("inner limits", func(t *testing.T) { innerLimits(t, c) })
 			t.Run("outer limits", func(t *testing.T) { outerLimits(t, c) })
+			t.Run("pressure", func(t *testing.T) { pressure(t, c, server == peer.Lxcfs7) })
 			t.Run("devices", func(t *testing.T) {
 				devices(t, c)
 				update(t, c) // replaces programs that are attached to the group
@@ -247,6 +249,24 @@ echo end reached`)
 	}
 	if text := read(t, c.dir, "cpu.stat"); !strings.Contains(text, "nr_throttled") || strings.Contains(text, "nr_throttled 0") {
 		t.Errorf("cpu.stat: %s", text)
+	}
+}
+
+// pressure looks for the container's own pressure, which lxcfs serves from version 7
+// on, where the host measures it (psi=1).
+func pressure(t *testing.T, c *container, served bool) {
+	_, err := os.ReadFile("/proc/pressure/cpu")
+	got := c.exec(t, `
+echo files $(grep -c ' /proc/pressure/.* fuse.lxcfs ' /proc/self/mountinfo)
+echo lines $(cat /proc/pressure/memory 2>&1 | grep -c total=)
+echo end reached`)
+	switch {
+	case err != nil:
+		equal(t, "without measurements", got["files"]+" "+got["lines"], "0 0")
+	case served:
+		equal(t, "with lxcfs 7", got["files"]+" "+got["lines"], "3 2")
+	default:
+		equal(t, "with an older lxcfs", got["files"]+" "+got["lines"], "0 2")
 	}
 }
 

@@ -192,6 +192,17 @@ func TestCloseDoesNotWaitForTheServer(t *testing.T) {
 	noChildren(t)
 }
 
+// TestLxcfs7NeedsCgroupV2 is here since Debian's lxcfs will be 7, on hosts that still
+// boot with version 1.
+func TestLxcfs7NeedsCgroupV2(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE, rig.CgroupV1)
+	server := rig.LxcfsFor(t, peer.Lxcfs7, filepath.Join(t.TempDir(), "l"))
+	_, _, err := probe(t, server.Dir, patient)
+	if err == nil || !strings.Contains(err.Error(), "boot with cgroup version 2") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestAbsent(t *testing.T) {
 	rig.Require(t, rig.Root)
 	dir := t.TempDir()

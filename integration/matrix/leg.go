@@ -45,7 +45,7 @@ func (s suite) name() string { return strings.ReplaceAll(s.dir, "/", "-") }
 // legs are in the order in which they are run.
 var legs = []leg{
 	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups, hostile, sysctls}},
-	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitSystemd, suites: []suite{cgroupsOnMachine}},
+	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitSystemd, suites: []suite{cgroupsOnMachine}, parameters: []string{"psi=1"}},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups}},
 	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups}},
 	{kernel: vm.Linux510, cgroup: vm.CgroupV1, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, old}},
@@ -64,7 +64,7 @@ var legs = []leg{
 
 // usual is what is in the cache before any machine starts, as they have no network.
 var usual = []string{
-	string(peer.Containerd24), string(peer.Runc15), string(peer.Crun121), string(peer.Lxcfs6),
+	string(peer.Containerd24), string(peer.Runc15), string(peer.Crun121), string(peer.Lxcfs6), string(peer.Lxcfs7),
 	string(image.Inner), "isolate-programs",
 }
 

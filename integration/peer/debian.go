@@ -40,6 +40,7 @@ var debianRecipes = map[Name]debian{
 	Runc11:  {suite: apt.Bookworm, packages: []string{"runc"}, programs: []string{"usr/sbin/runc"}},
 	Crun121: {suite: apt.Trixie, packages: []string{"crun"}, programs: []string{"usr/bin/crun"}, relink: true},
 	Crun18:  {suite: apt.Bookworm, packages: []string{"crun"}, programs: []string{"usr/bin/crun"}, relink: true},
+	Lxcfs7:  {suite: apt.Forky, packages: []string{"lxcfs"}, programs: []string{"usr/bin/lxcfs"}, relink: true},
 	Lxcfs6:  {suite: apt.Trixie, packages: []string{"lxcfs"}, programs: []string{"usr/bin/lxcfs"}, relink: true},
 	Lxcfs5:  {suite: apt.Bookworm, packages: []string{"lxcfs"}, programs: []string{"usr/bin/lxcfs"}, relink: true},
 	Criu:    {suite: apt.Trixie, packages: []string{"criu"}, programs: []string{"usr/sbin/criu"}, relink: true},

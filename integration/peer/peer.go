@@ -29,6 +29,7 @@ const (
 	Crun121 Name = "crun-1.21" // Debian trixie
 	Crun18  Name = "crun-1.8"  // Debian bookworm; refuses spec versions after 1.0
 
+	Lxcfs7 Name = "lxcfs-7" // Debian forky
 	Lxcfs6 Name = "lxcfs-6" // Debian trixie
 	Lxcfs5 Name = "lxcfs-5" // Debian bookworm
 
@@ -65,7 +66,7 @@ const (
 
 // Default lists the peers that the tests need.
 var Default = []Name{
-	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Runc11, Crun18, Containerd17, Containerd22, Criu, Filesystems,
+	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Lxcfs7, Runc11, Crun18, Containerd17, Containerd22, Criu, Filesystems,
 	CRITools, CNI, Nftables, Docker26, Docker29, Kubelet,
 }
 

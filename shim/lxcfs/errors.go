@@ -19,7 +19,7 @@ var (
 	ErrDead = errors.New("lxcfs has died")
 	// ErrHung means that lxcfs did not answer in time.
 	ErrHung = errors.New("lxcfs does not answer")
-	// errRefused means that lxcfs answers with permission errors only.
+	// errRefused means that lxcfs answers with errors only.
 	errRefused = errors.New("lxcfs refuses access")
 )
 
@@ -39,6 +39,12 @@ func dead(root string, cause error) error {
 
 func hung(root string, limit time.Duration) error {
 	return fmt.Errorf("%w on %q within %v; it is stopped or stuck: restart it, or raise lxcfs.timeout_ms if this host is only slow", ErrHung, root, limit)
+}
+
+// unsupported is what lxcfs 7 does with cgroup version 1: its library does not start
+// (cgfsng_ops_init), and it answers EIO for every directory.
+func unsupported(root string, cause error) error {
+	return fmt.Errorf("%w on %q (%w); lxcfs 7 does so on a host with cgroup version 1: install lxcfs 5 or 6, or boot with cgroup version 2 only (systemd.unified_cgroup_hierarchy=1)", errRefused, root, cause)
 }
 
 func refused(root string, cause error) error {

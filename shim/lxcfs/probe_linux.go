@@ -161,6 +161,8 @@ func verdict(s Result, end message) error {
 		return dead(s.Root, end.Errno)
 	case end.Errno == unix.EACCES || end.Errno == unix.EPERM:
 		return refused(s.Root, end.Errno)
+	case end.Errno == unix.EIO:
+		return unsupported(s.Root, end.Errno)
 	case end.Failed != "":
 		return fmt.Errorf("probe lxcfs on %q: %s", s.Root, end.Failed)
 	case len(s.Files) > 0:

@@ -12,6 +12,7 @@ INTEGR    = $(shell $(GO) list ./integration/... | grep -vE '/integration/(appar
 KERNEL   ?=
 INIT     ?=
 FUZZTIME ?= 10s
+JOBS     ?= 2
 PAIRS    ?= 20
 REPORT    = $(CURDIR)/bin/report
 COVER     = $(CURDIR)/bin/cover
@@ -32,10 +33,10 @@ test-unit: ## run the tests of single packages
 	@grep -E '^(ok|\?) |--- SKIP|_test.go:[0-9]+: needs ' bin/unit.log
 	@n=$$(grep -c -e '--- SKIP' bin/unit.log); echo "unit: $$n skipped"; [ $$n = 0 ] || [ -z "$$ISOLATE_NO_SKIP" ]
 
-integration: ## run the tests that drive real containerd, runc, crun and lxcfs (needs root)
+integration: ## run the tests that drive real containerd, runc, crun and lxcfs, JOBS packages at once (needs root)
 	$(GO) run ./integration/cmd/peers
 	@mkdir -p bin && rm -f $(REPORT)
-	ISOLATE_REPORT=$(REPORT) $(GO) test -count=1 -p 1 -timeout 60m $(INTEGR)
+	ISOLATE_REPORT=$(REPORT) $(GO) test -count=1 -p $(JOBS) -timeout 60m $(INTEGR)
 	@cat $(REPORT)
 
 cover: ## print which share of each package's statements the tests of UNIT and INTEGR run (needs root)
@@ -69,7 +70,8 @@ bench: ## measure isolate beside io.containerd.runc.v2, in one run (needs root)
 demo: ## run an ordinary image under isolate with real containerd, from nothing (needs root)
 	$(GO) run ./integration/cmd/demo
 
-install: build ## install the binaries below PREFIX
+install: ## install below PREFIX what build has made
+	@test -x bin/isolatectl || { echo "There is nothing to install: run 'make build' first, as yourself." >&2; exit 1; }
 	install -D -t $(DESTDIR)$(PREFIX)/bin bin/containerd-shim-isolate-v1 bin/isolatectl
 
 uninstall: ## remove what install installed

@@ -8,22 +8,23 @@ LDFLAGS   = -s -w -X github.com/isolate-shim/isolate/shim/version.Version=$(VERS
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags 'no_grpc urfave_cli_no_docs' -ldflags '$(LDFLAGS)'
 LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
-INTEGR    = $(shell $(GO) list ./integration/... | grep -vE '/integration/(apparmor|cgroup2|kubernetes|selinux|sysctl)$$')
+INTEGR    = $(shell $(GO) list ./integration/... | grep -vE '/integration/(apparmor|cgroup2|kubernetes|packages|selinux|sysctl)$$')
 KERNEL   ?=
 INIT     ?=
 FUZZTIME ?= 10s
 JOBS     ?= 2
+BIN      ?= bin
 PAIRS    ?= 20
 REPORT    = $(CURDIR)/bin/report
 COVER     = $(CURDIR)/bin/cover
 
-.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-arm64 lint fuzz bench demo install uninstall clean
+.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-package test-arm64 lint fuzz bench demo install uninstall dist clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build the shim and isolatectl, static, into bin/
-	$(BUILD) -o bin/ ./cmd/containerd-shim-isolate-v1 ./cmd/isolatectl
+build: ## build the shim and isolatectl, static, into BIN (bin/)
+	$(BUILD) -o $(BIN)/ ./cmd/containerd-shim-isolate-v1 ./cmd/isolatectl
 
 test: test-unit integration ## run all tests; sets everything up by itself (needs root)
 
@@ -57,6 +58,12 @@ test-kubernetes: ## test with a real Kubernetes cluster, on the host and inside 
 test-arm64: ## build and check for arm64, and run the tests of single packages on an emulated processor (needs root)
 	$(GO) run ./integration/cmd/armtest
 
+test-package: dist ## build a release twice, compare, and install and remove its deb in containers (needs root)
+	$(GO) run ./integration/cmd/peers
+	deploy/package/dist.sh bin/again '$(VERSION)' '$(REVISION)'
+	diff dist/SHA256SUMS bin/again/SHA256SUMS
+	ISOLATE_NO_SKIP=1 ISOLATE_DIST=$(CURDIR)/dist $(GO) test -count=1 -v ./integration/packages
+
 lint: ## check style and correctness
 	$(GO) vet ./...
 	$(GO) run $(LINT) run ./...
@@ -77,5 +84,8 @@ install: ## install below PREFIX what build has made
 uninstall: ## remove what install installed
 	$(RM) $(DESTDIR)$(PREFIX)/bin/containerd-shim-isolate-v1 $(DESTDIR)$(PREFIX)/bin/isolatectl
 
+dist: ## build a release into dist/: archives, deb and rpm for amd64 and arm64, checksums, lists of what is in them
+	deploy/package/dist.sh dist '$(VERSION)' '$(REVISION)'
+
 clean: ## remove what build made
-	$(RM) -r bin
+	$(RM) -r bin dist

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Builds what a release consists of into DIR: dist.sh DIR VERSION REVISION. The same
+# commit gives the same bytes: dates are those of the commit.
+set -euo pipefail
+dir=$(realpath -m "$1") version=$2 revision=$3
+cd "$(dirname "$0")"
+nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+sbom=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
+date=$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)
+
+rm -rf "$dir" && mkdir -p "$dir"
+work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+for ARCH in amd64 arm64; do
+	STAGE=$work/isolate-$version-linux-$ARCH
+	make -s -C ../.. build GOARCH="$ARCH" BIN="$STAGE" VERSION="$version" REVISION="$revision"
+	./sample.sh >"$STAGE/config.toml"
+	cp ../../{README.md,CHANGELOG.md,LICENSE} "$STAGE"
+	tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go-w \
+		-cf - "${STAGE##*/}" | gzip -9n >"$dir/${STAGE##*/}.tar.gz"
+	for program in containerd-shim-isolate-v1 isolatectl; do
+		go run "$sbom" bin -json -noserial -version "$version" -output "$dir/$program-$ARCH.cdx.json" "$STAGE/$program"
+		sed -i "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$date\"/" "$dir/$program-$ARCH.cdx.json"
+	done
+	# A package has a version of numbers, before what git says of a commit between two.
+	VERSION=$(sed -E '/^v?[0-9]+\.[0-9]+\.[0-9]+/!s/^/0.0.0+/; s/^v//; s/-([0-9]+)-g/+\1.g/; s/-dirty/.dirty/' <<<"$version")
+	export ARCH STAGE VERSION
+	for format in deb rpm; do
+		go run "$nfpm" package --config nfpm.yaml --packager "$format" --target "$dir"
+	done
+done
+cd "$dir" && sha256sum -- * >SHA256SUMS
+ls -l "$dir"

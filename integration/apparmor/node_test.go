@@ -88,7 +88,13 @@ const patience = 2 * time.Minute
 // await repeats a script in a container until it succeeds, and tells whether it did.
 func (n *node) await(t *testing.T, id, script string) bool {
 	t.Helper()
-	return rig.Within(patience, func() bool { return n.exec(t, id, script).Err() == nil })
+	return rig.Within(patience, func() bool {
+		if n.exec(t, id, script).Err() == nil {
+			return true
+		}
+		time.Sleep(time.Second) // a look costs much of the virtual machine's one processor
+		return false
+	})
 }
 
 // warnings returns what shims have warned of, since a position in the log, which it

@@ -18,7 +18,7 @@ var unable = map[string]struct{ tests, why string }{
 	"internal/linux/mount":     {why: noAgain},
 	"internal/linux/ns":        {"^TestUserns$", noUserns},
 	"internal/linux/openat":    {why: noOpenat2},
-	"internal/linux/timens":    {"^Test(New|NewRefused|NamespaceOfAKilledProcess)$", noClone3},
+	"internal/linux/timens":    {"^Test(New|NewRefused|Of|NamespaceOfAKilledProcess)$", noClone3},
 	"internal/linux/userns":    {why: noAgain},
 	"internal/linux/fusectl":   {"^TestAbortEndsTheChosenConnectionOnly$", "the emulator has no fsopen(2)"},
 	"shim/cgroup":              {why: noAgain},

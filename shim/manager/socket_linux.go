@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/log"
+	"golang.org/x/sys/unix"
 )
 
 // sockets lists the addresses that the bundle's shim served: the one containerd
@@ -40,14 +41,14 @@ const (
 	endPatience = 500 * time.Millisecond
 )
 
-// removeStale removes the sockets of a shim, unless it answers: that of a pod
+// removeStale removes the sockets of a shim, unless it lives: that of a pod
 // lives on after one of its containers. own tells that the shim is named after
 // this container, so that it is about to end.
 func removeStale(ctx context.Context, addresses []string, own bool) {
 	if len(addresses) == 0 {
 		return
 	}
-	for deadline := time.Now().Add(endPatience); shim.CanConnect(addresses[0]); time.Sleep(endPause) {
+	for deadline := time.Now().Add(endPatience); listens(addresses[0]); time.Sleep(endPause) {
 		if !own || time.Now().After(deadline) {
 			return
 		}
@@ -57,6 +58,17 @@ func removeStale(ctx context.Context, addresses []string, own bool) {
 			log.G(ctx).WithError(err).Warn("remove socket of dead shim")
 		}
 	}
+}
+
+// listens tells whether somebody has a socket. Where nobody has, connect(2) is refused at
+// once. Anything else is no sign of that, such as a shim or a machine that is too busy to
+// answer in time ([shim.CanConnect] waits 100 ms).
+func listens(address string) bool {
+	conn, err := shim.AnonDialer(address, endPatience)
+	if err == nil {
+		conn.Close()
+	}
+	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // isOwn tells whether the bundle's shim is named after its container and not

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/containerd/v2/pkg/shim"
+	"golang.org/x/sys/unix"
 )
 
 func write(t *testing.T, dir string, files map[string]string) {
@@ -116,6 +117,7 @@ func TestSocketsOfKilledShimAreRemoved(t *testing.T) {
 	}
 }
 
+// TestSocketOfLivingShimStays: also of one that has no time for another connection.
 func TestSocketOfLivingShimStays(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "s")
@@ -124,15 +126,27 @@ func TestSocketOfLivingShimStays(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "s")
-	l, err := net.Listen("unix", path)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: path}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
 	write(t, dir, map[string]string{"address": "unix://" + path})
-	removeStale(t.Context(), sockets(t.Context(), dir, nil), false)
-	if _, err := os.Lstat(path); err != nil {
-		t.Error(err)
+	for busy := false; !busy; { // until the queue of connections is full
+		conn, err := net.Dial("unix", path)
+		if busy = errors.Is(err, unix.EAGAIN); !busy && err != nil {
+			t.Fatal(err)
+		}
+		if err == nil {
+			defer conn.Close()
+		}
+		removeStale(t.Context(), sockets(t.Context(), dir, nil), false)
+		if _, err := os.Lstat(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

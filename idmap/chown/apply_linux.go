@@ -31,7 +31,7 @@ func (t *target) close() {
 func (t *target) proc() string { return fmt.Sprintf("/proc/self/fd/%d", t.file.Fd()) }
 
 func (t *target) refresh() error {
-	if err := unix.Fstatat(int(t.dir.Fd()), t.name, &t.stat, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+	if err := unix.Fstat(int(t.file.Fd()), &t.stat); err != nil {
 		return &os.PathError{Op: "stat", Path: t.name, Err: err}
 	}
 	return nil
@@ -194,9 +194,12 @@ func relink(first, t *target) (done bool, err error) {
 // from the other, what it shall have besides. It goes by what is there: a run
 // before may have come half way, to this target or to another one.
 func (r *run) set(t *target, path string, v verdict) error {
+	if r.wary && !v.of(t.stat) {
+		return nil
+	}
 	if t.stat.Uid != v.want.UID || t.stat.Gid != v.want.GID {
 		checkpoint()
-		if err := unix.Fchownat(int(t.dir.Fd()), t.name, int(v.want.UID), int(v.want.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := unix.Fchownat(int(t.file.Fd()), "", int(v.want.UID), int(v.want.GID), unix.AT_EMPTY_PATH); err != nil {
 			return r.refused(int(t.dir.Fd()), t.name, path, err)
 		}
 	}
@@ -225,6 +228,12 @@ func (r *run) set(t *target, path string, v verdict) error {
 		return r.refused(int(t.dir.Fd()), t.name, path, err)
 	}
 	return t.refresh()
+}
+
+// of tells whether a verdict can be of an inode: its owners are those that it had, or is
+// to have.
+func (v verdict) of(st unix.Stat_t) bool {
+	return (st.Uid == v.was.UID || st.Uid == v.want.UID) && (st.Gid == v.was.GID || st.Gid == v.want.GID)
 }
 
 // setxattr gives the file an attribute, unless it has that or shall have none.

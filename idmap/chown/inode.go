@@ -27,7 +27,7 @@ type attributes struct {
 
 // verdict is what becomes of an inode.
 type verdict struct {
-	want attributes
+	was, want attributes
 	// owner, capability, access and dflt tell what has to be changed.
 	owner, capability, access, dflt bool
 	// left is set if an id of it is in no span.
@@ -51,7 +51,7 @@ func (v verdict) plain() bool {
 // clears its set-id bits and removes its capabilities, whoever does it
 // (fs/open.c: chown_common; security/commoncap.c: cap_inode_killpriv).
 func (s shift) inode(a attributes) verdict {
-	v := verdict{want: a}
+	v := verdict{was: a, want: a}
 	for _, id := range []*uint32{&v.want.UID, &v.want.GID} {
 		var at place
 		*id, at = s.id(*id)

@@ -29,6 +29,10 @@ type run struct {
 	journal  string // path
 	progress func(Report)
 	started  time.Time
+	// running is set if the tree changes meanwhile. Then the walk only collects.
+	running bool
+	// wary is set if the tree may have changed since the journal was written.
+	wary bool
 
 	ctx    context.Context //nolint:containedctx // for one call of do
 	report Report

@@ -99,6 +99,10 @@ func (w *walker) next() error {
 	top.subdirs = top.subdirs[:len(top.subdirs)-1]
 	w.path = w.path[:top.path]
 	fd, err := openDir(top.fd, name)
+	if w.running && gone(err) {
+		w.held -= len(name) + perName
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("open directory %q: %w", w.name(name), err)
 	}
@@ -193,11 +197,17 @@ func (w *walker) visit(dirfd int, name string) (dir bool, err error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(dirfd, name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT); err != nil {
+		if w.running && gone(err) {
+			return false, nil
+		}
 		return false, &os.PathError{Op: "stat", Path: w.name(name), Err: err}
 	}
 	a := attributes{Mode: st.Mode & (modeType | modePerm), UID: st.Uid, GID: st.Gid}
 	dir = a.Mode&modeType == modeDir
 	if err := w.attributes(name, &a); err != nil {
+		if w.running && gone(err) {
+			return false, nil
+		}
 		return dir, err
 	}
 	v := w.shift.inode(a)
@@ -210,7 +220,7 @@ func (w *walker) visit(dirfd int, name string) (dir bool, err error) {
 	case !dir && st.Nlink > 1:
 		w.collectLink(link{st.Dev, st.Ino}, name, a)
 		return dir, w.hold(len(w.path) + len(name))
-	case !v.plain():
+	case w.running || !v.plain():
 		w.entries = append(w.entries, entry{Paths: [][]byte{[]byte(w.name(name))}, attributes: a})
 		return dir, w.hold(len(w.path) + len(name))
 	}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package inotify
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"testing"
+)
+
+func TestDirectories(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d, err := New(dir, uint32(os.Geteuid())) //nolint:gosec // ids are not negative
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close() //nolint:errcheck // nothing is written
+	if err := errors.Join(os.WriteFile(dir+"/file", nil, 0o600), os.Mkdir(dir+"/first", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := d.Next(); !slices.Equal(names, []string{"first"}) || err != nil {
+		t.Errorf("%q, %v", names, err)
+	}
+	if names, err := d.Pending(); len(names) != 0 || err != nil {
+		t.Errorf("nothing was made, but %q, %v", names, err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := d.Next()
+		ended <- err
+	}()
+	if err := d.Interrupt(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("interrupted: %v", err)
+	}
+	if err := os.Mkdir(dir+"/second", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := d.Pending(); !slices.Equal(names, []string{"second"}) || err != nil {
+		t.Errorf("%q, %v", names, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Pending(); !errors.Is(err, errUnwatched) {
+		t.Errorf("the directory is gone: %v", err)
+	}
+}
+
+func TestOverflow(t *testing.T) {
+	t.Parallel()
+	events := []byte{0xff, 0xff, 0xff, 0xff, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if names, err := parse(events); !slices.Equal(names, []string{""}) || err != nil {
+		t.Errorf("%q, %v", names, err)
+	}
+}

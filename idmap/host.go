@@ -5,9 +5,8 @@ package idmap
 import "slices"
 
 // HostOnDisk are the ids on disk that stand for the host's own, 0 to 65535, while a
-// container runs on its layers. No image and no account has them: systemd and shadow
-// keep the last 2^16 ids before 2^32 free, and in no container's own mapping is any
-// above [MaxHostID].
+// container runs on its layers. Nobody else has them: accounts and containers are given
+// no ids above 2^31 (systemd's UIDS-GIDS.md, [MaxHostID]).
 var HostOnDisk = Span{First: 0xFFFE0000, Size: SlotSize}
 
 // HostIDs are the host's ids that have a place in HostOnDisk: those of its root, and of

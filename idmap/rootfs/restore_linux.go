@@ -35,9 +35,13 @@ type Replacement struct {
 }
 
 // Restore puts a plain overlay in the place of the container's, or of what holds
-// that place while there is none.
-func (r *Replacement) Restore() error {
+// that place while there is none. In between, settle is called with the upper layer, if
+// there is one, which nothing has mounted then.
+func (r *Replacement) Restore(settle func(upper string) error) error {
 	if err := r.clear(); err != nil {
+		return fmt.Errorf("give back rootfs %q: %w", r.Path, err)
+	}
+	if err := r.settle(settle); err != nil {
 		return fmt.Errorf("give back rootfs %q: %w", r.Path, err)
 	}
 	if err := r.refill(); err != nil {
@@ -81,6 +85,19 @@ func (r *Replacement) clear() error {
 		return m.Close()
 	}
 	return gone(m.Clear(r.Source))
+}
+
+// settle calls fn with the upper layer, if it is there.
+func (r *Replacement) settle(fn func(upper string) error) error {
+	o, err := parseOverlay(r.Options)
+	if err != nil {
+		return err
+	}
+	upper := o.relative(r.Dir).Upper
+	if upper == "" || !isDir(upper) {
+		return nil
+	}
+	return fn(upper)
 }
 
 // refill mounts what the caller had mounted, unless the caller has unmounted.

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -39,7 +40,13 @@ func Undo(ctx context.Context, r *record.Record, within time.Duration) (alive, l
 }
 
 // restore gives the caller's rootfs back.
-func restore(p *record.Premounted) error { return (*rootfs.Replacement)(p).Restore() }
+func restore(p *record.Premounted) error {
+	return (*rootfs.Replacement)(p).Restore(func(upper string) error {
+		// It must come to its end: the caller reads the layer next.
+		_, err := chown.NewStore(chown.Dir).Settle(context.Background(), upper)
+		return err
+	})
+}
 
 // sweepTimeout bounds one attempt of Sweep to end a container.
 const sweepTimeout = 10 * time.Second

@@ -4,10 +4,14 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
@@ -26,10 +30,6 @@ func (m *rootfsMount) replace(ctx context.Context) error {
 }
 
 func (m *rootfsMount) replaceCallers(ctx context.Context) error {
-	userns, err := m.Userns(m.ids)
-	if err != nil {
-		return err
-	}
 	owner, err := m.root()
 	if err != nil {
 		return err
@@ -51,6 +51,14 @@ func (m *rootfsMount) replaceCallers(ctx context.Context) error {
 	if err := m.Premounted.Clear(m.Replacement.Source); err != nil {
 		return err
 	}
+	ids, err := m.settle(ctx, o.Upper)
+	if err != nil {
+		return err
+	}
+	userns, err := m.Userns(ids)
+	if err != nil {
+		return err
+	}
 	built, err := o.BuildAgain(userns, owner, m.Method, m.Replacement.Source)
 	if err != nil {
 		return err
@@ -67,4 +75,29 @@ func (m *rootfsMount) replaceCallers(ctx context.Context) error {
 		return err
 	}
 	return m.Premounted.Fill(m.Replacement.Source, built)
+}
+
+// settle makes an upper layer ready for a container: what the host's programs have
+// written there, if the machine has crashed since, gets its owners. It returns the ids to
+// map the layers with, and marks the layer if the host's are among them.
+func (m *rootfsMount) settle(ctx context.Context, upper string) (idmap.Mapping, error) {
+	if upper == "" {
+		return m.ids, nil
+	}
+	report, err := m.Store.Settle(ctx, upper)
+	if err != nil {
+		return m.ids, err
+	}
+	if report.Moved > 0 {
+		log.G(ctx).WithField("rootfs", upper).Infof("isolate: owners of what was copied into the container: %v", report)
+	}
+	ids, ok := m.ids.WithHost()
+	if !ok {
+		return m.ids, nil
+	}
+	err = chown.Unsettle(upper)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return m.ids, nil
+	}
+	return ids, err
 }

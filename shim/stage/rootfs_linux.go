@@ -101,7 +101,7 @@ func (s *Stage) Rootfs(ctx context.Context, source *rootfs.Source, target string
 	}
 	log.G(ctx).WithError(err).Debug("isolate: ids of the rootfs are moved on disk")
 	if m.Premounted != nil {
-		if err := m.Replacement.Restore(); err != nil {
+		if err := m.Replacement.Restore(chown.Settled); err != nil { // nothing has run on it
 			return nil, err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/notify"
 	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/shim/visit"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -33,6 +34,10 @@ type container struct {
 	delegated chan struct{}
 	// snapshot is the rootfs if its ids were moved on disk.
 	snapshot *chown.Snapshot
+	// visits settles what the host's programs write into its rootfs, whose upper layer
+	// is upper; nil if they can write nothing.
+	visits *visit.Watch
+	upper  string
 	// ownPIDs is set if the container is alone in its pid namespace.
 	ownPIDs bool
 	// init is its first process, which was proved to be; nil before there is one.
@@ -87,6 +92,12 @@ func (c *container) undo(ctx context.Context) error {
 	c.awaitDelegation()
 	if c.notifier != nil {
 		errs = append(errs, c.notifier.Close())
+	}
+	if c.visits != nil {
+		if c.visits.Close() {
+			errs = append(errs, chown.Settled(c.upper))
+		}
+		c.visits = nil
 	}
 	if c.record != nil {
 		// A runtime that failed may have left a container.

@@ -57,8 +57,6 @@ type creation struct {
 	premade []string
 	// premounted is the caller's mount that the container's replaces; nil for none.
 	premounted *rootfs.Premounted
-	// upper is the writable layer of the rootfs, if that is an overlay of ours.
-	upper string
 	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
 	sealed bool
 	// attached is what the container got of lxcfs.

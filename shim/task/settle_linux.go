@@ -19,6 +19,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/plan"
 	"github.com/isolate-shim/isolate/shim/stage"
+	"github.com/isolate-shim/isolate/shim/visit"
 	"github.com/isolate-shim/isolate/spec"
 )
 
@@ -61,7 +62,21 @@ func (c *creation) settle(ctx context.Context, pid int) error {
 	if err := c.record.DropStage(); err != nil {
 		return err
 	}
+	c.awaitVisits(ctx)
 	return c.record.Save()
+}
+
+// awaitVisits looks out for what the host's programs do in a rootfs where they can.
+func (c *creation) awaitVisits(ctx context.Context) {
+	ids, ok := c.plan.Mapping.Contiguous()
+	if _, can := c.plan.Mapping.WithHost(); !ok || !can || c.premounted == nil || c.upper == "" || c.snapshot != nil {
+		return
+	}
+	var err error
+	r := visit.Rootfs{Path: c.record.RootfsDir(), Upper: c.upper, IDs: ids, Store: snapshots}
+	if c.visits, err = visit.Start(detached(ctx), r); err != nil {
+		c.warn(ctx, fmt.Sprintf("what is copied into the container shows as nobody's until the container ends: %v", err))
+	}
 }
 
 // attachedFiles are the files of lxcfs that a container got.

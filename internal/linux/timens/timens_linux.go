@@ -38,14 +38,7 @@ var ErrUnsupported = errors.New("no time namespaces (needs Linux 5.6)")
 // takes offsets relative to the clocks of the initial namespace, so FromNow adds the
 // offsets of the caller's own namespace.
 func FromNow() (Offsets, error) {
-	content, err := os.ReadFile("/proc/self/timens_offsets")
-	if errors.Is(err, os.ErrNotExist) {
-		return Offsets{}, ErrUnsupported
-	}
-	if err != nil {
-		return Offsets{}, err
-	}
-	own, err := parse(string(content))
+	own, err := read("self")
 	if err != nil {
 		return Offsets{}, err
 	}
@@ -58,6 +51,20 @@ func FromNow() (Offsets, error) {
 		Boottime:  Offset{Secs: own.Boottime.Secs - int64(boottime.Sec)},   //nolint:unconvert // narrower on some platforms
 		Monotonic: Offset{Secs: own.Monotonic.Secs - int64(monotonic.Sec)}, //nolint:unconvert // as above
 	}, nil
+}
+
+// OfChildren returns the offsets of the clocks that children of a process have.
+func OfChildren(pid int) (Offsets, error) { return read(strconv.Itoa(pid)) }
+
+func read(pid string) (Offsets, error) {
+	content, err := os.ReadFile("/proc/" + pid + "/timens_offsets")
+	if errors.Is(err, os.ErrNotExist) {
+		return Offsets{}, ErrUnsupported
+	}
+	if err != nil {
+		return Offsets{}, err
+	}
+	return parse(string(content))
 }
 
 // parse reads /proc/PID/timens_offsets: lines of a clock's name, seconds and

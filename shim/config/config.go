@@ -83,6 +83,8 @@ type LXCFS struct {
 	TimeoutMS uint32 `toml:"timeout_ms"`
 	// Nested gives the containers inside a container its limits as well.
 	Nested bool `toml:"nested"`
+	// Sysinfo answers sysinfo(2) as the files of lxcfs do.
+	Sysinfo bool `toml:"sysinfo"`
 }
 
 // Timeout is TimeoutMS as a duration.
@@ -117,7 +119,7 @@ func Default() Config {
 		IDs:          IDs{Size: idmap.SlotSize, Adopt: AdoptExclusive},
 		Rootfs:       Rootfs{Method: RootfsAuto, Fallback: FallbackRefuse},
 		Cgroup:       Cgroup{MaxDescendants: 2000, MaxDepth: 50},
-		LXCFS:        LXCFS{Mode: LXCFSAuto, TimeoutMS: 500, Nested: true},
+		LXCFS:        LXCFS{Mode: LXCFSAuto, TimeoutMS: 500, Nested: true, Sysinfo: true},
 	}
 }
 

@@ -57,6 +57,7 @@ var changed = map[string]struct {
 	"lxcfs.path":             {"[lxcfs]\npath = \"/var/lib/lxcfs\"", "/var/lib/lxcfs"},
 	"lxcfs.timeout_ms":       {"[lxcfs]\ntimeout_ms = 50", uint32(50)},
 	"lxcfs.nested":           {"[lxcfs]\nnested = false", false},
+	"lxcfs.sysinfo":          {"[lxcfs]\nsysinfo = false", false},
 	"cgroup.max_descendants": {"[cgroup]\nmax_descendants = 0", uint32(0)},
 	"cgroup.max_depth":       {"[cgroup]\nmax_depth = 9", uint32(9)},
 	"annotations.allow":      {"[annotations]\nallow = [\"size\"]", []string{"size"}},

@@ -185,6 +185,12 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.LXCFS.Nested },
 	},
 	{
+		Name: "lxcfs.sysinfo",
+		Doc: "Answer sysinfo(2) for programs that do not read /proc, as free and uptime of busybox or getconf _PHYS_PAGES: they see the container's memory, threads and uptime too. " +
+			"Each such call takes some 100 microseconds. Not with nesting = \"off\" or seccomp = \"keep\".",
+		field: func(c *Config) any { return &c.LXCFS.Sysinfo },
+	},
+	{
 		Name: "cgroup.max_descendants", Annotation: "max_descendants",
 		Doc:   "How many groups a container may make below its own on cgroup v2, 0 for any number. A Kubernetes node with 110 pods makes 500; the kernel has 65535 ids for all groups of the machine.",
 		field: func(c *Config) any { return &c.Cgroup.MaxDescendants },

@@ -6,9 +6,14 @@
 // lxcfs that cover the outer one's. The one system call that every runtime makes
 // once after that is pivot_root. The outer container's seccomp profile reports it
 // (SECCOMP_RET_USER_NOTIF, seccomp_unotify(2)). The shim puts the files over the new
-// /proc and lets the call go on (SECCOMP_USER_NOTIF_FLAG_CONTINUE). No other call is
-// trapped, none is emulated, and no permission depends on it. So it does not matter
-// that the container can change arguments and mounts at the same time.
+// /proc and lets the call go on (SECCOMP_USER_NOTIF_FLAG_CONTINUE). No permission depends
+// on it. So it does not matter that the container can change arguments and mounts at the
+// same time.
+//
+// sysinfo(2) is reported too, for programs that do not read files, and answered by
+// shim/sysinfo's values, or goes on like the other. The answer is written through a
+// descriptor of the caller's memory, opened while the caller was proved to wait, by a
+// process that can be thrown away (see scribe). No other call is trapped.
 //
 // The container controls the memory of the argument (it can be on a FUSE file of the
 // container, or behind userfaultfd), the path, and the mounts on it. Therefore a
@@ -24,12 +29,13 @@
 // calls are limited.
 //
 // The descriptor of a listener is never given up while a process has the filter:
-// without it pivot_root would fail in the whole container, for good (ENOSYS).
+// without it both calls would fail in the whole container, for good (ENOSYS).
 //
 // Known edges: the kernel allows one listener in a chain of filters. So a program
 // inside that wants one gets EBUSY, and [Profile] leaves a profile that has its own. If
-// the shim dies, pivot_root fails with ENOSYS in the rest of the container, which
-// containerd then ends. While the shim is stopped (SIGSTOP), pivot_root waits.
+// the shim dies, both calls fail with ENOSYS in the rest of the container, which
+// containerd then ends. While the shim is stopped (SIGSTOP), they wait.
 //
-// Not here: finding lxcfs and its files (shim/lxcfs), the container's own /proc.
+// Not here: finding lxcfs and its files (shim/lxcfs), the container's own /proc, what
+// sysinfo(2) is to tell (shim/sysinfo).
 package notify

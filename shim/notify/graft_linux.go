@@ -26,7 +26,7 @@ const (
 	grafted result = "grafted"
 )
 
-// errGone means that the caller of pivot_root has ended.
+// errGone means that the caller has ended.
 var errGone = errors.New("the process is gone")
 
 // graft puts the views over the files of the /proc and /sys of the root that a

@@ -46,13 +46,15 @@ type order struct {
 	Hang   bool   // ... whose server stops answering
 	Times  int    // how often, for the rate; 1 otherwise
 	Probe  bool   // instead: whether it can have a listener
+	Ask    string // instead: to call sysinfo(2), see ask
 }
 
 // answer is what the container saw.
 type answer struct {
 	Error   string
-	Meminfo string        // first line
-	Took    time.Duration // pivot_root alone
+	Meminfo string         // first line
+	Took    time.Duration  // pivot_root alone
+	Told    map[string]int // how often sysinfo(2) told what
 }
 
 // outer is the first process of the container: it loads the filter, passes the
@@ -83,6 +85,10 @@ func outer() {
 		var took time.Duration
 		times := max(o.Times, 1)
 		for i := 0; i < times && a.Error == ""; i++ {
+			if o.Ask == "hang" {
+				a = askBeside(o)
+				continue
+			}
 			a = run(o)
 			took += a.Took
 		}
@@ -131,6 +137,8 @@ func inner() {
 		var errno syscall.Errno
 		errno, err = refused()
 		a.Meminfo = errno.Error()
+	case o.Ask != "":
+		a, err = ask(o)
 	default:
 		a, err = pivot(o)
 	}
@@ -233,12 +241,13 @@ func prepare(o order) error {
 	return nil
 }
 
-// loadFilter reports pivot_root of all threads to the descriptor it returns.
+// loadFilter reports pivot_root and sysinfo of all threads to the descriptor it returns.
 func loadFilter() (int, error) {
 	const tsyncESRCH = 1 << 4 // SECCOMP_FILTER_FLAG_TSYNC_ESRCH
 	program := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PIVOT_ROOT, Jt: 0, Jf: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_PIVOT_ROOT, Jt: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_SYSINFO, Jf: 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}

@@ -13,7 +13,8 @@ import (
 // budget is the processor time that a container can make the shim spend. The shim works
 // in the host's control groups, and a loop of pivot_root calls must not take a processor
 // from others. A notification above the budget waits: it stays with the kernel, and the
-// caller sleeps, until there is time again.
+// caller sleeps, until there is time again. Before that sysinfo(2) is not answered any more
+// but goes on, which is cheaper.
 type budget struct {
 	// processors returns how many processors the container itself may use.
 	processors func() float64
@@ -33,6 +34,13 @@ const (
 	burst = 200 * time.Millisecond
 	// estimate is charged for a notification until its cost is known.
 	estimate = time.Millisecond
+	// infoEstimate is estimate for sysinfo(2).
+	infoEstimate = 100 * time.Microsecond
+	// wakeup is charged for each sysinfo(2), for what is not measured: that Go's scheduler
+	// wakes up takes longer than all the rest.
+	wakeup = 100 * time.Microsecond
+	// reserve is left to pivot_root by sysinfo(2).
+	reserve = burst / 4
 	// askAgain is how long the number of processors is taken as known.
 	askAgain = time.Second
 )
@@ -64,6 +72,14 @@ func (b *budget) wait(now time.Time) time.Duration {
 		return 0
 	}
 	return min(askAgain, time.Duration(float64(-b.left)/max(b.rate, 1e-6)))
+}
+
+// plenty tells whether more than the reserve is left.
+func (b *budget) plenty(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill(now)
+	return b.left >= reserve
 }
 
 // spend takes time off the budget, which may then be overdrawn.

@@ -40,6 +40,10 @@ type Notifier struct {
 	budget   budget
 	warnings atomic.Int32
 	slots    chan struct{} // one place for each process that grafts
+	tell     Tell
+	// toldOfHost is set once sysinfo(2) went on to the kernel.
+	toldOfHost atomic.Bool
+	pen        pen
 	// wrap stands between serve and a descriptor, in tests.
 	wrap   func(syscall.RawConn) syscall.RawConn
 	ctx    context.Context
@@ -63,7 +67,7 @@ type Notifier struct {
 //
 // processors returns how many processors the container may use; it is called from time
 // to time. The shim spends at most a tenth of that on notifications.
-func Listen(ctx context.Context, path string, views Views, processors func() float64) (*Notifier, error) {
+func Listen(ctx context.Context, path string, views Views, tell Tell, processors func() float64) (*Notifier, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("listen for seccomp notifications on %q: the path is longer than %d bytes", path, maxPath)
 	}
@@ -92,9 +96,11 @@ func Listen(ctx context.Context, path string, views Views, processors func() flo
 		store:    newStore(views),
 		budget:   budget{processors: processors},
 		slots:    make(chan struct{}, 4),
+		tell:     tell,
 		files:    map[io.Closer]struct{}{},
 		wrap:     func(raw syscall.RawConn) syscall.RawConn { return raw },
 	}
+	n.pen = newPen(&n.budget)
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	n.serving.Go(n.accept)
 	return n, nil
@@ -128,6 +134,7 @@ func (n *Notifier) Close() error {
 	}
 	n.mu.Unlock()
 	n.serving.Wait()
+	n.pen.close()
 	n.store.close()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close seccomp listener: %w", err)

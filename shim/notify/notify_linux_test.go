@@ -25,6 +25,7 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/testprogram"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
+	"github.com/isolate-shim/isolate/shim/sysinfo"
 )
 
 // container is a container whose pivot_root is served by n.
@@ -33,6 +34,7 @@ type container struct {
 	dir     string // its user can make files there
 	state   string // what its runtime sends, instead of what it should
 	fetched atomic.Int32
+	told    atomic.Int32
 
 	cmd *exec.Cmd
 	in  io.Closer
@@ -72,7 +74,7 @@ func listening(t testing.TB, views Views) *container {
 	if views == nil {
 		views = c.meminfo
 	}
-	c.n, err = Listen(t.Context(), filepath.Join(c.dir, "seccomp.sock"), views, allProcessors)
+	c.n, err = Listen(t.Context(), filepath.Join(c.dir, "seccomp.sock"), views, c.tell, allProcessors)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +84,14 @@ func listening(t testing.TB, views Views) *container {
 		}
 	})
 	return c
+}
+
+// tell makes up what sysinfo(2) is to tell.
+func (c *container) tell(int) (sysinfo.Info, error) {
+	c.told.Add(1)
+	return sysinfo.Info{Uptime: 7, Loads: [3]uint64{1, 2, 3}, Procs: 5, Memory: sysinfo.Memory{
+		Total: 6 << 30, Free: 5 << 30, Shared: 4096, Buffer: 8192, SwapTotal: 1 << 30, SwapFree: 1 << 29,
+	}}, nil
 }
 
 func (c *container) meminfo(context.Context) ([]lxcfs.File, error) {
@@ -456,12 +466,12 @@ func TestEnd(t *testing.T) {
 
 func TestListenRefuses(t *testing.T) {
 	t.Parallel()
-	if n, err := Listen(t.Context(), "/"+strings.Repeat("x", maxPath), nil, allProcessors); err == nil {
+	if n, err := Listen(t.Context(), "/"+strings.Repeat("x", maxPath), nil, nil, allProcessors); err == nil {
 		n.Close()
 		t.Error("took a path that is too long")
 	}
 	path := filepath.Join(t.TempDir(), "s")
-	first, err := Listen(t.Context(), path, nil, allProcessors)
+	first, err := Listen(t.Context(), path, nil, nil, allProcessors)
 	if err != nil {
 		t.Fatal(err)
 	}

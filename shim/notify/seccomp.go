@@ -10,18 +10,23 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// syscallName is the one system call that is reported. Every OCI runtime makes
-// it once for each container, after the container's /proc is mounted.
-const syscallName = "pivot_root"
+// The system calls that can be reported.
+const (
+	// PivotRoot is made by every OCI runtime once for each container, after the
+	// container's /proc is mounted.
+	PivotRoot = "pivot_root"
+	// Sysinfo tells programs that do not read /proc how much memory there is.
+	Sysinfo = "sysinfo"
+)
 
 var (
 	// errTaken means that the profile has a listener of its own, which must keep
 	// working: the kernel lets a process have only one (seccomp(2),
 	// SECCOMP_FILTER_FLAG_NEW_LISTENER, EBUSY).
 	errTaken = errors.New("the seccomp profile has a listener of its own")
-	// errDenied means that the profile does not plainly allow pivot_root: then no
-	// container can be started inside, and a notification would weaken the profile.
-	errDenied = errors.New("the seccomp profile does not allow " + syscallName)
+	// ErrDenied means that the profile does not plainly allow a system call: then a
+	// notification would weaken the profile.
+	ErrDenied = errors.New("the seccomp profile does not allow the system call")
 )
 
 // nativeArchitectures are the ABIs a processor runs. A filter must name all of
@@ -34,57 +39,68 @@ var nativeArchitectures = map[string][]specs.Arch{
 	"s390x":   {specs.ArchS390X, specs.ArchS390},
 }
 
-// Profile returns a copy of the profile in which pivot_root is reported to the
-// listener (a socket made by [Listen]) instead of allowed. A nil profile, which
-// allows everything, becomes one that does so and reports pivot_root; goarch is
-// the machine's architecture in Go's spelling.
+// Profile returns a copy of the profile in which system calls are reported to the
+// listener (a socket made by [Listen]) instead of allowed: those of calls that the profile
+// plainly allows, which it returns too. A nil profile, which allows everything, becomes
+// one that does so and reports calls; goarch is the machine's architecture in Go's
+// spelling.
 //
-// It fails with errTaken or errDenied, and the caller then uses the profile unchanged. A
+// It fails with errTaken or ErrDenied, and the caller then uses the profile unchanged. A
 // profile that Profile itself has returned comes back unchanged.
-func Profile(p *specs.LinuxSeccomp, listener, goarch string) (*specs.LinuxSeccomp, error) {
+func Profile(p *specs.LinuxSeccomp, listener, goarch string, calls ...string) (*specs.LinuxSeccomp, []string, error) {
 	if p == nil {
 		architectures := nativeArchitectures[goarch]
 		if architectures == nil {
-			return nil, fmt.Errorf("make a seccomp profile for %s: its architectures are unknown", goarch)
+			return nil, nil, fmt.Errorf("make a seccomp profile for %s: its architectures are unknown", goarch)
 		}
 		p = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: architectures}
 	}
-	if p.ListenerPath == listener && len(p.Syscalls) > 0 && isNotify(p.Syscalls[len(p.Syscalls)-1]) {
-		return p, nil
+	if n := len(p.Syscalls); p.ListenerPath == listener && n > 0 && isNotify(p.Syscalls[n-1], calls) {
+		return p, p.Syscalls[n-1].Names, nil
 	}
-	if p.ListenerPath != "" || p.ListenerMetadata != "" || p.DefaultAction == specs.ActNotify {
-		return nil, errTaken
+	if p.ListenerPath != "" || p.ListenerMetadata != "" || p.DefaultAction == specs.ActNotify ||
+		slices.ContainsFunc(p.Syscalls, func(r specs.LinuxSyscall) bool { return r.Action == specs.ActNotify }) {
+		return nil, nil, errTaken
 	}
-	allowed := allows(p.DefaultAction)
+	calls = slices.DeleteFunc(slices.Clone(calls), func(name string) bool { return !plainlyAllowed(p, name) })
+	if len(calls) == 0 {
+		return nil, nil, ErrDenied
+	}
 	out := *p
 	out.Syscalls = nil
 	for _, rule := range p.Syscalls {
-		if rule.Action == specs.ActNotify {
-			return nil, errTaken
-		}
-		if slices.Contains(rule.Names, syscallName) {
-			if !allows(rule.Action) || len(rule.Args) > 0 {
-				return nil, errDenied
-			}
-			allowed = true
-			// Two rules for one system call: libseccomp refuses (EEXIST).
-			rule.Names = slices.DeleteFunc(slices.Clone(rule.Names), func(n string) bool { return n == syscallName })
+		// Two rules for one system call: libseccomp refuses (EEXIST).
+		if slices.ContainsFunc(calls, func(name string) bool { return slices.Contains(rule.Names, name) }) {
+			rule.Names = slices.DeleteFunc(slices.Clone(rule.Names), func(name string) bool { return slices.Contains(calls, name) })
 			if len(rule.Names) == 0 {
 				continue
 			}
 		}
 		out.Syscalls = append(out.Syscalls, rule)
 	}
-	if !allowed {
-		return nil, errDenied
-	}
-	out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: []string{syscallName}, Action: specs.ActNotify})
+	out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: calls, Action: specs.ActNotify})
 	out.ListenerPath = listener
-	return &out, nil
+	return &out, calls, nil
+}
+
+// plainlyAllowed tells whether a profile allows a system call whatever its arguments.
+func plainlyAllowed(p *specs.LinuxSeccomp, name string) bool {
+	allowed := allows(p.DefaultAction)
+	for _, rule := range p.Syscalls {
+		if slices.Contains(rule.Names, name) {
+			if !allows(rule.Action) || len(rule.Args) > 0 {
+				return false
+			}
+			allowed = true
+		}
+	}
+	return allowed
 }
 
 func allows(a specs.LinuxSeccompAction) bool { return a == specs.ActAllow || a == specs.ActLog }
 
-func isNotify(rule specs.LinuxSyscall) bool {
-	return rule.Action == specs.ActNotify && slices.Equal(rule.Names, []string{syscallName}) && len(rule.Args) == 0
+// isNotify tells whether a rule reports some of the calls and nothing else.
+func isNotify(rule specs.LinuxSyscall, calls []string) bool {
+	return rule.Action == specs.ActNotify && len(rule.Args) == 0 &&
+		!slices.ContainsFunc(rule.Names, func(name string) bool { return !slices.Contains(calls, name) })
 }

@@ -5,6 +5,7 @@ package notify
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -18,6 +19,7 @@ func TestProfile(t *testing.T) {
 		return specs.LinuxSyscall{Names: names, Action: action}
 	}
 	notify := rule(specs.ActNotify, "pivot_root")
+	both := rule(specs.ActNotify, "pivot_root", "sysinfo")
 	for _, c := range []struct {
 		name string
 		in   *specs.LinuxSeccomp
@@ -28,7 +30,7 @@ func TestProfile(t *testing.T) {
 			name: "none",
 			want: &specs.LinuxSeccomp{
 				DefaultAction: specs.ActAllow, Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32},
-				ListenerPath: path, Syscalls: []specs.LinuxSyscall{notify},
+				ListenerPath: path, Syscalls: []specs.LinuxSyscall{both},
 			},
 		},
 		{
@@ -54,21 +56,37 @@ func TestProfile(t *testing.T) {
 			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "kexec_load")}},
 			want: &specs.LinuxSeccomp{
 				DefaultAction: specs.ActAllow, ListenerPath: path,
-				Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "kexec_load"), notify},
+				Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "kexec_load"), both},
 			},
 		},
-		{name: "denied by default", in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}, err: errDenied},
+		{
+			name: "only one allowed",
+			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{rule(specs.ActAllow, "sysinfo", "read")}},
+			want: &specs.LinuxSeccomp{
+				DefaultAction: specs.ActErrno, ListenerPath: path,
+				Syscalls: []specs.LinuxSyscall{rule(specs.ActAllow, "read"), rule(specs.ActNotify, "sysinfo")},
+			},
+		},
+		{
+			name: "one denied by name",
+			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "sysinfo")}},
+			want: &specs.LinuxSeccomp{
+				DefaultAction: specs.ActAllow, ListenerPath: path,
+				Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "sysinfo"), notify},
+			},
+		},
+		{name: "denied by default", in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno}, err: ErrDenied},
 		{
 			name: "denied by name",
-			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "pivot_root")}},
-			err:  errDenied,
+			in:   &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActErrno, "pivot_root", "sysinfo")}},
+			err:  ErrDenied,
 		},
 		{
 			name: "allowed for some arguments",
 			in: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
 				{Names: []string{"pivot_root"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{}}},
 			}},
-			err: errDenied,
+			err: ErrDenied,
 		},
 		{name: "own listener", in: &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x"}, err: errTaken},
 		{
@@ -82,7 +100,7 @@ func TestProfile(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			before := clone(c.in)
-			got, err := Profile(c.in, path, "amd64")
+			got, calls, err := Profile(c.in, path, "amd64", "pivot_root", "sysinfo")
 			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 				t.Fatalf("got error %v, want %v", err, c.err)
 			}
@@ -95,12 +113,15 @@ func TestProfile(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if again, err := Profile(got, path, "amd64"); err != nil || !reflect.DeepEqual(again, got) {
+			if last := got.Syscalls[len(got.Syscalls)-1]; !slices.Equal(calls, last.Names) {
+				t.Errorf("says that it reports %q, and reports %q", calls, last.Names)
+			}
+			if again, _, err := Profile(got, path, "amd64", "pivot_root", "sysinfo"); err != nil || !reflect.DeepEqual(again, got) {
 				t.Errorf("again: %+v, %v", again, err)
 			}
 		})
 	}
-	if p, err := Profile(nil, path, "vax"); err == nil {
+	if p, _, err := Profile(nil, path, "vax", "pivot_root"); err == nil {
 		t.Errorf("made up %+v for an unknown architecture", p)
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/shim/sysinfo"
 )
 
 // Limit is the longest delay of a pivot_root. After it the call goes on, with or without
@@ -178,20 +180,11 @@ func next(fd int, req *notification) (state, error) {
 	}
 }
 
-// answer lets the call go on as soon as the views are attached or Limit is over.
+// answer answers in the background: pivot_root goes on as soon as the views are attached
+// or Limit is over; for sysinfo see info.
 func (n *Notifier) answer(raw syscall.RawConn, req notification) {
 	proceed := sync.OnceFunc(func() {
-		resp := response{id: req.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-		var err error
-		if controlErr := raw.Control(func(fd uintptr) {
-			err = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&resp))
-		}); controlErr != nil {
-			err = controlErr
-		}
-		// ENOENT: the caller was killed, or a signal made it call again.
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, os.ErrClosed) {
-			log.G(n.ctx).WithError(err).Warn("isolate: cannot answer a seccomp notification")
-		}
+		n.send(raw, response{id: req.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE})
 	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -199,10 +192,40 @@ func (n *Notifier) answer(raw syscall.RawConn, req notification) {
 		proceed()
 		return
 	}
-	n.budget.spend(estimate)
-	n.answers.Go(func() {
-		n.budget.spend(metered(func() { n.views(raw, req, proceed) }) - estimate)
+	work, cost := func() { n.views(raw, req, proceed) }, estimate
+	if layout, ok := sysinfo.LayoutOf(req.data.arch, req.data.nr); ok && n.tell != nil {
+		n.budget.spend(wakeup)
+		if !n.budget.plenty(time.Now()) {
+			n.informed(errSpent)
+			proceed()
+			return
+		}
+		work, cost = func() { n.info(raw, req, layout) }, infoEstimate
+	}
+	n.budget.spend(cost)
+	n.answers.Go(func() { n.budget.spend(metered(work) - cost) })
+}
+
+func (n *Notifier) send(raw syscall.RawConn, r response) {
+	var err error
+	if controlErr := raw.Control(func(fd uintptr) {
+		err = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+	}); controlErr != nil {
+		err = controlErr
+	}
+	// ENOENT: the caller was killed, or a signal made it call again.
+	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, os.ErrClosed) {
+		log.G(n.ctx).WithError(err).Warn("isolate: cannot answer a seccomp notification")
+	}
+}
+
+// valid tells whether the caller still waits for its answer.
+func valid(raw syscall.RawConn, req notification) bool {
+	ok := false
+	err := raw.Control(func(fd uintptr) {
+		ok = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&req.id)) == nil
 	})
+	return ok && err == nil
 }
 
 // views attaches the views, or gives up after Limit, and lets the call go on.
@@ -213,14 +236,7 @@ func (n *Notifier) views(raw syscall.RawConn, req notification, proceed func()) 
 	defer proceed()
 	ctx, cancel := context.WithTimeout(n.ctx, Limit)
 	defer cancel()
-	valid := func() bool {
-		ok := false
-		err := raw.Control(func(fd uintptr) {
-			ok = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&req.id)) == nil
-		})
-		return ok && err == nil
-	}
-	r, err := n.graft(ctx, req, valid)
+	r, err := n.graft(ctx, req, func() bool { return valid(raw, req) })
 	l := log.G(ctx).WithFields(log.Fields{"result": r, "took": time.Since(started)})
 	switch {
 	case err == nil, errors.Is(err, errLater):

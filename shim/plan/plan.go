@@ -79,6 +79,11 @@ func Nesting(cfg config.Config, d spec.Decision) *spec.Nesting {
 }
 
 // ShowsInner tells whether the containers inside this one are to see its limits.
-func ShowsInner(p *spec.Plan, cfg config.Config) bool {
-	return p.Nesting != nil && !p.Nesting.KeepSeccomp && cfg.LXCFS.Nested
-}
+func ShowsInner(p *spec.Plan, cfg config.Config) bool { return reports(p) && cfg.LXCFS.Nested }
+
+// AnswersSysinfo tells whether the programs of this container, and of those inside it,
+// are to see its limits by sysinfo(2) too.
+func AnswersSysinfo(p *spec.Plan, cfg config.Config) bool { return reports(p) && cfg.LXCFS.Sysinfo }
+
+// reports tells whether the container's seccomp profile may report system calls.
+func reports(p *spec.Plan) bool { return p.Nesting != nil && !p.Nesting.KeepSeccomp }

@@ -134,13 +134,15 @@ func TestNesting(t *testing.T) {
 		d      spec.Decision
 		want   *spec.Nesting
 		inner  bool
+		asks   bool
 	}{
-		"default":       {func(*config.Config) {}, spec.Decision{}, &spec.Nesting{}, true},
-		"off":           {func(c *config.Config) { c.Nesting = config.NestingOff }, spec.Decision{}, nil, false},
-		"honoured caps": {func(c *config.Config) { c.Caps = config.CapsHonor }, spec.Decision{}, &spec.Nesting{KeepCaps: true}, true},
-		"as asked":      {func(*config.Config) {}, spec.Decision{AsAsked: true}, &spec.Nesting{KeepCaps: true}, true},
-		"kept seccomp":  {func(c *config.Config) { c.Seccomp = config.SeccompKeep }, spec.Decision{}, &spec.Nesting{KeepSeccomp: true}, false},
-		"not nested":    {func(c *config.Config) { c.LXCFS.Nested = false }, spec.Decision{}, &spec.Nesting{}, false},
+		"default":       {func(*config.Config) {}, spec.Decision{}, &spec.Nesting{}, true, true},
+		"off":           {func(c *config.Config) { c.Nesting = config.NestingOff }, spec.Decision{}, nil, false, false},
+		"honoured caps": {func(c *config.Config) { c.Caps = config.CapsHonor }, spec.Decision{}, &spec.Nesting{KeepCaps: true}, true, true},
+		"as asked":      {func(*config.Config) {}, spec.Decision{AsAsked: true}, &spec.Nesting{KeepCaps: true}, true, true},
+		"kept seccomp":  {func(c *config.Config) { c.Seccomp = config.SeccompKeep }, spec.Decision{}, &spec.Nesting{KeepSeccomp: true}, false, false},
+		"not nested":    {func(c *config.Config) { c.LXCFS.Nested = false }, spec.Decision{}, &spec.Nesting{}, false, true},
+		"no sysinfo":    {func(c *config.Config) { c.LXCFS.Sysinfo = false }, spec.Decision{}, &spec.Nesting{}, true, false},
 	} {
 		cfg := config.Default()
 		c.change(&cfg)
@@ -150,6 +152,9 @@ func TestNesting(t *testing.T) {
 		}
 		if inner := ShowsInner(&spec.Plan{Nesting: got}, cfg); inner != c.inner {
 			t.Errorf("%s: inner containers see its limits: %v", name, inner)
+		}
+		if asks := AnswersSysinfo(&spec.Plan{Nesting: got}, cfg); asks != c.asks {
+			t.Errorf("%s: sysinfo is answered: %v", name, asks)
 		}
 	}
 }

@@ -15,51 +15,72 @@ import (
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/notify"
 	"github.com/isolate-shim/isolate/shim/plan"
+	"github.com/isolate-shim/isolate/shim/sysinfo"
 )
 
 // startNotifier makes the containers inside this one see its limits: pivot_root, which
 // an inner runtime calls once for each, is reported to the shim, which puts the
-// files of lxcfs over the inner /proc. Without lxcfs there is nothing to show,
-// and nothing is reported; one that is dead may be there again when it is asked for.
+// files of lxcfs over the inner /proc, and so is sysinfo(2), which it answers as those files
+// do. Without lxcfs there is nothing to show, and nothing is reported; one that is dead may
+// be there again when it is asked for.
 //
 // It does not wait for the probe, which goes on while the runtime makes the container.
 //
-// Whatever stands in the way costs the inner view only, and is one warning.
+// Whatever stands in the way costs these views only, and is a warning.
 func (c *creation) startNotifier(ctx context.Context) {
-	if !plan.ShowsInner(&c.plan, c.cfg) || !c.probe.Mounted() { // attachFiles tells the second
+	var calls []string
+	if plan.ShowsInner(&c.plan, c.cfg) {
+		calls = append(calls, notify.PivotRoot)
+	}
+	if plan.AnswersSysinfo(&c.plan, c.cfg) {
+		calls = append(calls, notify.Sysinfo)
+	}
+	if len(calls) == 0 || !c.probe.Mounted() { // attachFiles tells the second
 		return
 	}
 	err := notify.Probe()
 	if err == nil {
 		err = notify.Runtime(c.bin.Features)
 	}
+	var reported []string
 	if err == nil {
-		err = c.listen(ctx)
+		reported, err = c.listen(ctx, calls)
 	}
-	if err != nil {
-		c.warn(ctx, fmt.Sprintf("containers inside see the host's resources: %v", err))
+	losses := map[string]string{
+		notify.PivotRoot: "containers inside see the host's resources",
+		notify.Sysinfo:   "sysinfo(2) tells of the host",
+	}
+	for _, call := range calls {
+		if !slices.Contains(reported, call) {
+			reason := err
+			if err == nil {
+				reason = notify.ErrDenied
+			}
+			c.warn(ctx, fmt.Sprintf("%s: %v", losses[call], reason))
+		}
 	}
 }
 
-// listen starts to listen for reports, and has the seccomp profile make them.
-func (c *creation) listen(ctx context.Context) error {
+// listen starts to listen for reports, and has the seccomp profile make them. It returns
+// which calls are reported.
+func (c *creation) listen(ctx context.Context, calls []string) ([]string, error) {
 	path := c.record.ListenerPath()
-	profile, err := notify.Profile(c.doc.Spec.Linux.Seccomp, path, goruntime.GOARCH)
+	profile, calls, err := notify.Profile(c.doc.Spec.Linux.Seccomp, path, goruntime.GOARCH, calls...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("create directory of listeners: %w", err)
+		return nil, fmt.Errorf("create directory of listeners: %w", err)
 	}
 	// They live as long as the container, and must not hold the creation.
 	made, cfg := c.container, c.cfg.LXCFS
 	views := func(ctx context.Context) ([]lxcfs.File, error) { return made.innerViews(ctx, cfg) }
 	processors := func() float64 { return cgroup.Processors(made.cgroups) }
-	if c.notifier, err = notify.Listen(ctx, path, views, processors); err != nil {
-		return err
+	if c.notifier, err = notify.Listen(ctx, path, views, sysinfo.New().Of, processors); err != nil {
+		return nil, err
 	}
 	c.doc.Spec.Linux.Seccomp = profile
-	return nil
+	return calls, nil
 }
 
 // innerViews looks at lxcfs anew: it may have been restarted since.

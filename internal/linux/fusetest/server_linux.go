@@ -17,6 +17,10 @@ import (
 type Server struct {
 	// Hang makes the server take requests without answering them.
 	Hang atomic.Bool
+	// HangReads is Hang for what reads the file, and nothing else.
+	HangReads atomic.Bool
+	// Size is the size of the file, whose content cannot be read.
+	Size atomic.Uint64
 
 	target string
 	ended  chan struct{}
@@ -27,6 +31,7 @@ const (
 	fuseLookup  = 1
 	fuseForget  = 2
 	fuseGetattr = 3
+	fuseRead    = 15
 	fuseStatfs  = 17
 	fuseInit    = 26
 	fuseAccess  = 34
@@ -76,6 +81,9 @@ func (s *Server) serve(fd int) {
 			continue
 		}
 		native := binary.NativeEndian
+		if s.HangReads.Load() && native.Uint32(request[4:]) == fuseRead {
+			continue
+		}
 		opcode, unique, node := native.Uint32(request[4:]), native.Uint64(request[8:]), native.Uint64(request[16:])
 		var body bytes.Buffer
 		put := func(values ...any) {
@@ -85,11 +93,11 @@ func (s *Server) serve(fd int) {
 		}
 		attr := func(node uint64) {
 			mode := uint32(unix.S_IFDIR | 0o755)
+			var sizes [5]uint64 // size, blocks and times
 			if node == 3 {
-				mode = unix.S_IFREG | 0o444
+				mode, sizes[0] = unix.S_IFREG|0o444, s.Size.Load()
 			}
-			var zero [5]uint64 // size, blocks and times
-			put(node, zero, [3]uint32{}, mode, uint32(2), [5]uint32{})
+			put(node, sizes, [3]uint32{}, mode, uint32(2), [5]uint32{})
 		}
 		errno := int32(0)
 		switch opcode {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,6 +130,9 @@ func (m machine) warnings(t *testing.T) []string { t.Helper(); return m.Warnings
 
 const insideName = "inside-program"
 
+// narrow are the 32-bit architectures whose programs the kernel of another one runs.
+var narrow = map[string]string{"amd64": "386", "arm64": "arm"}
+
 func init() {
 	cache.Register(cache.Item{
 		Name: insideName,
@@ -146,7 +150,11 @@ func init() {
 		},
 		Make: func(ctx context.Context, w cache.Work) error {
 			command := cache.Command{Env: []string{"CGO_ENABLED=0"}, Log: w.Log}
-			return command.Run(ctx, "go", "build", "-trimpath", "-o", filepath.Join(w.Dir, "inside"), "./inside")
+			if err := command.Run(ctx, "go", "build", "-trimpath", "-o", filepath.Join(w.Dir, "inside"), "./inside"); err != nil {
+				return err
+			}
+			command.Env = append(command.Env, "GOARCH="+narrow[goruntime.GOARCH])
+			return command.Run(ctx, "go", "build", "-trimpath", "-o", filepath.Join(w.Dir, "inside32"), "./inside")
 		},
 	})
 }
@@ -154,9 +162,11 @@ func init() {
 // insideProgram is the path of the program that tests run in containers: a copy, as
 // the cache may be on a file system that cannot be idmapped (9p, in a virtual
 // machine).
-func insideProgram(t *testing.T) string {
+func insideProgram(t *testing.T) string { return insideNamed(t, "inside") }
+
+func insideNamed(t *testing.T, name string) string {
 	t.Helper()
-	path := filepath.Join(rig.Dir(), "inside-program")
+	path := filepath.Join(rig.Dir(), name+"-program")
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
@@ -164,7 +174,7 @@ func insideProgram(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := os.ReadFile(filepath.Join(dir, "inside"))
+	program, err := os.ReadFile(filepath.Join(dir, name))
 	if err == nil {
 		err = testprogram.Write(path, string(program))
 	}

@@ -18,6 +18,7 @@ var commands = map[string]func(args []string) (any, error){
 	"open":    open,
 	"hang":    hang,
 	"session": session,
+	"sysinfo": sysinfo,
 }
 
 func main() {
@@ -29,7 +30,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 || commands[args[0]] == nil {
-		return errors.New("usage: inside report|unlock|connect|measure|open|hang|session ARGUMENT")
+		return errors.New("usage: inside report|unlock|connect|measure|open|hang|session|sysinfo ARGUMENT")
 	}
 	answer, err := commands[args[0]](args[1:])
 	if err != nil {

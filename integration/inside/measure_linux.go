@@ -19,15 +19,17 @@ type measured struct {
 	// with a /proc. The first is the first of this process.
 	PivotRoot []float64
 	// Mount is a mount of a tmpfs and its end, OpenAt2 an open and a close, Sysctl
-	// the reading of one; each is a mean of a batch.
-	Mount, OpenAt2, Sysctl []float64
+	// the reading of one, Sysinfo a call; each is a mean of a batch.
+	Mount, OpenAt2, Sysctl, Sysinfo []float64
 }
 
 const (
 	batches = 7
 	// calls are those of a batch.
 	calls, mounts = 2000, 100
-	pivots        = 20
+	// asked are calls of sysinfo(2) in a batch, fewer than are rationed.
+	asked  = 20
+	pivots = 20
 )
 
 // measure times what a runtime inside a container does.
@@ -70,6 +72,7 @@ func measure([]string) (any, error) {
 				_, err = unix.Read(fd, buffer)
 				return errors.Join(err, unix.Close(fd))
 			}},
+			{&m.Sysinfo, asked, func() error { return unix.Sysinfo(&unix.Sysinfo_t{}) }},
 		} {
 			start := time.Now()
 			for range part.count {

@@ -20,7 +20,7 @@ var unable = map[string]struct{ tests, why string }{
 	"internal/linux/openat":    {why: noOpenat2},
 	"internal/linux/timens":    {"^Test(New|NewRefused|Of|NamespaceOfAKilledProcess)$", noClone3},
 	"internal/linux/userns":    {why: noAgain},
-	"internal/linux/fusectl":   {"^TestAbortEndsTheChosenConnectionOnly$", "the emulator has no fsopen(2)"},
+	"internal/linux/fusectl":   {"^Test(AbortEndsTheChosenConnectionOnly|Requests)$", "the emulator has no fsopen(2)"},
 	"shim/cgroup":              {why: noAgain},
 	"shim/notify":              {why: "the emulator has no seccomp notification, and no clone3(2)"},
 	"shim/lxcfs":               {"^TestProbeMount", noAgain},

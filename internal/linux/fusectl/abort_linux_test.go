@@ -14,7 +14,7 @@ import (
 
 // stalled mounts, nowhere, a FUSE file system whose server takes each request and
 // never answers.
-func stalled(t *testing.T, owner int) (root int) {
+func stalled(t testing.TB, owner int) (root int) {
 	t.Helper()
 	device, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -59,7 +59,7 @@ func ask(root int) chan error {
 func none(Connection) bool { return false }
 
 // waits waits until the connection of an owner has a request without an answer.
-func waits(t *testing.T, owner uint32) Connection {
+func waits(t testing.TB, owner uint32) Connection {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		var found *Connection

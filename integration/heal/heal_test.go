@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -159,39 +160,90 @@ func TestHealAbsent(t *testing.T) {
 	c.remove(t)
 }
 
-// TestHealHung stops lxcfs: nothing is taken away, and nothing waits. When it is
-// killed, that is seen.
+// TestHealHung stops lxcfs: who reads its files after a moment gets the host's values,
+// also in a shim with several containers, and they are back when it goes on.
 func TestHealHung(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
-	h := on(t, peer.Runc15, 2)
+	h := on(t, peer.Runc15, 4)
 	server := rig.LxcfsFor(t, peer.Lxcfs5, dir)
-	a := h.start(t, "a")
-	count := len(files(t, a.pid))
-	if err := server.Stop(); err != nil {
-		t.Fatal(err)
+	together := []string{"--annotation", "io.containerd.runc.v2.group=together"}
+	all := []container{h.start(t, "a", together...), h.start(t, "b", together...), h.start(t, "c")}
+	count := 0
+	rig.Eventually(t, "files of lxcfs", func() bool {
+		count = len(files(t, all[0].pid))
+		return count > 0
+	})
+	all[0].exec(t, "unshare -m --propagation private sleep 86301 >/dev/null 2>&1 &").Must(t)
+	inner := 0
+	rig.Eventually(t, "process with mounts of its own", func() bool {
+		inner = processOf(t, "sleep 86301")
+		return inner != 0
+	})
+	for range 2 {
+		mark := h.Mark(t)
+		if err := server.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		late := h.start(t, "late") // warns, and has the host's
+		late.sees(t, total, hostTotal(t))
+		for _, c := range all {
+			until(t, c.pid, 0)
+			c.sees(t, total, hostTotal(t))
+		}
+		readable(t, inner, 0)
+		said := func() int { return strings.Count(h.Since(t, mark), "isolate: lxcfs does not answer: it is stopped") }
+		rig.Eventually(t, "two shims have said so", func() bool { return said() >= 2 })
+		if err := server.Cont(); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range append(slices.Clone(all), late) {
+			until(t, c.pid, count)
+			c.sees(t, total, shown)
+		}
+		readable(t, inner, 1)
+		if n := said(); n != 2 {
+			t.Errorf("two shims have said it %d times", n)
+		}
+		late.remove(t)
 	}
-	b := h.start(t, "b") // warns, and has the host's
-	b.sees(t, total, hostTotal(t))
-	if got := len(files(t, a.pid)); got != count {
-		t.Errorf("%d files of %d", got, count)
-	}
-	if err := server.Cont(); err != nil {
-		t.Fatal(err)
-	}
-	a.sees(t, total, shown)
-	until(t, b.pid, count)
-	b.sees(t, total, shown)
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []container{a, b} {
+	for _, c := range all {
 		until(t, c.pid, 0)
 		c.sees(t, total, hostTotal(t))
 		c.remove(t)
 	}
+}
+
+// TestHealHungReader has a program wait for an lxcfs that hangs: that is what gives the
+// hang away, and the end of the connection is what frees it.
+func TestHealHungReader(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	h := on(t, peer.Crun121, 2, "[lxcfs]\nabort_hung = true")
+	server := rig.LxcfsFor(t, peer.Lxcfs6, dir)
+	a := h.start(t, "a")
+	rig.Eventually(t, "files of lxcfs", func() bool { return len(files(t, a.pid)) > 0 })
+	mark := h.Mark(t)
+	if err := server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if r := a.exec(t, total); r.Code == 0 && r.Stdout != "" && strings.TrimSpace(r.Stdout) != hostTotal(t) {
+		t.Errorf("who waited has read %q", r.Stdout)
+	}
+	until(t, a.pid, 0)
+	a.sees(t, total, hostTotal(t))
+	said := slices.DeleteFunc(h.Warnings(t, mark), func(line string) bool { return !strings.Contains(line, "lxcfs.abort_hung") })
+	if len(said) != 1 {
+		t.Errorf("the shim has said %q", said)
+	}
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	a.remove(t)
 }
 
 // TestHealRequired has containers that must not start without lxcfs: those that

@@ -31,9 +31,9 @@ func withDocker(t *testing.T, n *node) *container {
 // TestViewsInTrouble starts inner containers while what shows them their limits
 // hangs, is dead, and is there again. They start each time.
 //
-// While it hangs, so does whatever reads the outer container's own files of it.
-// That is every program of several threads with Debian's libc, which looks at
-// /sys/devices/system/cpu/online, and so Docker; but not crun and bubblewrap.
+// When it begins to hang, so does whatever reads the outer container's own files of it,
+// until they are taken away. That is every program of several threads with Debian's libc,
+// which looks at /sys/devices/system/cpu/online, and so Docker; but not crun and bubblewrap.
 func TestViewsInTrouble(t *testing.T) {
 	// Longer than any start, and shorter than a hang.
 	const within = "timeout -s KILL 60 "
@@ -60,6 +60,8 @@ func TestViewsInTrouble(t *testing.T) {
 		for range 3 {
 			all()
 		}
+		c.awaitLong(t, "! grep -q fuse.lxcfs /proc/self/mountinfo", "cat /proc/self/mountinfo")
+		c.expect(t, "started", docker+"echo started")
 		if err := lxcfs.Cont(); err != nil {
 			t.Fatal(err)
 		}

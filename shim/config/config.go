@@ -85,6 +85,8 @@ type LXCFS struct {
 	Nested bool `toml:"nested"`
 	// Sysinfo answers sysinfo(2) as the files of lxcfs do.
 	Sysinfo bool `toml:"sysinfo"`
+	// AbortHung ends the FUSE connection of an lxcfs that does not answer.
+	AbortHung bool `toml:"abort_hung"`
 }
 
 // Timeout is TimeoutMS as a duration.

@@ -58,6 +58,7 @@ var changed = map[string]struct {
 	"lxcfs.timeout_ms":       {"[lxcfs]\ntimeout_ms = 50", uint32(50)},
 	"lxcfs.nested":           {"[lxcfs]\nnested = false", false},
 	"lxcfs.sysinfo":          {"[lxcfs]\nsysinfo = false", false},
+	"lxcfs.abort_hung":       {"[lxcfs]\nabort_hung = true", true},
 	"cgroup.max_descendants": {"[cgroup]\nmax_descendants = 0", uint32(0)},
 	"cgroup.max_depth":       {"[cgroup]\nmax_depth = 9", uint32(9)},
 	"annotations.allow":      {"[annotations]\nallow = [\"size\"]", []string{"size"}},

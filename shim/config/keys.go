@@ -191,6 +191,12 @@ var keys = []Key{
 		field: func(c *Config) any { return &c.LXCFS.Sysinfo },
 	},
 	{
+		Name: "lxcfs.abort_hung",
+		Doc: "End the FUSE connection of an lxcfs that does not answer, which frees the processes that wait for it; lxcfs ends then and has to be started again. " +
+			"Otherwise they wait until it answers or ends, and only those that read later see the host's values.",
+		field: func(c *Config) any { return &c.LXCFS.AbortHung },
+	},
+	{
 		Name: "cgroup.max_descendants", Annotation: "max_descendants",
 		Doc:   "How many groups a container may make below its own on cgroup v2, 0 for any number. A Kubernetes node with 110 pods makes 500; the kernel has 65535 ids for all groups of the machine.",
 		field: func(c *Config) any { return &c.Cgroup.MaxDescendants },

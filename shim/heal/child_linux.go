@@ -37,6 +37,11 @@ type request struct {
 	// and have that long to answer. The files of dead ones are detached.
 	Mounted  []lxcfs.MountedFile `json:"mounted,omitempty"`
 	Patience time.Duration       `json:"patience,omitempty"`
+	// Hung are servers that did not answer before. They are not asked, and their files
+	// are detached.
+	Hung []lxcfs.Device `json:"hung,omitempty"`
+	// Leave says to detach nothing.
+	Leave bool `json:"leave,omitempty"`
 	// Attach has the places of the files that the child was given.
 	Attach []string `json:"attach,omitempty"`
 }
@@ -106,7 +111,7 @@ func (q request) run() error {
 	defer p.Close()
 	return mount.InNamespace(p, func(in *mount.Inside) error {
 		verdicts, err := q.ask(in)
-		if err != nil {
+		if err != nil || q.Leave {
 			return err
 		}
 		return errors.Join(q.detach(in, verdicts), q.attach(in))
@@ -124,7 +129,7 @@ func (q request) ask(in *mount.Inside) (map[lxcfs.Device]verdict, error) {
 	pending := map[int]bool{}
 	verdicts := map[lxcfs.Device]verdict{}
 	for n, m := range q.Mounted {
-		if verdicts[m.Device] != 0 || len(pending) == maxServers {
+		if verdicts[m.Device] != 0 || slices.Contains(q.Hung, m.Device) || len(pending) == maxServers {
 			continue
 		}
 		f, err := in.OpenMount(m.Name, m.ID)
@@ -163,7 +168,7 @@ func (q request) ask(in *mount.Inside) (map[lxcfs.Device]verdict, error) {
 
 func (q request) detach(in *mount.Inside, verdicts map[lxcfs.Device]verdict) error {
 	for n, m := range slices.Backward(q.Mounted) {
-		if verdicts[m.Device] != dead {
+		if verdicts[m.Device] != dead && !slices.Contains(q.Hung, m.Device) {
 			continue
 		}
 		a := answer{Entry: n}

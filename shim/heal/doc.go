@@ -24,9 +24,11 @@
 // not end the wait. A child that is held up is left behind, at most one for each
 // container. The container gets another chance later, and the others do not wait for it.
 //
-// A server that hangs (SIGSTOP) is left alone. To notice it one would have to ask it
-// again and again. It may go on at any time, and then its readers get what they waited
-// for. If it is killed, that is noticed.
+// A server that hangs (suspicion) is treated like a dead one, so that nobody waits who
+// reads its files from then on. To ask it again and again would cost a process each
+// time, in each shim. So signs are looked at that the kernel tells without asking: the
+// state of the process, and how many requests of its connection have no answer. Only if
+// they last, a child asks. A container's own server may hang as it likes.
 //
 // What the container did is not undone: a file that it unmounted does not come back, a
 // file that it mounted something over is not touched, and files go only onto real procfs

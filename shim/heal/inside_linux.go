@@ -72,15 +72,15 @@ type inside struct {
 	places    places
 }
 
-// detach asks the servers of mounted files and detaches the files of dead ones. It notes
-// the verdicts, and returns how many files it detached. What the container changed
-// meanwhile is left alone.
-func (in inside) detach(ctx context.Context, mounted []lxcfs.MountedFile, verdicts map[lxcfs.Device]verdict) (detached int, _ error) {
+// detach asks the servers of mounted files and detaches the files of dead ones, and,
+// without asking, of those that are known to hang. It notes the verdicts, and returns how
+// many files it detached. What the container changed meanwhile is left alone.
+func (in inside) detach(ctx context.Context, mounted []lxcfs.MountedFile, hung []lxcfs.Device, verdicts map[lxcfs.Device]verdict) (detached int, _ error) {
 	if len(mounted) == 0 {
 		return 0, nil
 	}
 	var errs []error
-	q := request{Mounted: mounted, Patience: in.container.LXCFS.Timeout()}
+	q := request{Mounted: mounted, Hung: hung, Patience: in.container.LXCFS.Timeout()}
 	err := in.call(ctx, q, nil, func(a answer) {
 		switch m := mounted[a.Entry]; {
 		case a.Verdict != 0:
@@ -88,13 +88,22 @@ func (in inside) detach(ctx context.Context, mounted []lxcfs.MountedFile, verdic
 		case a.Failed != "":
 			errs = append(errs, errors.New(a.Failed))
 		case a.Left:
-			log.G(ctx).WithField("file", m.Name).Debug("isolate: a dead file of lxcfs is not on top")
+			log.G(ctx).WithField("file", m.Name).Debug("isolate: a file of lxcfs that does not answer is not on top")
 		default:
 			in.places.detached(m.Name)
 			detached++
 		}
 	})
 	return detached, errors.Join(append(errs, err)...)
+}
+
+// ask asks the servers of mounted files, and notes the verdicts.
+func (in inside) ask(ctx context.Context, mounted []lxcfs.MountedFile, verdicts map[lxcfs.Device]verdict) error {
+	if len(mounted) == 0 {
+		return nil
+	}
+	q := request{Mounted: mounted, Leave: true, Patience: in.container.LXCFS.Timeout()}
+	return in.call(ctx, q, nil, func(a answer) { verdicts[mounted[a.Entry].Device] = a.Verdict })
 }
 
 // attach puts files in their places, and returns how many.

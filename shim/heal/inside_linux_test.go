@@ -136,7 +136,7 @@ func TestHungServerOfOneContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for round := range 2 {
-		reconcile(t.Context(), []*watched{liar, healthy})
+		newPass(&hang{}).reconcile(t.Context(), []*watched{liar, healthy})
 		if shown(t, liar.Init) != 1 || shown(t, healthy.Init) != 0 {
 			t.Errorf("round %d: %d files of the hung server, want 1; %d of the dead one, want 0", round, shown(t, liar.Init), shown(t, healthy.Init))
 		}
@@ -151,7 +151,7 @@ func TestHungServerOfOneContainer(t *testing.T) {
 		t.Fatal(err)
 	}
 	left(t, liar)
-	if reconcile(t.Context(), []*watched{liar}); shown(t, liar.Init) != 0 || liar.unsure {
+	if newPass(&hang{}).reconcile(t.Context(), []*watched{liar}); shown(t, liar.Init) != 0 || liar.unsure {
 		t.Error("the files of the server are left although it is dead now")
 	}
 }
@@ -175,7 +175,8 @@ func TestContainerOnHungFileSystem(t *testing.T) {
 	}
 	for round := range 2 {
 		began := time.Now()
-		r := reconcile(t.Context(), []*watched{hung, healthy})
+		r := newPass(&hang{})
+		r.reconcile(t.Context(), []*watched{hung, healthy})
 		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("round %d took %v", round, took)
 		}
@@ -199,7 +200,7 @@ func TestContainerOnHungFileSystem(t *testing.T) {
 	if !hung.delay.over() {
 		t.Error("the container is left alone for good")
 	}
-	if reconcile(t.Context(), []*watched{hung}); hung.delay.late() {
+	if newPass(&hang{}).reconcile(t.Context(), []*watched{hung}); hung.delay.late() {
 		t.Error("the container is held for hung although its root answers")
 	}
 }

@@ -25,14 +25,19 @@ import (
 type pass struct {
 	verdicts map[lxcfs.Device]verdict
 	sources  map[sourceKey]*source
+	hang     *hang
+	hung     []lxcfs.Device // known to hang: their files are taken away
 
 	detached, attached int
 }
 
+func newPass(h *hang) *pass {
+	return &pass{verdicts: map[lxcfs.Device]verdict{}, sources: map[sourceKey]*source{}, hang: h, hung: h.devices}
+}
+
 // reconcile brings containers to what they should show, and logs what became of it. It
 // changes nothing where that is so already, and leaves those alone that hold up a child.
-func reconcile(ctx context.Context, containers []*watched) *pass {
-	p := &pass{verdicts: map[lxcfs.Device]verdict{}, sources: map[sourceKey]*source{}}
+func (p *pass) reconcile(ctx context.Context, containers []*watched) {
 	defer func() {
 		for _, s := range p.sources {
 			s.close()
@@ -53,13 +58,17 @@ func reconcile(ctx context.Context, containers []*watched) *pass {
 			log.G(ctx).WithError(err).WithField("id", c.ID).Warn("isolate: files of lxcfs could not be kept in order")
 		}
 	}
-	if p.detached > 0 {
+	switch {
+	case p.detached == 0:
+	case !p.hang.hangs:
 		log.G(ctx).WithField("files", p.detached).Warn("isolate: lxcfs has died: /proc and /sys show the host's resources until it is back")
+	case !p.hang.told:
+		p.hang.told = true
+		log.G(ctx).WithField("files", p.detached).Warn("isolate: lxcfs does not answer: it is stopped or stuck, so /proc and /sys show the host's resources until it answers; restart it if it does not")
 	}
 	if p.attached > 0 {
 		log.G(ctx).WithField("files", p.attached).Info("isolate: lxcfs is back: /proc and /sys show the containers' resources")
 	}
-	return p
 }
 
 // ended tells whether an error means that a process has ended.
@@ -127,9 +136,9 @@ func (p *pass) namespace(ctx context.Context, c *watched, process *member.Proces
 		c.places[id] = known
 	}
 	in := inside{container: c, process: process.ID(), places: known}
-	n, err := in.detach(ctx, slices.DeleteFunc(slices.Clone(mounted), p.lives), p.verdicts)
+	n, err := in.detach(ctx, slices.DeleteFunc(slices.Clone(mounted), p.lives), p.hung, p.verdicts)
 	p.detached += n
-	gone := false
+	gone := n > 0
 	for _, m := range mounted {
 		c.unsure = c.unsure || p.verdicts[m.Device] == hung
 		gone = gone || p.verdicts[m.Device] == dead
@@ -145,6 +154,7 @@ func (p *pass) namespace(ctx context.Context, c *watched, process *member.Proces
 	if err != nil {
 		return nil // there is no lxcfs, which is not the container's fault
 	}
+	p.hung = nil // it answers
 	defer lxcfs.CloseFiles(files)
 	n, err = in.attach(ctx, known.diff(c.gets(files)))
 	if p.attached += n; n > 0 {

@@ -32,6 +32,8 @@ type watch struct {
 	pause     time.Duration
 	last      time.Time
 	mounts    []byte // lines of lxcfs in mountinfo at that time
+
+	hang hang
 }
 
 func (w *watch) run(ctx context.Context) {
@@ -61,7 +63,7 @@ func (w *watch) step(ctx context.Context, containers []*watched) {
 	if w.search(ctx, containers) {
 		return // some may be due now
 	}
-	s := situation{hung: lxcfs.Waiting(), tries: w.tries}
+	s := situation{hung: lxcfs.Waiting() || w.hang.hangs, tries: w.tries}
 	for _, c := range containers {
 		s.pending = s.pending || c.stale || c.unsure || c.lacking()
 		s.late = s.late || c.delay.late()
@@ -71,9 +73,11 @@ func (w *watch) step(ctx context.Context, containers []*watched) {
 	} else {
 		w.unwatchMounts()
 	}
-	switch w.wait(s.timeout()) {
+	switch w.await(s.timeout(), w.looks(containers)) {
 	case serverEnded:
 		w.changed(containers)
+	case serverSuspected:
+		w.suspect(ctx, containers)
 	case mountsChanged:
 		w.settle(containers)
 	case containersChanged:
@@ -92,7 +96,9 @@ func (w *watch) step(ctx context.Context, containers []*watched) {
 func (w *watch) reconcile(ctx context.Context, containers []*watched) {
 	w.last, w.mounts = time.Now(), lxcfsMounts()
 	slices.SortStableFunc(containers, func(a, b *watched) int { return cmp.Compare(a.delay.failures, b.delay.failures) })
-	if reconcile(ctx, containers).attached > 0 {
+	p := newPass(&w.hang)
+	p.reconcile(ctx, containers)
+	if p.attached > 0 {
 		w.changed(nil)
 	}
 }
@@ -101,6 +107,7 @@ func (w *watch) reconcile(ctx context.Context, containers []*watched) {
 // reconciled.
 func (w *watch) changed(containers []*watched) {
 	w.forget()
+	w.hang.over()
 	w.tries, w.pause = 0, settling
 	for _, c := range containers {
 		c.stale = true
@@ -142,6 +149,7 @@ func (w *watch) search(ctx context.Context, containers []*watched) bool {
 	}
 	w.forget()
 	w.known, w.roots, w.servers = true, roots, findServers(roots)
+	w.hang.open(w.servers)
 	if len(w.servers) == 0 {
 		log.G(ctx).Debug("isolate: the process of lxcfs is not seen; only a new one will be noticed")
 	}
@@ -158,12 +166,13 @@ func (w *watch) replaced(c *watched) bool {
 		slices.ContainsFunc(w.servers, func(s server) bool { return s.start+proc.Tick > c.Seen })
 }
 
-// forget stops watching processes.
+// forget stops watching processes and their connections.
 func (w *watch) forget() {
 	for _, s := range w.servers {
 		s.Close()
 	}
 	w.servers, w.known = nil, false
+	w.hang.close()
 }
 
 // event is what has ended a wait.
@@ -172,9 +181,32 @@ type event int
 const (
 	timedOut event = iota
 	serverEnded
+	serverSuspected
 	mountsChanged
 	containersChanged
 )
+
+// await is wait that looks for signs of a hang meanwhile.
+func (w *watch) await(timeout time.Duration, looking bool) event {
+	if !looking {
+		return w.wait(timeout)
+	}
+	for end := time.Now().Add(timeout); ; {
+		step := lookEvery
+		if timeout >= 0 {
+			step = min(step, max(0, time.Until(end)))
+		}
+		if e := w.wait(step); e != timedOut {
+			return e
+		}
+		if step == lookEvery && w.look() {
+			return serverSuspected
+		}
+		if timeout >= 0 && !time.Now().Before(end) {
+			return timedOut
+		}
+	}
+}
 
 func (w *watch) wait(timeout time.Duration) event {
 	fds := []unix.PollFd{{Fd: int32(w.wake), Events: unix.POLLIN}} //nolint:gosec // a descriptor

@@ -90,7 +90,7 @@ func (s Store) settling(upper string) (*run, *os.File, error) {
 		return nil, nil, fmt.Errorf("open upper layer: %w", err)
 	}
 	// Another directory of this name has another journal.
-	journal := s.base(id.path + " " + strconv.FormatUint(id.inode, 10) + " " + strconv.FormatInt(id.birth, 10) + journalSuffix)
+	journal := s.base(id.path+" "+strconv.FormatUint(id.inode, 10)+" "+strconv.FormatInt(id.birth, 10)) + journalSuffix
 	return &run{shift: onDisk, journal: journal, started: time.Now(), wary: true}, layer, nil
 }
 

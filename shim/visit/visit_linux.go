@@ -108,7 +108,7 @@ func (w *Watch) run(ctx context.Context) {
 }
 
 // entering bounds how long a visitor may take to enter.
-const entering = time.Second
+const entering = 10 * time.Second
 
 // awaitEntry waits until the visitors that have made these directories are in: dockerd
 // removes each when its thread has pivoted.
@@ -116,11 +116,11 @@ func (w *Watch) awaitEntry(ctx context.Context, made []string) {
 	ctx, cancel := context.WithTimeout(ctx, entering)
 	defer cancel()
 	for _, name := range made {
-		for ctx.Err() == nil && name != "" {
+		for wait := time.Millisecond; ctx.Err() == nil && name != ""; wait = min(2*wait, 100*time.Millisecond) {
 			if _, err := directoryAt(w.rootfs.Path + "/" + name); err != nil {
 				break
 			}
-			sleep(ctx, time.Millisecond)
+			sleep(ctx, wait)
 		}
 	}
 }

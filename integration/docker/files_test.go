@@ -131,6 +131,13 @@ func copyFiles(t *testing.T, d *daemon) {
 		t.Error("ids of the host stay on disk while the container runs")
 	}
 
+	img := "docker.io/local/copied:" + c
+	d.docker(t, "commit", c, img)
+	defer func() { d.docker(t, "rmi", "--force", img) }()
+	if got := d.docker(t, "run", "--rm", "--pull=never", "--runtime", "runc", img, "sh", "-c", copied); got != want {
+		t.Errorf("image of a container that something was copied into:\n%s\nwant\n%s", got, want)
+	}
+
 	// It lasts, also if nobody was there to see to it.
 	shim := d.shimOf(t, c)
 	if err := unix.Kill(shim, unix.SIGSTOP); err != nil {

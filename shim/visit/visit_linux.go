@@ -70,9 +70,8 @@ const (
 	// gathering is how long other names may join the first one.
 	gathering = 10 * time.Millisecond
 	// share is how often the time that a visit has cost passes before the next one is
-	// looked at, and atMost how much that can be.
-	share  = 10
-	atMost = 5 * time.Second
+	// looked at: the container can make these directories too.
+	share = 10
 	// tries is how often a visit is settled until that succeeds.
 	tries = 5
 )
@@ -101,7 +100,7 @@ func (w *Watch) run(ctx context.Context) {
 			if err != nil {
 				w.log.WithError(err).Warn("isolate: what was copied into the container shows as nobody's until the container ends")
 			}
-			wait = min(max(wait, share*cost), atMost)
+			wait = max(wait, share*cost)
 		}
 		sleep(ctx, wait)
 	}

@@ -97,6 +97,7 @@ var rows = []row{
 	{"owner of its processes", "host: ps -o uid= -p $PID", processOwner},
 	{"owner of a file it makes, on disk", "touch /made; host: stat -c %u $UPPERDIR/made", fileOwner},
 	{"memory", "free -m", memory},
+	{"memory, by sysinfo(2)", "getconf _PHYS_PAGES", pages},
 	{"processors online", "getconf _NPROCESSORS_ONLN", processors},
 	{"uptime", "cat /proc/uptime", uptime},
 	{"making a read-only volume writable", "mount -o remount,rw /vol && touch /vol/$NAME", remount},
@@ -162,6 +163,21 @@ func memory(ctx context.Context, c *container) (string, error) {
 	if err != nil {
 		return "?", err
 	}
+	return promised(c, total)
+}
+
+// pages asks a C library that asks the kernel, as free of Alpine does.
+func pages(ctx context.Context, c *container) (string, error) {
+	r := c.exec(ctx, c.id, "getconf _PHYS_PAGES")
+	total, err := strconv.Atoi(strings.TrimSpace(r.Stdout))
+	if err != nil {
+		return "?", errors.Join(r.Err(), err)
+	}
+	return promised(c, total*os.Getpagesize()>>20)
+}
+
+// promised compares a total in MiB with the container's limit, or the host's.
+func promised(c *container, total int) (string, error) {
 	text, err := hostFile("/proc/meminfo")
 	if err != nil {
 		return "?", err

@@ -187,7 +187,7 @@ var keys = []Key{
 	{
 		Name: "lxcfs.sysinfo",
 		Doc: "Answer sysinfo(2) for programs that do not read /proc, as free and uptime of busybox or getconf _PHYS_PAGES: they see the container's memory, threads and uptime too. " +
-			"Each such call takes some 100 microseconds. Not with nesting = \"off\" or seccomp = \"keep\".",
+			"Each such call takes some hundred microseconds instead of one. Not with nesting = \"off\" or seccomp = \"keep\".",
 		field: func(c *Config) any { return &c.LXCFS.Sysinfo },
 	},
 	{

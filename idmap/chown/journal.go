@@ -32,7 +32,7 @@ func encodeJournal(entries []entry) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// parseJournal reads what EncodeJournal wrote. A journal is complete or does not
+// parseJournal reads what encodeJournal wrote. A journal is complete or does not
 // exist, so everything that cannot be read is an error. That includes unknown
 // fields: each is an attribute that the file would lose.
 func parseJournal(data []byte) ([]entry, error) {

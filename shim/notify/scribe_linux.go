@@ -246,10 +246,7 @@ func (s *scribe) fork(c *fork.Call) {
 //go:nosplit
 //go:norace
 func (s *scribe) run() {
-	if s.theirs > 0 {
-		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, s.theirs-1, 0)
-	}
-	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, s.theirs+1, 1<<32-1, 0)
+	fork.Keep(s.theirs)
 	for {
 		s.message.Controllen = 32 // of control
 		n, _, errno := syscall.RawSyscall(unix.SYS_RECVMSG, s.theirs, uintptr(unsafe.Pointer(&s.message)), unix.MSG_CMSG_CLOEXEC)

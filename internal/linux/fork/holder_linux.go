@@ -83,9 +83,7 @@ func (h *holding) fork(c *Call) {
 	if c.InChild() {
 		h.told = 1 + h.run(c)
 		syscall.RawSyscall(unix.SYS_WRITE, h.ready, uintptr(unsafe.Pointer(&h.told)), unsafe.Sizeof(h.told)) // cannot fail
-		for {
-			syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0) // sleeps until killed
-		}
+		sleep()
 	}
 }
 

@@ -2,11 +2,7 @@
 
 package fork
 
-import (
-	"syscall"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // Idle starts a process that exists only to keep new namespaces alive until
 // somebody holds them by file descriptor. The calling goroutine must be locked to its
@@ -22,8 +18,6 @@ func Idle(flags uint64) (*Process, error) {
 //go:norace
 func idle(c *Call) {
 	if c.InChild() {
-		for {
-			syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0) // sleeps until killed
-		}
+		sleep()
 	}
 }

@@ -93,6 +93,28 @@ func (c *Call) DieWithParent() {
 	}
 }
 
+// Keep closes all descriptors of a child but one: a child that is held up for ever must
+// not keep a lock or a socket of the parent.
+//
+//go:nosplit
+//go:norace
+func Keep(fd uintptr) {
+	if fd > 0 {
+		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, fd-1, 0)
+	}
+	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, fd+1, 1<<32-1, 0)
+}
+
+// sleep sleeps until the child is killed.
+//
+//go:nosplit
+//go:norace
+func sleep() {
+	for {
+		syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
+	}
+}
+
 // Exit ends a child.
 //
 //go:nosplit

@@ -53,16 +53,12 @@ func (a *asker) fork(c *fork.Call) {
 }
 
 // run does the work of the child. There is no Go runtime in the child: run must not grow
-// the stack, allocate, or panic. It closes its copies of the parent's descriptors, since
-// a child that is held up for ever must not keep a lock or a socket of the parent.
+// the stack, allocate, or panic.
 //
 //go:nosplit
 //go:norace
 func (a *asker) run() {
-	if a.socket > 0 {
-		syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 0, a.socket-1, 0)
-	}
-	syscall.RawSyscall(unix.SYS_CLOSE_RANGE, a.socket+1, 1<<32-1, 0)
+	fork.Keep(a.socket)
 	const cwd = ^uintptr(99) // AT_FDCWD is -100
 	fd, _, errno := syscall.RawSyscall(unix.SYS_OPEN_TREE, cwd, uintptr(unsafe.Pointer(&a.path)), unix.OPEN_TREE_CLOEXEC)
 	if errno == 0 {

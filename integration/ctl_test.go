@@ -51,8 +51,10 @@ func (h host) check(t testing.TB, code int, prefix ...string) checked {
 		if (l.Result == "ok") != (l.Fix == "") || l.Reason == "" {
 			t.Errorf("line without reason or fix: %+v", l)
 		}
-		if !strings.Contains(text.Stdout, l.What) || !strings.Contains(text.Stdout, l.Fix) {
-			t.Errorf("%+v is not in\n%s", l, text.Stdout)
+		for _, part := range append(strings.Split(l.Fix, "\n"), l.What+": "+l.Reason) {
+			if !strings.Contains(text.Stdout, part) {
+				t.Errorf("%q is not in\n%s", part, text.Stdout)
+			}
 		}
 	}
 	return c
@@ -200,6 +202,11 @@ func TestCtlConfig(t *testing.T) {
 	refused(t, r, "/etc/isolate/config.d/30-wrong.toml:3", "lxcfs.modes", "unknown key", `"lxcfs.mode"`)
 	if r.Code != 3 || r.Stdout != "" {
 		t.Errorf("exit status %d, stdout %q", r.Code, r.Stdout)
+	}
+	r = h.isolatectl(t, "config", "--describe")
+	refused(t, r, "/etc/isolate/config.d/30-wrong.toml:3", "lxcfs.modes")
+	if r.Code != 3 || !strings.Contains(r.Stdout, "lxcfs.mode = ") {
+		t.Errorf("with a wrong configuration, the keys are not told: %+v", r)
 	}
 	for _, wrong := range [][]string{{"config", "extra"}, {"nope"}, {"check", "--nope"}} {
 		if r := h.isolatectl(t, wrong...); r.Code != 3 || r.Stderr == "" {

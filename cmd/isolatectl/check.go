@@ -4,8 +4,11 @@ package main
 
 import (
 	"context"
+	"io"
+	"os"
 
 	"github.com/urfave/cli/v3"
+	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
 )
@@ -39,5 +42,22 @@ func printReport(c *cli.Command, report check.Report) error {
 			check.Report
 		}{report.Result(), report})
 	}
-	return report.WriteText(w)
+	return report.WriteText(w, styleOf(w))
+}
+
+// styleOf is how to write for a human: broken into lines and coloured on a terminal.
+func styleOf(w io.Writer) check.Style {
+	f, ok := w.(*os.File)
+	if !ok {
+		return check.Style{}
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil { // no terminal
+		return check.Style{}
+	}
+	width := int(size.Col)
+	if width == 0 { // a serial line does not know
+		width = 80
+	}
+	return check.Style{Width: width, Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }

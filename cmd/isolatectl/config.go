@@ -6,12 +6,14 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/isolate-shim/isolate/cmd/isolatectl/check"
 	"github.com/isolate-shim/isolate/shim/config"
 )
 
@@ -31,27 +33,32 @@ func configCommand() *cli.Command {
 		Name:  "config",
 		Usage: "print each setting, its effective value and where that was set",
 		Description: "Shows the host's files: config.toml and config.d/*.toml in the configuration directory.\n" +
-			"A caller's options and a container's annotations come on top, for that container.",
+			"A caller's options and a container's annotations come on top, for that container. If the files are wrong,\n" +
+			"--describe prints the defaults, and what is wrong.",
 		Flags:  append(flags(), &cli.BoolFlag{Name: "describe", Aliases: []string{"d"}, Usage: "print what each setting means"}),
 		Before: noArguments,
 		Action: func(_ context.Context, c *cli.Command) error {
-			settings, err := settings(c.String("config-dir"))
-			if err != nil {
-				return err
+			settings, wrong := settings(c.String("config-dir"))
+			describe := c.Bool("describe")
+			if wrong != nil && !describe {
+				return wrong
 			}
-			w := c.Root().Writer
-			if c.Bool("json") {
-				return printJSON(w, settings)
+			// Whoever mends a configuration needs to know what there is.
+			w, write := c.Root().Writer, printJSON
+			if !c.Bool("json") {
+				write = func(w io.Writer, _ any) error { return writeSettings(w, settings, describe) }
 			}
-			return writeSettings(w, settings, c.Bool("describe"))
+			return errors.Join(write(w, settings), wrong)
 		},
 	}
 }
 
+// settings are those in effect; the defaults, beside the error, if the configuration is
+// wrong.
 func settings(dir string) ([]setting, error) {
 	cfg, origins, err := config.Load(dir)
 	if err != nil {
-		return nil, err
+		cfg, origins = config.Default(), nil
 	}
 	var out []setting
 	for _, k := range config.Keys() {
@@ -63,7 +70,7 @@ func settings(dir string) ([]setting, error) {
 		}
 		out = append(out, s)
 	}
-	return out, nil
+	return out, err
 }
 
 // writeSettings prints lines that could be pasted into config.toml: a JSON value
@@ -88,7 +95,7 @@ func writeSettings(w io.Writer, settings []setting, describe bool) error {
 			if i > 0 {
 				b.WriteByte('\n')
 			}
-			for _, line := range wrap(s.Description, 78) {
+			for _, line := range check.Wrap(s.Description, 78) {
 				fmt.Fprintf(&b, "# %s\n", line)
 			}
 			if len(s.Values) > 0 {
@@ -102,21 +109,4 @@ func writeSettings(w io.Writer, settings []setting, describe bool) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// wrap breaks a text into lines of at most width bytes, where it has spaces.
-func wrap(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > width {
-			lines = append(lines, line)
-			line = ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	return append(lines, line)
 }

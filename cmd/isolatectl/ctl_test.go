@@ -104,7 +104,18 @@ func TestCalls(t *testing.T) {
 	}{
 		{"broken configuration", []string{"config", "--config-dir", broken}, usage, "config.toml:1: lxcsf.mode: unknown key"},
 		{"broken configuration, ids", []string{"ids", "--config-dir", broken}, usage, "lxcsf.mode"},
-		{"no such command", []string{"chekc"}, usage, `no command "chekc"`},
+		{"broken configuration, described", []string{"config", "-d", "--config-dir", broken}, usage, "lxcfs.mode = "},
+		{"no such command", []string{"chekc"}, usage, `no command "chekc"; did you mean "check"?`},
+		{"nothing like a command", []string{"zzzzzzzz"}, usage, "known are apparmor, check"},
+		{"no such command below one", []string{"apparmor", "laod"}, usage, `apparmor has no command "laod"; did you mean "load"?`},
+		{"no such flag", []string{"check", "--jsno"}, usage, `check has no flag -jsno; did you mean "--json"?`},
+		{"flag of a command below one", []string{"apparmor", "load", "--nope"}, usage, "apparmor load has no flag -nope"},
+		{"wrong value", []string{"install", "--timeout", "soon"}, usage, "install: "},
+		{"no way to restart", []string{"uninstall", "--restart", "now"}, usage, `--restart is "now", and can be never, systemd, signal`},
+		{"the version", []string{"version"}, 0, "isolate "},
+		{"the version, for programs", []string{"version", "--json"}, 0, `"platform": "linux/`},
+		{"completion", []string{"completion", "bash"}, 0, "isolatectl"},
+		{"no such shell", []string{"completion", "tcsh"}, usage, "tcsh"},
 		{"argument", []string{"config", "x"}, usage, `takes no argument, not "x"`},
 		{"flag", []string{"config", "--nonsense"}, usage, "nonsense"},
 		{"lxcfs without a directory", []string{"lxcfs"}, usage, "takes one absolute directory"},
@@ -115,7 +126,7 @@ func TestCalls(t *testing.T) {
 		{"help", []string{"help"}, 0, "check"},
 	} {
 		code, out, errText := call(t, c.args...)
-		if code != c.code || !strings.Contains(out+errText, c.text) {
+		if code != c.code || !strings.Contains(out+errText, c.text) || strings.Count(errText, "\n") > 1 {
 			t.Errorf("%s: %d\n%s\n%s", c.name, code, out, errText)
 		}
 	}
@@ -192,5 +203,29 @@ func TestIDs(t *testing.T) {
 	report, err = idsIn(t.Context(), dir, state, false)
 	if err != nil || len(report.Ranges) != 0 {
 		t.Errorf("%+v %v", report, err)
+	}
+}
+
+// The manual page says all that the help says, in a form that man(1) understands.
+func TestMan(t *testing.T) {
+	t.Parallel()
+	code, page, errText := call(t, "man")
+	if code != 0 {
+		t.Fatal(code, errText)
+	}
+	for _, part := range []string{
+		".TH ISOLATECTL 8\n", ".SS \"check\"\n", ".SS \"apparmor load\"\n", ".SS \"lxcfs DIRECTORY\"\n", ".B \\-\\-json\n", ".SH EXIT STATUS\n",
+	} {
+		if !strings.Contains(page, part) {
+			t.Errorf("%q is not in\n%s", part, page)
+		}
+	}
+	if strings.Contains(page, "pause") {
+		t.Error("it has a command for nobody")
+	}
+	for text, want := range map[string]string{".x": `\&.x`, "a\n'b": "a\n\\&'b", `a\b-c`: `a\eb\-c`} {
+		if got := roff(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
 	}
 }

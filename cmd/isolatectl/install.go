@@ -72,19 +72,24 @@ func uninstallCommand() *cli.Command {
 
 // hostFlags are the flags of both commands.
 func hostFlags() []cli.Flag {
-	var restarts []string
-	for _, r := range host.Restarts {
-		restarts = append(restarts, string(r))
-	}
 	return []cli.Flag{
 		&cli.StringFlag{Name: "root", Usage: "the host's root directory, as a pod sees it", Value: "/"},
 		&cli.StringFlag{Name: "address", Usage: "the socket of the containerd in question", Value: host.DefaultAddress},
-		&cli.StringFlag{Name: "restart", Usage: "how to restart containerd if that is needed: " + strings.Join(restarts, ", "), Value: restarts[0]},
+		&cli.StringFlag{Name: "restart", Usage: "how to restart containerd if that is needed: " + restarts(), Value: string(host.Restarts[0])},
 		&cli.DurationFlag{Name: "timeout", Usage: "how long to wait for containerd", Value: install.Timeout},
 		&cli.StringFlag{Name: "node", Usage: "label this Kubernetes node, by the service account of the pod that this runs in"},
 		&cli.StringFlag{Name: "node-label", Usage: "the label, `KEY=VALUE`", Value: nodeLabel},
 		&cli.BoolFlag{Name: "dry-run", Usage: "only say what would be done"},
 	}
+}
+
+// restarts lists the values of --restart.
+func restarts() string {
+	var names []string
+	for _, r := range host.Restarts {
+		names = append(names, string(r))
+	}
+	return strings.Join(names, ", ")
 }
 
 // hostRequest reads the flags of both commands, and takes the host's root
@@ -95,7 +100,7 @@ func hostRequest(c *cli.Command) (install.Request, error) {
 		DryRun: c.Bool("dry-run"), Say: sayTo(c.Root().Writer),
 	}
 	if !slices.Contains(host.Restarts, r.Restart) {
-		return r, fmt.Errorf("--restart is %q, and can be %q", r.Restart, host.Restarts)
+		return r, fmt.Errorf("--restart is %q, and can be %s", r.Restart, restarts())
 	}
 	var ok bool
 	if r.Label.Key, r.Label.Value, ok = strings.Cut(c.String("node-label"), "="); !ok || r.Label.Key == "" {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 	"golang.org/x/sys/unix"
@@ -53,9 +54,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func command(stdout, stderr io.Writer) *cli.Command {
-	return &cli.Command{
-		Name:      "isolatectl",
-		Usage:     "see what isolated containers have and what this host can do",
+	root := &cli.Command{
+		Name:  "isolatectl",
+		Usage: "see what isolated containers have and what this host can do",
+		Description: "The exit status is 0 if all went well, and 3 if the call was wrong or could not be answered. check ends\n" +
+			"with 1 if containers run without something and with 2 if they cannot run; gc with 1 if it found something.",
 		Version:   version.String(),
 		Writer:    stdout,
 		ErrWriter: stderr,
@@ -63,19 +66,59 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
 			apparmorCommand(), checkCommand(), configCommand(), idsCommand(), installCommand(), uninstallCommand(),
-			lxcfsCommand(), pauseCommand(), psCommand(),
+			lxcfsCommand(), manCommand(), pauseCommand(), psCommand(), versionCommand(),
 		},
-		Action: noCommand,
+		Action:                noCommand,
+		EnableShellCompletion: true,
+		ConfigureShellCompletionCommand: func(c *cli.Command) {
+			c.Hidden, c.Usage = false, "print what makes a shell complete commands and flags: bash, zsh, fish or pwsh"
+		},
+	}
+	refuseFlags(root)
+	return root
+}
+
+// refuseFlags makes a command and those below it answer a wrong flag in one sentence.
+func refuseFlags(c *cli.Command) {
+	c.OnUsageError = func(_ context.Context, c *cli.Command, err error, _ bool) error {
+		written, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: ")
+		if !ok {
+			return fmt.Errorf("%s: %w", path(c), err)
+		}
+		names := []string{"--help"}
+		for _, f := range c.VisibleFlags() {
+			names = append(names, "--"+f.Names()[0])
+		}
+		return fmt.Errorf("%s has no flag %s%s", path(c), written, config.DidYouMean("--"+strings.TrimLeft(written, "-"), names))
+	}
+	for _, below := range c.Commands {
+		refuseFlags(below)
 	}
 }
 
 // noCommand answers a call without a command, and one with a command that does
 // not exist.
 func noCommand(_ context.Context, c *cli.Command) error {
-	if c.Args().Present() {
-		return fmt.Errorf("no command %q; isolatectl help lists them", c.Args().First())
+	if !c.Args().Present() {
+		if c.Root() == c {
+			return cli.ShowAppHelp(c)
+		}
+		return cli.ShowSubcommandHelp(c)
 	}
-	return cli.ShowAppHelp(c)
+	var names []string
+	for _, below := range c.VisibleCommands() {
+		names = append(names, below.Name)
+	}
+	return fmt.Errorf("%s has no command %q%s", path(c), c.Args().First(), config.DidYouMean(c.Args().First(), names))
+}
+
+// path is what a command is called in a message, which begins with the program's name.
+func path(c *cli.Command) string {
+	_, below, ok := strings.Cut(c.FullName(), " ")
+	if !ok {
+		return "it"
+	}
+	return below
 }
 
 // noArguments is for commands that take flags only.

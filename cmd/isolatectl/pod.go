@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v3"
 
@@ -37,7 +38,7 @@ func lxcfsCommand() *cli.Command {
 		Action: func(_ context.Context, c *cli.Command) error {
 			dir := c.Args().First()
 			if c.NArg() != 1 || !filepath.IsAbs(dir) {
-				return fmt.Errorf("lxcfs takes one absolute directory, not %q", c.Args().Slice())
+				return fmt.Errorf("lxcfs takes one absolute directory, not %q", strings.Join(c.Args().Slice(), " "))
 			}
 			return lxcfs.Exec(c.String("program"), filepath.Clean(dir))
 		},

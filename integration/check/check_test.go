@@ -90,7 +90,7 @@ func TestHostThatLacksThings(t *testing.T) {
 	}
 	r := check.Run(t.Context(), config(t, "[ids]\npool = [\"131072-196607\"]\n"))
 	for what, want := range map[string]check.Line{
-		"shim":        {Result: check.Failed, Reason: "is not in " + node.Bin, Fix: "install containerd-shim-isolate-v1"},
+		"shim":        {Result: check.Failed, Reason: "is not in /opt/containerd/bin:" + node.Bin, Fix: "install containerd-shim-isolate-v1"},
 		"lxcfs":       {Result: check.Degraded, Reason: "has died", Fix: "-l --enable-cfs"},
 		"OCI runtime": {Result: check.OK, Reason: "crun 1.8.1"},
 		"host ids":    {Result: check.Degraded, Reason: "only 1 container", Fix: "ids.pool"},

@@ -32,7 +32,7 @@ func (c Config) WithAnnotations(annotations map[string]string) (Config, error) {
 		}
 		key, known := keyAnnotated(short)
 		if !known {
-			refuse("unknown%s", didYouMean(short, annotationNames()))
+			refuse("unknown%s", DidYouMean(short, annotationNames()))
 			continue
 		}
 		if !slices.Contains(c.Annotations.Allow, short) {

@@ -41,7 +41,7 @@ func (c Config) problems() []*Error {
 	out = append(out, c.IDs.problems()...)
 	for _, short := range c.Annotations.Allow {
 		if _, ok := keyAnnotated(short); !ok && !spec.IsObeyed(short) {
-			bad("annotations.allow", "%q is not a setting a container can choose%s", short, didYouMean(short, annotationNames()))
+			bad("annotations.allow", "%q is not a setting a container can choose%s", short, DidYouMean(short, annotationNames()))
 		}
 	}
 	return out
@@ -90,9 +90,9 @@ func quotedList(values []string) string {
 	return strings.Join(q[:len(q)-1], ", ") + " or " + q[len(q)-1]
 }
 
-// didYouMean is `; did you mean "x"?` for the nearest of the names, or a list of
+// DidYouMean is `; did you mean "x"?` for the nearest of the names, or a list of
 // all names if none is near.
-func didYouMean(written string, names []string) string {
+func DidYouMean(written string, names []string) string {
 	best, distance := "", 0
 	for _, name := range names {
 		d := editDistance(strings.ToLower(written), name)

@@ -105,9 +105,9 @@ func origins(name string, body []byte, runc bool) (Origins, error) {
 		switch earlier, twice := found[key]; {
 		case runc && slices.Contains(taskKeys, written):
 		case !known && strings.HasSuffix(e.Error(), "missing table"):
-			problems = append(problems, &Error{origin, "[" + written + "]", "unknown table" + didYouMean(written, tableNames())})
+			problems = append(problems, &Error{origin, "[" + written + "]", "unknown table" + DidYouMean(written, tableNames())})
 		case !known:
-			problems = append(problems, &Error{origin, written, "unknown key" + didYouMean(written, keyNames())})
+			problems = append(problems, &Error{origin, written, "unknown key" + DidYouMean(written, keyNames())})
 		case twice:
 			problems = append(problems, &Error{origin, written, "set already at " + earlier})
 		default:

@@ -99,7 +99,7 @@ func find(path string) ([]mount, error) {
 	return choose(infos, path)
 }
 
-// probe tries the mounts until one serves.
+// probe tries the mounts until one serves. The error is that of the first one.
 func probe(ctx context.Context, cfg config.LXCFS, mounts []mount) (Result, error) {
 	var first error
 	for _, m := range mounts {
@@ -114,7 +114,7 @@ func probe(ctx context.Context, cfg config.LXCFS, mounts []mount) (Result, error
 			break
 		}
 	}
-	return Result{}, first
+	return Result{Root: mounts[0].Root}, first
 }
 
 // probeMount runs a child that probes one mount. It returns when the child has told

@@ -25,20 +25,36 @@ func run(ctx context.Context, dir string, finder runtime.Finder) Report {
 	}
 	cfg, _, err := config.Load(dir)
 	if err != nil {
-		r.bad(Failed, "configuration", "correct it; isolatectl config lists all keys", "%v", err)
+		r.bad(Failed, "configuration", "correct it; isolatectl config --describe lists all keys", "%v", err)
 		cfg = config.Default()
 	} else {
-		r.ok("configuration", "%s", dir)
+		configured(&r, dir)
 	}
-	kernel(&r)
+	if !kernel(&r) {
+		return r
+	}
+	distro := thisDistro()
 	appArmor(&r, cfg)
 	daemons, roots := clients(ctx, &r, finder, cfg)
 	fileSystems(&r, cfg, roots)
 	ids(&r, cfg)
-	chosen := runtimes(ctx, &r, finder, cfg, daemons)
-	served(ctx, &r, cfg)
+	chosen := runtimes(ctx, &r, finder, cfg, daemons, distro)
+	served(ctx, &r, cfg, distro)
 	cgroup(&r, cfg, chosen)
 	return r
+}
+
+// configured tells where the configuration is. The directory need not exist, if nobody
+// has named it.
+func configured(r *Report, dir string) {
+	switch _, err := os.Stat(dir); {
+	case err == nil:
+		r.ok("configuration", "%s", dir)
+	case dir == config.Dir:
+		r.ok("configuration", "the defaults, since there is no %s", dir)
+	default:
+		r.bad(Degraded, "configuration", "correct --config-dir", "the defaults, since there is no %s", dir)
+	}
 }
 
 // clients reports on all that starts containers here, and returns the

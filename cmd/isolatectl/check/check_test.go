@@ -52,6 +52,24 @@ func TestResultAndExitCode(t *testing.T) {
 	}
 }
 
+// golden compares a text with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
 func TestWriteText(t *testing.T) {
 	t.Parallel()
 	var r Report
@@ -59,23 +77,13 @@ func TestWriteText(t *testing.T) {
 	r.bad(Degraded, "lxcfs", "apt-get install lxcfs", "absent")
 	r.note("CRI runtimes", "add this to the file:\n[plugins.x]\n  a = 1", "none")
 	r.ok("kernel", "Linux %s", "6.18") // said once
-	r.bad(Failed, "OCI runtime of a long name beyond forty columns", "install runc", "none")
-	var got bytes.Buffer
-	if err := r.WriteText(&got); err != nil {
-		t.Fatal(err)
-	}
-	golden := "testdata/report.txt"
-	if *update {
-		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
+	r.bad(Failed, "OCI runtime", "install runc", "none is in any of the directories %s", strings.Repeat("/usr/bin:", 12))
+	for name, style := range map[string]Style{"report.txt": {}, "report-60.txt": {Width: 60}, "report-color.txt": {Color: true}} {
+		var got bytes.Buffer
+		if err := r.WriteText(&got, style); err != nil {
 			t.Fatal(err)
 		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
+		golden(t, name, got.String())
 	}
 }
 
@@ -159,20 +167,6 @@ func TestCheckShim(t *testing.T) {
 		d.checkShim(t.Context(), &r)
 		if len(r.Lines) != 1 || r.Result() != c.want {
 			t.Errorf("%s: %+v", c.name, r.Lines)
-		}
-	}
-}
-
-func TestOptionsNotIn(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct{ args, want string }{
-		{"lxcfs -l --enable-cfs --enable-pidfd /l", ""},
-		{"lxcfs --enable-loadavg --enable-cfs /l", ""},
-		{"lxcfs -f /l", "-l --enable-cfs"},
-		{"lxcfs -l /l", "--enable-cfs"},
-	} {
-		if got := strings.Join(optionsNotIn(strings.Fields(c.args)), " "); got != c.want {
-			t.Errorf("%s: %q, want %q", c.args, got, c.want)
 		}
 	}
 }

@@ -32,6 +32,9 @@ func fileSystems(r *Report, cfg config.Config, roots []string) {
 		}
 		fallback := cfg.Rootfs.Fallback == config.FallbackChown
 		switch err := mount.MappableAt(dir).Check(); {
+		case err == nil && dir != root:
+			r.note(what, "", "it is not there yet; what is made in %s can be idmapped", dir)
+			overlay(r, cfg, dir, dir)
 		case err == nil:
 			r.ok(what, "can be idmapped")
 			overlay(r, cfg, root, dir)

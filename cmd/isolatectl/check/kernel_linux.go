@@ -15,8 +15,9 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/userns"
 )
 
-// kernel checks what every container needs of the kernel.
-func kernel(r *Report) {
+// kernel checks what every container needs of the kernel. It returns false if this is no
+// host, of which nothing else is worth knowing.
+func kernel(r *Report) bool {
 	var name unix.Utsname
 	if err := unix.Uname(&name); err != nil {
 		r.bad(Degraded, "kernel", "look for the cause in the message", "uname: %v", err)
@@ -27,13 +28,15 @@ func kernel(r *Report) {
 	case err == nil:
 		r.ok("user namespaces", "can be made")
 	case errors.Is(err, userns.ErrInside):
-		r.bad(Failed, "user namespaces", "run isolate on the host", "%v", err)
+		r.bad(Failed, "this host", "run isolate and isolatectl on the host of this container; inside, use runc or crun", "is none: this is the user namespace of a container, or of an ordinary user")
+		return false
 	case errors.Is(err, feature.ErrNotSupported):
 		r.bad(Failed, "user namespaces", "raise user.max_user_namespaces (sysctl), or boot a kernel with CONFIG_USER_NS", "%v", err)
 	default:
 		r.bad(Failed, "user namespaces", "run it with all of root's capabilities, outside of containers", "%v", err)
 	}
 	namespaceLimits(r)
+	return true
 }
 
 // enough namespaces for a busy node: a pod takes one user namespace, each of its

@@ -4,7 +4,6 @@ package check
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 )
@@ -88,37 +87,38 @@ func (r *Report) bad(result Result, what, fix, format string, args ...any) {
 	r.add(Line{What: what, Result: result, Reason: fmt.Sprintf(format, args...), Fix: fix})
 }
 
-// summary is the last line of the text form.
-var summary = map[Result]string{
-	OK:       "This host runs isolated containers.",
-	Degraded: "This host runs isolated containers, with the limits above.",
-	Failed:   "This host cannot run isolated containers.",
+// severe are the lines from bad to good, each kind in the order of the report.
+func (r Report) severe() []Line {
+	rank := []Result{Failed, Degraded, Note, OK}
+	lines := slices.Clone(r.Lines)
+	slices.SortStableFunc(lines, func(a, b Line) int {
+		return slices.Index(rank, a.Result) - slices.Index(rank, b.Result)
+	})
+	return lines
 }
 
-// WriteText writes the report for a human: a line for each finding, the fix
-// below it.
-func (r Report) WriteText(w io.Writer) error {
-	width := 0
-	for _, l := range r.Lines {
-		width = max(width, min(len(l.What), 40))
-	}
-	var b strings.Builder
-	for _, l := range r.Lines {
-		fmt.Fprintf(&b, "%-8s  %-*s  %s\n", l.Result, width, l.What, l.Reason)
-		if l.Fix != "" {
-			lead := "fix: "
-			if l.Result == Note {
-				lead = "how: "
-			}
-			for i, part := range strings.Split(l.Fix, "\n") {
-				if i > 0 {
-					lead = "     "
-				}
-				fmt.Fprintf(&b, "%-8s  %-*s  %s%s\n", "", width, "", lead, part)
+// verdict is the first line of the text form.
+func (r Report) verdict() string {
+	text := map[Result]string{
+		OK:       "This host runs isolated containers",
+		Degraded: "This host runs isolated containers, with limits",
+		Failed:   "This host cannot run isolated containers",
+	}[r.Result()]
+	var counts []string
+	for _, result := range []Result{Failed, Degraded, Note, OK} {
+		n := 0
+		for _, l := range r.Lines {
+			if l.Result == result {
+				n++
 			}
 		}
+		name := string(result)
+		if result == Note && n != 1 {
+			name += "s"
+		}
+		if n > 0 {
+			counts = append(counts, fmt.Sprintf("%d %s", n, name))
+		}
 	}
-	fmt.Fprintf(&b, "\n%s\n", summary[r.Result()])
-	_, err := io.WriteString(w, b.String())
-	return err
+	return text + ": " + strings.Join(counts, ", ") + "."
 }

@@ -14,12 +14,12 @@ import (
 
 // runtimes lists the OCI runtimes that containerd would find, and returns the
 // one that containers get.
-func runtimes(ctx context.Context, r *Report, finder runtime.Finder, cfg config.Config, daemons []daemon) (chosen runtime.Binary) {
+func runtimes(ctx context.Context, r *Report, finder runtime.Finder, cfg config.Config, daemons []daemon, d distro) (chosen runtime.Binary) {
 	// The shim inherits containerd's PATH; this process has a user's.
 	paths := []string{}
-	for _, d := range daemons {
-		if d.PID != 0 && !slices.Contains(paths, d.Path) {
-			paths = append(paths, d.Path)
+	for _, c := range daemons {
+		if c.PID != 0 && !slices.Contains(paths, c.Path) {
+			paths = append(paths, c.Path)
 		}
 	}
 	if len(paths) == 0 {
@@ -28,18 +28,12 @@ func runtimes(ctx context.Context, r *Report, finder runtime.Finder, cfg config.
 	for _, path := range paths {
 		bin, err := finder.Find(ctx, "", cfg.Runtime.Binary, path)
 		if err != nil {
-			r.bad(Failed, "OCI runtime", "apt-get install runc, or set runtime.binary", "%v", err)
+			r.bad(Failed, "OCI runtime", d.install("runc")+", or correct runtime.binary", "%v", err)
 			continue
 		}
 		chosen = bin
-		switch {
-		case bin.Version == "":
-			r.bad(Degraded, "OCI runtime", "use runc or crun (runtime.binary)", "%s is neither runc nor crun", bin.Path)
-		case bin.Features == nil:
-			r.ok("OCI runtime", "%s; specification %s, no features command", bin, bin.SpecVersion)
-		default:
-			r.ok("OCI runtime", "%s; specification %s", bin, bin.SpecVersion)
-		}
+		result, reason, fix := judgeRuntime(bin)
+		r.bad(result, "OCI runtime", fix, "%s", reason)
 		for _, name := range []string{"runc", "crun"} {
 			other, err := finder.Find(ctx, name, "", path)
 			switch {

@@ -5,6 +5,7 @@ package host
 import (
 	"cmp"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"github.com/pelletier/go-toml/v2"
@@ -45,6 +46,18 @@ func (c Config) NoCRI() bool {
 	return slices.ContainsFunc(texts(c, "disabled_plugins"), func(name string) bool {
 		return slices.Contains([]string{"cri", criV2, criV3}, name)
 	})
+}
+
+// optPlugin has a directory of programs, which it puts before containerd's PATH.
+const optPlugin = "io.containerd.internal.v1.opt"
+
+// optDir is that directory, "" if the plugin is switched off. The environment of a
+// process, as the kernel shows it, is the one that it was started with.
+func (c Config) optDir() string {
+	if slices.ContainsFunc(texts(c, "disabled_plugins"), func(name string) bool { return name == "opt" || name == optPlugin }) {
+		return ""
+	}
+	return filepath.Join(cmp.Or(text(table(c, "plugins", optPlugin), "path"), "/opt/containerd"), "bin")
 }
 
 // Handlers are the runtimes that the Kubernetes interface has, by name.

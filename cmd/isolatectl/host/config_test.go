@@ -77,3 +77,22 @@ func FuzzConfig(f *testing.F) {
 		Version(args)
 	})
 }
+
+// TestProgramsOfContainerd: what containerd puts before its PATH was not searched.
+func TestProgramsOfContainerd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ text, want string }{
+		{"", "/opt/containerd/bin"},
+		{"[plugins.\"io.containerd.internal.v1.opt\"]\npath = \"/srv/opt\"\n", "/srv/opt/bin"},
+		{"disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n", ""},
+		{"disabled_plugins = [\"opt\"]\n", ""},
+	} {
+		config, err := ParseConfig([]byte(c.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := config.optDir(); got != c.want {
+			t.Errorf("%q: %q, want %q", c.text, got, c.want)
+		}
+	}
+}

@@ -70,6 +70,9 @@ func InspectContainerd(ctx context.Context, p Process) (Containerd, error) {
 	if config, err := d.Dump(ctx); err == nil {
 		d = d.with(config)
 	}
+	if bin := d.Effective.optDir(); bin != "" {
+		d.Path = bin + ":" + d.Path
+	}
 	return d, nil
 }
 

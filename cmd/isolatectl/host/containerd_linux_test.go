@@ -63,6 +63,7 @@ esac`)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.Path = "/opt/containerd/bin:/x:/y"
 	want := Containerd{
 		Process: p, Version: "v2.4.2", File: conf, Root: "/srv/containerd", Address: DefaultAddress, Effective: Config{"root": "/srv/containerd"},
 	}

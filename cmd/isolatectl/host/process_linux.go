@@ -31,6 +31,8 @@ type Process struct {
 	Rootless bool
 	// Started is the start time, zero if it is not known.
 	Started time.Time
+	// Stopped is set if a signal has stopped it (SIGSTOP).
+	Stopped bool
 
 	proc string // of proc_pid(5)
 }
@@ -110,7 +112,7 @@ func (p *Process) read(proc string) error {
 	if err != nil {
 		return nil //nolint:nilerr // as above
 	}
-	p.Parent = stat.Parent
+	p.Parent, p.Stopped = stat.Parent, stat.State == 'T'
 	if boot, err := os.ReadFile(filepath.Join(proc, "stat")); err == nil {
 		p.Started = startTime(stat.Start, string(boot))
 	}

@@ -259,8 +259,45 @@ func TestCtlIds(t *testing.T) {
 	if text := h.isolatectl(t, "ps").Must(t); !strings.Contains(text, "running") || !strings.Contains(text, "runc 1.5") {
 		t.Errorf("printed %q", text)
 	}
+	if image, ok := list[0]["image"].(string); !ok || image == "" {
+		t.Errorf("containerd's image of it is not told: %v", list)
+	}
+	h.Ctr(t.Context(), "tasks", "pause", "a").Must(t)
+	if list := ps(); list[0]["state"] != "paused" {
+		t.Errorf("a paused container: %v", list)
+	}
+	h.Ctr(t.Context(), "tasks", "resume", "a").Must(t)
+
+	// What nobody undoes: the record, as if delete had never run. While the container
+	// is there, nothing of it is taken for garbage.
+	if r := h.isolatectl(t, "gc", "--delete"); r.Code != 0 || !strings.Contains(r.Stdout, "nothing is left") {
+		t.Errorf("gc beside a container that runs: %+v", r)
+	}
+	file := "/run/isolate/default/a/record.json"
+	record, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
 	killShim(t, "a")
 	h.Container("a").Remove(t)
 	rig.Eventually(t, "range free again", func() bool { return len(ids().Ranges) == 0 })
 	rig.Eventually(t, "container forgotten", func() bool { return len(ps()) == 0 })
+	rig.Eventually(t, "delete has ended", func() bool { _, err := os.Stat(filepath.Dir(file)); return err != nil })
+	if err := os.MkdirAll(filepath.Dir(file), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, record, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []struct {
+		args []string
+		code int
+		text string
+	}{
+		{[]string{"gc"}, 1, "--delete removes it"}, {[]string{"gc", "--delete"}, 0, "removed"}, {[]string{"gc"}, 0, "nothing is left"},
+	} {
+		if r := h.isolatectl(t, want.args...); r.Code != want.code || !strings.Contains(r.Stdout, want.text) {
+			t.Errorf("isolatectl %v: %+v", want.args, r)
+		}
+	}
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v3"
@@ -44,6 +46,7 @@ const (
 	reserved = "reserved" // it does not, and something of the container does
 	free     = "free"     // the last owner is gone
 	damaged  = "damaged"  // the record cannot be read; it stays reserved
+	adopted  = "adopted"  // a container has the ids of its caller's choice
 )
 
 func idsCommand() *cli.Command {
@@ -51,9 +54,10 @@ func idsCommand() *cli.Command {
 		Name:  "ids",
 		Usage: "print the pool of host ids and which container has which range",
 		Description: "States: held (its shim lives), reserved (the shim is gone, something of the container is not),\n" +
-			"free (the last owner is gone), damaged (its record cannot be read; it is not given out).",
+			"free (the last owner is gone), damaged (its record cannot be read; it is not given out), adopted (the caller's\n" +
+			"choice, as Kubernetes makes it for hostUsers: false).",
 		Flags:  append(flags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "print free ranges too, with their last owner"}),
-		Before: noArguments,
+		Before: rootOnly,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			report, err := idsIn(ctx, c.String("config-dir"), filepath.Join(record.Root, ".ids"), c.Bool("all"))
 			if err != nil {
@@ -82,13 +86,9 @@ func idsIn(ctx context.Context, configDir, stateDir string, all bool) (idReport,
 	for _, s := range resolved.Spans {
 		report.Pool = append(report.Pool, s.String())
 	}
-	// Opening the pool would make the directory; looking makes nothing.
-	if _, err := os.Stat(stateDir); errors.Is(err, fs.ErrNotExist) {
-		return report, nil
-	}
-	p, err := pool.Open(stateDir, resolved.Spans)
-	if err != nil {
-		return idReport{}, err
+	p, err := openDir(stateDir, resolved.Spans)
+	if err != nil || p == nil {
+		return report, err
 	}
 	entries, err := p.List(ctx)
 	if err != nil {
@@ -99,7 +99,42 @@ func idsIn(ctx context.Context, configDir, stateDir string, all bool) (idReport,
 			report.Ranges = append(report.Ranges, h)
 		}
 	}
+	taken, err := p.Adopted(ctx)
+	if err != nil {
+		return idReport{}, err
+	}
+	for _, e := range taken {
+		h := holder(e)
+		if h.State != damaged {
+			h.State = adopted
+		}
+		report.Ranges = append(report.Ranges, h)
+	}
+	slices.SortStableFunc(report.Ranges, func(a, b idHolder) int { return cmp.Compare(a.First, b.First) })
 	return report, nil
+}
+
+// openPool opens the pool of the host's configuration, if it has state in a directory; nil
+// if not.
+func openPool(configDir, stateDir string) (*pool.Pool, error) {
+	cfg, _, err := config.Load(configDir)
+	if err != nil {
+		return nil, err
+	}
+	resolved, err := pool.Resolve(cfg.IDs.Spans(), pool.FilesIn("/etc"))
+	if err != nil {
+		return nil, err
+	}
+	return openDir(stateDir, resolved.Spans)
+}
+
+// openDir opens a pool that has state. Opening another would make its directory, and
+// looking makes nothing.
+func openDir(stateDir string, spans []idmap.Span) (*pool.Pool, error) {
+	if _, err := os.Stat(stateDir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // documented
+	}
+	return pool.Open(stateDir, spans)
 }
 
 func holder(e pool.Entry) idHolder {
@@ -131,7 +166,7 @@ func (r idReport) write(w io.Writer) error {
 	}
 	row("FIRST\tLAST\tNAMESPACE\tCONTAINER\tSTATE\tREASON\n")
 	for _, h := range r.Ranges {
-		row("%d\t%d\t%s\t%s\t%s\t%s\n", h.First, h.Last, h.Namespace, h.ID, h.State, h.Reason)
+		row("%d\t%d\t%s\t%s\t%s\t%s\n", h.First, h.Last, h.Namespace, short(h.ID), h.State, h.Reason)
 	}
 	return t.Flush()
 }

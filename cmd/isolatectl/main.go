@@ -58,14 +58,15 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		Name:  "isolatectl",
 		Usage: "see what isolated containers have and what this host can do",
 		Description: "The exit status is 0 if all went well, and 3 if the call was wrong or could not be answered. check ends\n" +
-			"with 1 if containers run without something and with 2 if they cannot run; gc with 1 if it found something.",
+			"with 1 if containers run without something and with 2 if they cannot run; gc with 1 if\n" +
+			"something is left.",
 		Version:   version.String(),
 		Writer:    stdout,
 		ErrWriter: stderr,
 		// Errors and their statuses are run's.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
-			apparmorCommand(), checkCommand(), configCommand(), idsCommand(), installCommand(), uninstallCommand(),
+			apparmorCommand(), checkCommand(), configCommand(), gcCommand(), idsCommand(), installCommand(), uninstallCommand(),
 			lxcfsCommand(), manCommand(), pauseCommand(), psCommand(), versionCommand(),
 		},
 		Action:                noCommand,
@@ -127,6 +128,14 @@ func noArguments(_ context.Context, c *cli.Command) (context.Context, error) {
 		return nil, fmt.Errorf("%s takes no argument, not %q", c.Name, c.Args().First())
 	}
 	return nil, nil
+}
+
+// rootOnly is for commands whose answer would be empty for anybody else.
+func rootOnly(ctx context.Context, c *cli.Command) (context.Context, error) {
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%s: run it as root: the state of containers is root's", path(c))
+	}
+	return noArguments(ctx, c)
 }
 
 // flags are those that every command has. Each call makes new ones: flags keep

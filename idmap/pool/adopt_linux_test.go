@@ -48,6 +48,9 @@ func TestAdoptedIDsAreExclusive(t *testing.T) {
 	if _, err := adopt("neighbour", idmap.Contiguous(165536, 65536), false); err != nil {
 		t.Error(err)
 	}
+	if list, err := p.Adopted(t.Context()); err != nil || len(list) != 2 || list[0].First != 100000 || list[0].Owner.ID != "a" || list[1].First != 165536 {
+		t.Errorf("listed are %+v, %v", list, err)
+	}
 	groups := idmap.Contiguous(300000, 1000)
 	groups.GIDs = []idmap.Range{{Container: 0, Host: 110000, Size: 1}, {Container: 1, Host: 300000, Size: 10}}
 	for name, m := range map[string]idmap.Mapping{

@@ -98,3 +98,25 @@ func (p *Pool) entry(ctx context.Context, number uint32) (e Entry, ok bool) {
 	}
 	return e, true
 }
+
+// Adopted returns, by their first id, the ranges of the mappings that callers have made
+// and containers still have, inside and outside of the pool.
+func (p *Pool) Adopted(ctx context.Context) (_ []Entry, retErr error) {
+	lock, err := p.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { retErr = errors.Join(retErr, flock.Close(lock)) }()
+	found, err := p.adopted(ctx, []idmap.Span{{Size: idmap.MaxHostID}})
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for _, a := range found {
+		for _, s := range a.spans {
+			entries = append(entries, Entry{Span: s, Owner: a.record.owner, InUse: a.record.inUse(ctx)})
+		}
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.First, b.First) })
+	return entries, nil
+}

@@ -3,6 +3,7 @@
 package docker
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,6 +129,15 @@ func pause(t *testing.T, d *daemon) {
 		t.Errorf("status is %s", got)
 	}
 	d.refused(t, d.Run(t.Context(), "exec", c, "true"), "is paused")
+	// The administrator's command says what Docker says.
+	programs, err := rig.Built(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rig.Exec(t.Context(), programs["isolatectl"], "ps")
+	if text := r.Must(t); !regexp.MustCompile(`(?m)^moby +` + d.inspect(t, c, "{{.Id}}")[:12] + ` +` + c + ` +\S+ +paused +own `).MatchString(text) {
+		t.Errorf("isolatectl ps prints %q, %q", text, r.Stderr)
+	}
 	d.docker(t, "unpause", c)
 	d.expect(t, "0", c, "id -u")
 }

@@ -89,7 +89,10 @@ func InspectDocker(ctx context.Context, p Process) (Docker, error) {
 }
 
 // ask asks dockerd itself.
-func (d *Docker) ask(ctx context.Context) error {
+func (d *Docker) ask(ctx context.Context) error { return d.get(ctx, "/info", &d.DockerInfo) }
+
+// get asks for a resource of dockerd's interface, which is JSON of at most 16 MiB.
+func (d Docker) get(ctx context.Context, resource string, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	client := http.Client{Transport: &http.Transport{
@@ -98,19 +101,19 @@ func (d *Docker) ask(ctx context.Context) error {
 			return (&net.Dialer{}).DialContext(ctx, "unix", d.socket)
 		},
 	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/info", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker"+resource, nil)
 	if err != nil {
 		return err
 	}
-	answer, err := client.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return fmt.Errorf("ask dockerd on %s: %w", d.socket, err)
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask dockerd on %s: %s", d.socket, answer.Status)
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask dockerd on %s: %s", d.socket, response.Status)
 	}
-	if err := json.NewDecoder(io.LimitReader(answer.Body, 1<<20)).Decode(&d.DockerInfo); err != nil {
+	if err := json.NewDecoder(io.LimitReader(response.Body, 16<<20)).Decode(answer); err != nil {
 		return fmt.Errorf("ask dockerd on %s: %w", d.socket, err)
 	}
 	return nil

@@ -290,6 +290,12 @@ func TestThaw(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		// A group of version 2 is frozen when its last process is.
+		for start := time.Now(); !Frozen(dir); time.Sleep(time.Millisecond) {
+			if time.Since(start) > time.Minute {
+				t.Fatal("it is not seen to be frozen")
+			}
+		}
 		p, err := proc.Open(cmd.Process.Pid)
 		if err != nil {
 			t.Fatal(err)
@@ -305,6 +311,9 @@ func TestThaw(t *testing.T) {
 		}
 		if err := Thaw(t.Context(), dir); err != nil {
 			t.Error(err)
+		}
+		if file == "freezer.state" && Frozen(dir) {
+			t.Error("it is still taken for frozen")
 		}
 		if ended, err := p.Ended(time.Minute); !ended || err != nil {
 			t.Error("it lives", err)

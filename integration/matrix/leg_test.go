@@ -109,15 +109,16 @@ func TestChoose(t *testing.T) {
 }
 
 // TestDigest: a program that ran no test is a failure, and of failures all is told
-// that tests said.
+// that the failed tests said, and nothing that others did.
 func TestDigest(t *testing.T) {
 	t.Parallel()
 	const passed = "=== SUITE a\n=== RUN   TestX\n    x_test.go:1: noise\n--- PASS: TestX (1.00s)\nintegration: 1 passed, none skipped\n=== END a: 3 s\n"
 	if got := digest(passed, false); !slices.Equal(got, []string{"integration: 1 passed, none skipped", "a: 3 s"}) {
 		t.Errorf("of success: %q", got)
 	}
-	const failed = "=== RUN   TestX\n    x_test.go:1: reason\n    --- FAIL: TestX (1.00s)\n"
-	if got := digest(failed, true); !slices.Equal(got, []string{"x_test.go:1: reason", "--- FAIL: TestX (1.00s)"}) {
+	const failed = "=== RUN   TestX\n    x_test.go:1: reason\n        and more\n    --- FAIL: TestX (1.00s)\n" +
+		"=== RUN   TestY\n    y_test.go:1: noise\n        and more\n--- PASS: TestY (1.00s)\n"
+	if got := digest(failed, true); !slices.Equal(got, []string{"x_test.go:1: reason", "and more", "--- FAIL: TestX (1.00s)"}) {
 		t.Errorf("of failure: %q", got)
 	}
 	if err := ranAll("=== SUITE a\ntesting: warning: no tests to run\nPASS\n=== END a: 0 s\n"); err == nil {
@@ -128,5 +129,17 @@ func TestDigest(t *testing.T) {
 	}
 	if got := lasted(passed + passed); got != 6*time.Second {
 		t.Errorf("lasted %s", got)
+	}
+}
+
+// TestUnfinished: what is run once more are the suites that failed or did not end.
+func TestUnfinished(t *testing.T) {
+	t.Parallel()
+	suites := []suite{{dir: "a"}, {dir: "b/c"}, {dir: "d"}, {dir: "e"}}
+	const printed = "=== SUITE a\n--- PASS: TestX (1.00s)\nPASS\n=== END a: 1 s\n" +
+		"=== SUITE b-c\n--- FAIL: TestX (1.00s)\nFAIL\n=== END b-c: 1 s\n" +
+		"=== SUITE d\n=== RUN   TestX\n"
+	if got := names(unfinished(suites, printed)); !slices.Equal(got, []string{"b-c", "d", "e"}) {
+		t.Errorf("%q", got)
 	}
 }

@@ -81,12 +81,15 @@ func build(ctx context.Context, chosen []leg, log io.Writer) (built, error) {
 }
 
 // run runs the suites of a leg in one machine, and tells what became of them. All
-// that they print is in a file beside the programs.
-func (b built) run(ctx context.Context, l leg, tests string, stdout io.Writer) error {
+// that they print is in a file beside the programs. With an error come the suites
+// that failed, to be tried once more: the only processor of an emulated machine
+// stands still for a minute at times, and no limit of time in a test outlasts that.
+// What is wrong for another reason fails twice.
+func (b built) run(ctx context.Context, l leg, tests string, stdout io.Writer) (again []suite, _ error) {
 	path := filepath.Join(b.dir, l.name()+".log")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o644)
 	if err != nil {
-		return fmt.Errorf("write log: %w", err)
+		return nil, fmt.Errorf("write log: %w", err)
 	}
 	defer file.Close()
 	var printed bytes.Buffer
@@ -103,16 +106,37 @@ func (b built) run(ctx context.Context, l leg, tests string, stdout io.Writer) e
 	if err == nil {
 		err = ranAll(printed.String())
 	}
+	again = unfinished(l.suites, printed.String())
 	if inside := lasted(printed.String()); inside > 2*time.Since(start) {
-		err = errors.Join(err, fmt.Errorf("the machine's clock is wrong, by which %s have passed: run it again", inside))
+		again, err = l.suites, errors.Join(err, fmt.Errorf("the machine's clock is wrong, by which %s have passed", inside))
 	}
 	for _, line := range digest(printed.String(), err != nil) {
 		fmt.Fprintf(stdout, "%-28s %s\n", l.name(), line)
 	}
 	if err == nil {
 		fmt.Fprintf(stdout, "%-28s ok %.0f s\n", l.name(), time.Since(start).Seconds())
+		return nil, nil
 	}
-	return err
+	return again, err
+}
+
+// unfinished are the suites that have failed tests, or did not come to their end.
+func unfinished(suites []suite, printed string) []suite {
+	passed := map[string]bool{}
+	for part := range strings.SplitSeq(printed, "=== SUITE ") {
+		name, rest, _ := strings.Cut(part, "\n")
+		lines := strings.Split(rest, "\n")
+		passed[name] = slices.Contains(lines, "PASS") && !slices.Contains(lines, "FAIL")
+	}
+	return slices.DeleteFunc(slices.Clone(suites), func(s suite) bool { return passed[s.name()] })
+}
+
+func names(suites []suite) []string {
+	var out []string
+	for _, s := range suites {
+		out = append(out, s.name())
+	}
+	return out
 }
 
 // script runs the suites one after the other, all of them, and fails if one does.
@@ -164,19 +188,42 @@ func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\'
 
 // digest are the lines that matter of what a leg has printed: one for each suite,
 // its count of tests and skips, and in case of failure all that failed tests said.
+// What others said is left out, so that the end of a long report has the reason.
 func digest(printed string, failed bool) []string {
+	var failures []string
+	for line := range strings.Lines(printed) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "--- FAIL: "); ok {
+			name, _, _ := strings.Cut(rest, " ")
+			failures = append(failures, name)
+		}
+	}
 	var lines []string
+	current, said := "", false // the test that speaks, and whether the line before was kept
 	for line := range strings.Lines(printed) {
 		line = strings.TrimRight(line, "\r\n")
 		short := strings.TrimSpace(line)
+		if name, ok := cutSpeaker(short); ok {
+			current, said = name, false
+			continue
+		}
+		said = failed && slices.Contains(failures, current) &&
+			(strings.Contains(line, "_test.go:") || said && strings.HasPrefix(line, "        "))
 		switch {
 		case strings.HasPrefix(short, "=== END "):
 			lines = append(lines, strings.TrimPrefix(short, "=== END "))
-		case strings.HasPrefix(short, "integration: "), strings.HasPrefix(short, "--- FAIL"), strings.HasPrefix(short, "panic:"):
-			lines = append(lines, short)
-		case failed && strings.Contains(line, "_test.go:"):
+		case said, strings.HasPrefix(short, "integration: "), strings.HasPrefix(short, "--- FAIL"), strings.HasPrefix(short, "panic:"):
 			lines = append(lines, short)
 		}
 	}
 	return lines
+}
+
+// cutSpeaker cuts a line by which a test program says whose lines follow.
+func cutSpeaker(line string) (name string, ok bool) {
+	for _, what := range []string{"RUN", "NAME", "CONT"} {
+		if name, ok := strings.CutPrefix(line, "=== "+what+" "); ok {
+			return strings.TrimSpace(name), true
+		}
+	}
+	return "", false
 }

@@ -42,10 +42,11 @@ const (
 // the processor time.
 const cpu = "max,-erms,-fsrm,-avx,-avx2,-smap,-smep,-mpx,-pku,-umip,-la57"
 
-// parameters of every guest: a quiet serial console, a machine that goes down
+// parameters of every guest: a serial console with warnings and the traces that go with
+// them and nothing less, a machine that goes down
 // rather than on after an oops, and no work that only a real machine is safer by.
 var parameters = []string{
-	"console=ttyS0", "quiet", "rdinit=/init", "panic=-1", "oops=panic",
+	"console=ttyS0", "quiet", "loglevel=5", "rdinit=/init", "panic=-1", "oops=panic",
 	"mitigations=off", "init_on_alloc=0", "audit=0",
 	// Without AppArmor, Debian's kernels would take SELinux instead.
 	"apparmor=0", "selinux=0",

@@ -29,8 +29,6 @@ const (
 	// maxMessage bounds a container process state, in bytes. The state has the
 	// annotations in it, of which Kubernetes allows 256 KiB.
 	maxMessage = 4 << 20
-	// sendTimeout bounds how long a runtime may take to send such a state.
-	sendTimeout = 5 * time.Second
 )
 
 // Notifier answers the notifications of one container's processes.
@@ -245,11 +243,10 @@ func listener(fd int) error {
 
 // readState reads a container process state and the descriptors that come with it. The
 // descriptors belong to the caller, also after an error. It reads no further than
-// needed, since crun's parent process keeps its end open for a while.
+// needed, since crun's parent process keeps its end open for a while; and as long as it
+// takes, since crun connects before all else that it does, which takes many seconds on
+// a busy machine. A runtime that hangs is ended by who waits for it.
 func readState(conn *net.UnixConn) (data []byte, fds []int, _ error) {
-	if err := conn.SetReadDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return nil, nil, err
-	}
 	chunk, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*8))
 	for !json.Valid(data) {
 		if len(data) > maxMessage {

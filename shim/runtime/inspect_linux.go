@@ -17,9 +17,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
-// timeout bounds one execution of the runtime. A busy machine takes tens of
-// milliseconds; a runtime that takes seconds waits for something.
-const timeout = 5 * time.Second
+// timeout bounds one execution of the runtime. A machine takes tens of milliseconds,
+// and one with ten times more to do than it can several seconds; a runtime that takes
+// longer waits for something.
+const timeout = 20 * time.Second
 
 // maxOutput bounds what is read of an answer; runc's features are 5 KB.
 const maxOutput = 1 << 20

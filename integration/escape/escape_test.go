@@ -36,7 +36,7 @@ var kinds = []kind{
 }
 
 func TestEscape(t *testing.T) {
-	rig.Require(t, rig.Root, rig.FUSE, rig.CgroupV1)
+	rig.Require(t, rig.Root, rig.FUSE)
 	rig.LxcfsFor(t, peer.Lxcfs5, "")
 	attacks := 0
 	for _, runtime := range runtimes {
@@ -57,7 +57,7 @@ func TestEscape(t *testing.T) {
 		return // only some were asked for
 	}
 	for _, r := range table {
-		if !r.used {
+		if !r.used && !r.elsewhere() {
 			t.Errorf("nothing was tried for the row %q %q", r.name, r.kinds)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 // machine.
 var unsteady = regexp.MustCompile(`^/proc/sys/(kernel/(ns_last_pid|random/.*)|fs/(inode|dentry|file|quota)[-/].*)$` +
 	`|^/sys/devices/virtual/(bdi|net|block/(loop|zram)\d+)/` + // come and go with mounts, links and files
-	`|^/sys/(kernel/slab|fs/ext4)/|/(power|holders|slaves)/`)
+	`|^/sys/(kernel/slab|fs/ext4)/|/(power|holders|slaves)/|^/sys/kernel/debug/(lru_gen|tracing/buffer)`)
 
 // settings returns all that can be set in trees of files, with its value.
 func settings(t *testing.T, unsteady *regexp.Regexp, roots ...string) map[string]string {
@@ -80,7 +80,14 @@ func same(t *testing.T, before, after map[string]string) {
 }
 
 // unsteadyGroup are what cgroups count.
-var unsteadyGroup = regexp.MustCompile(`/(tasks|cgroup\.procs|cgroup\.event_control|memory\.(kmem\.|memsw\.)?(\w+\.)?(max_usage_in_bytes|failcnt)|cpuacct\.usage.*)$`)
+var unsteadyGroup = regexp.MustCompile(`/(tasks|cgroup\.(procs|threads|event_control)|memory\.(kmem\.|memsw\.)?(\w+\.)?(max_usage_in_bytes|failcnt)|cpuacct\.usage.*` +
+	`|memory\.(swap\.)?peak|(cpu|io|memory|irq)\.pressure)$`)
+
+// unified reports whether the machine has the one hierarchy of cgroup version 2.
+func unified() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
+}
 
 // groupSettings returns the limits of a process's cgroups and of those above.
 func groupSettings(t *testing.T, pid int) map[string]string {
@@ -93,7 +100,7 @@ func groupSettings(t *testing.T, pid int) map[string]string {
 	for line := range strings.Lines(string(text)) {
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		name := strings.TrimPrefix(fields[1], "name=")
-		if name == "" {
+		if name == "" && !unified() {
 			continue // cgroup2 beside v1, without controllers
 		}
 		for path := fields[2]; ; path = filepath.Dir(path) {

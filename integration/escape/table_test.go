@@ -24,6 +24,8 @@ type row struct {
 	filtered string
 	// why tells why something may be allowed.
 	why string
+	// cgroup is the version of cgroups with which it is tried, both by default.
+	cgroup int
 
 	compiled *regexp.Regexp
 	used     bool
@@ -31,7 +33,7 @@ type row struct {
 
 func (r *row) fits(k kind, name string) bool {
 	not, negated := strings.CutPrefix(r.kinds, "!")
-	if r.kinds != "" && slices.Contains(strings.Fields(not), k.name) == negated {
+	if r.elsewhere() || r.kinds != "" && slices.Contains(strings.Fields(not), k.name) == negated {
 		return false
 	}
 	if r.compiled == nil {
@@ -39,6 +41,9 @@ func (r *row) fits(k kind, name string) bool {
 	}
 	return r.compiled.MatchString(name)
 }
+
+// elsewhere reports whether nothing fits the row on this machine.
+func (r *row) elsewhere() bool { return r.cgroup != 0 && (r.cgroup == 2) != unified() }
 
 func (r *row) results(k kind) []string {
 	if r.filtered != "" && k.toml == "" {
@@ -146,7 +151,7 @@ var tableDevices = []*row{
 	{name: `node(-write)?:.*/pts`, want: "EIO"},            // on no devpts
 	{name: `node.*`, want: "EPERM"},
 	{name: `mknod.*`, want: "EPERM"},
-	{name: `open:/proc/(kmsg|kcore|sysrq-trigger)`, want: "EACCES EPERM ENOENT"},
+	{name: `open:/proc/(kmsg|kcore|sysrq-trigger)`, want: "EACCES EPERM ENOENT null"},
 	{name: `open:/dev/.*`, want: "ENOENT"},
 	{name: `present:/dev/(null|kmsg) 1:3`, want: "allowed", why: "/dev/null, also in place of the kernel's log"},
 	{name: `present:/dev/(zero 1:5|full 1:7|random 1:8|urandom 1:9)`, want: "allowed", why: "nothing to gain"},
@@ -186,16 +191,27 @@ var tableSyscalls = []*row{
 var tableLimits = []*row{
 	{name: `limits/tried`, want: "*", why: "how many files were tried; see TestEscape"},
 	{name: `cgroup:(fresh:)?[^/]+/(cgroup\.procs|tasks)`, want: "allowed", why: "delegated: by these its processes are moved between its own groups"},
-	{name: `cgroup-mount:(none,name=escape)`, want: "EPERM"},
-	{name: `cgroup-mount:release_agent`, want: "EINVAL EPERM"},
-	{name: `cgroup-mount:.*|cgroup2-mount`, want: "allowed", why: "shows the container's own group as the root"},
-	{name: `cgroup-others:.*`, want: "0"},
-	{name: `cgroup-agent:.*|cgroup2-mkdir`, want: "EACCES"},
-	{name: `subgroup:(devices\..*)`, want: "EPERM"},
-	{name: `subgroup:cpuset\.cpus`, want: "EACCES"},
-	{name: `subgroup:cpu\..*`, want: "EINVAL"},
+	{
+		name: `cgroup:(fresh:)?[^/]+/(cgroup\.(threads|subtree_control)|memory\.(oom\.group|reclaim))`, cgroup: 2, want: "allowed",
+		why: "named in /sys/kernel/cgroup/delegate, since they loosen nothing",
+	},
+	{name: `cgroup-mount:[^,=_]*`, cgroup: 1, want: "allowed", why: "shows the container's own group as the root"},
+	{name: `cgroup-mount:name=systemd`, cgroup: 1, want: "allowed", why: "the same"},
+	{name: `cgroup-mount:.*`, want: "EPERM EINVAL"},
+	{name: `cgroup2-mount`, want: "allowed", why: "shows the container's own group as the root"},
+	{name: `cgroup-others:.*`, cgroup: 1, want: "0"},
+	{name: `cgroup-agent:.*`, cgroup: 1, want: "EACCES"},
+	{name: `cgroup2-mkdir`, cgroup: 1, want: "EACCES"},
+	{name: `cgroup2-mkdir`, cgroup: 2, want: "allowed", why: "below the container's own group"},
+	{name: `subgroup:(devices\..*)`, cgroup: 1, want: "EPERM"},
+	{name: `subgroup:cpuset\.cpus`, cgroup: 1, want: "EACCES"},
+	{name: `subgroup:cpuset\.cpus`, cgroup: 2, want: "allowed ERANGE", why: "what counts is cpuset.cpus.effective; see the next"},
+	{name: `subgroup:cpuset\.cpus\.effective`, cgroup: 2, want: "0"},
+	{name: `subgroup:cpuset\.cpus\.partition`, cgroup: 2, want: "invalid"},
+	{name: `subgroup:cpu\.(cfs|rt)_.*`, cgroup: 1, want: "EINVAL"},
+	{name: `subgroup:cpu\.max`, cgroup: 2, want: "allowed", why: "the limit of the group above holds as well"},
 	{name: `subgroup:host-process`, want: "ESRCH"},
-	{name: `subgroup:memory\.limit_in_bytes`, want: "allowed", why: "the limit of the group above holds as well; see the next"},
+	{name: `subgroup:memory\.(limit_in_bytes|max)`, want: "allowed", why: "the limit of the group above holds as well; see the next"},
 	{name: `subgroup:memory`, want: "signal:_killed"},
 	{name: `rlimit:.*`, want: "EPERM unlimited"},
 	{name: `oom_score_adj|nice`, want: "EACCES"},

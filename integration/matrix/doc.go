@@ -14,6 +14,7 @@
 // Nothing may be skipped there but what declares, by a requirement, that the
 // kernel is too old for it; package rig fails a test that is skipped on a kernel
 // which should do. So a leg proves both what a kernel can and what it cannot.
+// A suite that fails is run once more in a new machine, and the report says so.
 //
 // What does not belong here: how a machine is made, which is package vm.
 package matrix

@@ -44,9 +44,13 @@ func (s suite) name() string { return strings.ReplaceAll(s.dir, "/", "-") }
 
 // legs are in the order in which they are run.
 var legs = []leg{
-	{kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups, hostile, sysctls}, needs: []string{string(peer.Lxcfs5)}},
+	{
+		kernel: vm.Linux61, cgroup: vm.CgroupV2, init: vm.InitNone,
+		suites: []suite{namespaces, mounts, overlays, core, cgroups, hostile, sysctls}, needs: []string{string(peer.Lxcfs5)},
+	},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitSystemd, suites: []suite{cgroupsOnMachine}, parameters: []string{"psi=1"}},
-	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups, attackers}, needs: []string{string(peer.Lxcfs5)}},
+	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups}},
+	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, what: "escape", suites: []suite{attackers}, needs: []string{string(peer.Lxcfs5)}},
 	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups}},
 	{kernel: vm.Linux510, cgroup: vm.CgroupV1, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, old}},
 	{

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -48,10 +49,19 @@ func devices(f facts) {
 		"/dev/mapper/control", "/dev/vda", "/dev/sda", "/dev/nvme0", "/dev/uinput", "/dev/console", "/dev/tty0", "/dev/vsock", "/dev/vhost-net",
 	} {
 		try("open:"+path, func() error {
+			flags := unix.O_RDONLY
 			if strings.HasSuffix(path, "trigger") {
-				return open(path, unix.O_WRONLY)
+				flags = unix.O_WRONLY
 			}
-			return open(path, unix.O_RDONLY)
+			fd, err := unix.Open(path, flags|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			if isNull(fd) {
+				return errors.New("null")
+			}
+			return nil
 		})
 	}
 	present()

@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,18 +22,28 @@ const cgroups = "/sys/fs/cgroup"
 // limits tries to get more than the container was given. The test gives it 128
 // MiB, one CPU of a set, and a quota.
 func limits(f facts) {
-	entries, err := os.ReadDir(cgroups)
-	must(err)
 	tried := 0
-	for _, e := range entries {
-		if e.IsDir() {
-			tried += group(filepath.Join(cgroups, e.Name()), "")
+	if unified() {
+		tried = group(cgroups, "")
+	} else {
+		for _, name := range directories(cgroups) {
+			tried += group(filepath.Join(cgroups, name), "")
 		}
 	}
 	say("limits/tried", strconv.Itoa(tried), "")
 	freshCgroups()
-	subgroups(f)
+	if unified() {
+		unifiedSubgroup(f)
+	} else {
+		subgroups(f)
+	}
 	resources()
+}
+
+// unified reports whether the container has the one hierarchy of version 2.
+func unified() bool {
+	_, err := os.Stat(cgroups + "/cgroup.controllers")
+	return err == nil
 }
 
 // group opens each file of a cgroup for writing, and reports those that open.
@@ -56,8 +68,14 @@ func group(dir, label string) int {
 	return tried
 }
 
-// delegated are the files that belong to the container, with their modes.
-func delegated(name string) bool { return name == "cgroup.procs" || name == "tasks" }
+// delegated are the files that belong to the container, with their modes: those of
+// cgroups(7), and of version 2 what the kernel names in /sys/kernel/cgroup/delegate.
+func delegated(name string) bool {
+	return slices.Contains([]string{
+		"cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control",
+		"memory.oom.group", "memory.reclaim",
+	}, name)
+}
 
 // freshCgroups mounts hierarchies anew.
 func freshCgroups() {
@@ -118,29 +136,68 @@ func subgroups(f facts) {
 	try("subgroup:host-process", func() error { return sub("memory", "cgroup.procs", strconv.Itoa(f.Pid)) })
 	try("subgroup:memory.limit_in_bytes", func() error { return sub("memory", "memory.limit_in_bytes", "-1") })
 
-	// The limit above holds all the same.
+	hogMemory()
+	for _, controller := range []string{"devices", "cpuset", "cpu", "memory"} {
+		removeGroup(filepath.Join(cgroups, controller, "escape"))
+	}
+}
+
+// unifiedSubgroup does the same with a group of version 2.
+func unifiedSubgroup(f facts) {
+	dir := filepath.Join(cgroups, "escape")
+	must(os.MkdirAll(dir, 0o700))
+	sub := func(file, value string) error { return os.WriteFile(filepath.Join(dir, file), []byte(value), 0) }
+	try("subgroup:cpuset.cpus", func() error { return sub("cpuset.cpus", "0-1") })
+	effective, err := os.ReadFile(filepath.Join(dir, "cpuset.cpus.effective"))
+	must(err)
+	say("subgroup:cpuset.cpus.effective", strings.TrimSpace(string(effective)), "")
+	try("subgroup:cpuset.cpus.partition", func() error {
+		if err := sub("cpuset.cpus.partition", "root"); err != nil {
+			return err
+		}
+		state, err := os.ReadFile(filepath.Join(dir, "cpuset.cpus.partition"))
+		must(err)
+		if strings.HasPrefix(string(state), "root invalid") {
+			return errors.New("invalid")
+		}
+		return nil
+	})
+	try("subgroup:cpu.max", func() error { return sub("cpu.max", "max") })
+	try("subgroup:host-process", func() error { return sub("cgroup.procs", strconv.Itoa(f.Pid)) })
+	try("subgroup:memory.max", func() error { return sub("memory.max", "max") })
+	hogMemory()
+	removeGroup(dir)
+}
+
+// hogMemory shows that the limit above holds all the same.
+func hogMemory() {
 	command := exec.CommandContext(context.Background(), "/proc/self/exe", "child", "hog")
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	err := command.Run()
 	if err == nil {
-		err = fmt.Errorf("got it")
+		err = errors.New("got it")
 	}
 	say("subgroup:memory", err.Error(), "")
-	for _, controller := range []string{"devices", "cpuset", "cpu", "memory"} {
-		dir := filepath.Join(cgroups, controller, "escape")
-		for range 100 { // until the dead have left
-			if err = os.Remove(dir); err == nil {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
+}
+
+func removeGroup(dir string) {
+	var err error
+	for range 100 { // until the dead have left
+		if err = os.Remove(dir); err == nil {
+			return
 		}
-		must(err)
+		time.Sleep(10 * time.Millisecond)
 	}
+	must(err)
 }
 
 // hog takes more memory than the container has.
 func hog() {
-	must(os.WriteFile(cgroups+"/memory/escape/cgroup.procs", []byte("0"), 0))
+	dir := cgroups + "/memory/escape"
+	if unified() {
+		dir = cgroups + "/escape"
+	}
+	must(os.WriteFile(dir+"/cgroup.procs", []byte("0"), 0))
 	memory, err := unix.Mmap(-1, 0, 192<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	must(err)
 	for i := 0; i < len(memory); i += 4096 {

@@ -266,6 +266,14 @@ func TestCtlIds(t *testing.T) {
 	if list := ps(); list[0]["state"] != "paused" {
 		t.Errorf("a paused container: %v", list)
 	}
+	for _, metric := range []string{
+		`isolate_containers{runtime="` + filepath.Base(fmt.Sprint(list[0]["runtime"])) + `",rootfs="mounted",mode="own",state="paused"} 1.0`, `isolate_id_ranges{state="held"} 1.0`,
+		"isolate_id_ranges_limit 1.0", "isolate_lxcfs_up 0.0", "isolate_orphans 0.0",
+	} {
+		if text := h.isolatectl(t, "metrics").Must(t); !strings.Contains(text, metric+"\n") {
+			t.Errorf("%s is not in %s", metric, text)
+		}
+	}
 	h.Ctr(t.Context(), "tasks", "resume", "a").Must(t)
 
 	// What nobody undoes: the record, as if delete had never run. While the container

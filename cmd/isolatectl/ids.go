@@ -28,6 +28,8 @@ type idReport struct {
 	Origin string     `json:"origin"`
 	Size   uint32     `json:"size"` // of one container
 	Ranges []idHolder `json:"ranges"`
+
+	slots int // in the pool, of that size
 }
 
 // idHolder is one range that is, or was last, a container's.
@@ -85,6 +87,7 @@ func idsIn(ctx context.Context, configDir, stateDir string, all bool) (idReport,
 	report := idReport{Origin: string(resolved.Origin), Size: cfg.IDs.Size, Ranges: []idHolder{}}
 	for _, s := range resolved.Spans {
 		report.Pool = append(report.Pool, s.String())
+		report.slots += s.Slots(cfg.IDs.Size)
 	}
 	p, err := openDir(stateDir, resolved.Spans)
 	if err != nil || p == nil {

@@ -67,7 +67,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
 			apparmorCommand(), checkCommand(), configCommand(), gcCommand(), idsCommand(), installCommand(), uninstallCommand(),
-			lxcfsCommand(), manCommand(), pauseCommand(), psCommand(), versionCommand(),
+			lxcfsCommand(), manCommand(), metricsCommand(), pauseCommand(), psCommand(), versionCommand(),
 		},
 		Action:                noCommand,
 		EnableShellCompletion: true,

@@ -25,6 +25,7 @@ var unable = map[string]struct{ tests, why string }{
 	"shim/notify":              {why: "the emulator has no seccomp notification, and no clone3(2)"},
 	"shim/lxcfs":               {"^TestProbeMount", noAgain},
 	"shim/runtime":             {"^TestInspectUnderAReaper$", noAgain},
+	"shim/arrival":             {why: noOpenat2},
 	"shim/ending":              {"^TestProcessesUnknownToTheRuntimeEnd$", noUserns},
 	"shim/heal":                {why: noAgain},
 	"shim/member":              {"^Test(Confined|Verify|VerifyEnded)$", noUserns},
@@ -33,7 +34,7 @@ var unable = map[string]struct{ tests, why string }{
 	"shim/visit":               {why: noUserns},
 	"shim/stage": {
 		"^Test(Programs|IsSystemd|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime" +
-			"|StandInsHaveTheHostsValues|StoresOfProgramsThatAreThere|StoreIsMapped|StoresDirectoryIsMade|StagedVolume|UnmappedVolume|StagedRootfs" +
+			"|StandInsHaveTheHostsValues|StoresOfProgramsThatAreThere|StoreIsMapped|StoresDirectoryIsMade|Shelf|StagedVolume|UnmappedVolume|StagedRootfs" +
 			"|RootfsThatCannotBeMapped|Reachable|PlainRootfsOfADirectory|PremountedIsReplacedOnlyIfItIsTheSame)$",
 		noOpenat2 + ", nor the mount that statx(2) tells",
 	},

@@ -70,8 +70,8 @@ func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covere
 		} else if !used {
 			continue
 		}
-		err := thread.WithFSIDs(uint32(owner.UID), uint32(owner.GID), func() error { return prepareStore(programs.root, layer, st.path) })
-		if errors.Is(err, errElsewhere) {
+		err := prepareStoreAs(owner, programs.root, layer, st.path)
+		if errors.Is(err, ErrElsewhere) {
 			continue
 		}
 		if errors.Is(err, errTooMuch) {
@@ -89,18 +89,14 @@ func (s *Stage) Stores(programs *Programs, upper string, m idmap.Mapping, covere
 }
 
 func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, error) {
-	dir, err := openIn(layer, name, unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return "", err
-	}
-	defer dir.Close()
-	o := mount.CloneOptions{Propagation: unix.MS_PRIVATE}
+	var userns *os.File
 	if !s.moved {
-		if o.Userns, err = s.Userns(m); err != nil {
+		var err error
+		if userns, err = s.Userns(m); err != nil {
 			return "", err
 		}
 	}
-	clone, err := s.kernel.CloneTree(int(dir.Fd()), "", o)
+	clone, err := cloneStore(s.kernel, layer, name, userns)
 	if err != nil {
 		return "", err
 	}
@@ -112,9 +108,25 @@ func (s *Stage) store(layer *os.File, name string, m idmap.Mapping) (string, err
 	return target, s.kernel.Attach(clone, target)
 }
 
-// errElsewhere says that the image keeps the store somewhere else, by a
+// cloneStore returns the directory of the upper layer as a detached mount, mapped by a
+// user namespace if there is one.
+func cloneStore(kernel Kernel, layer *os.File, name string, userns *os.File) (*os.File, error) {
+	dir, err := openIn(layer, name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return kernel.CloneTree(int(dir.Fd()), "", mount.CloneOptions{Propagation: unix.MS_PRIVATE, Userns: userns})
+}
+
+// ErrElsewhere says that the image keeps the store somewhere else, by a
 // symbolic link: it is left alone.
-var errElsewhere = errors.New("not a plain directory")
+var ErrElsewhere = errors.New("not a plain directory")
+
+// prepareStoreAs is prepareStore with the file system ids that it needs.
+func prepareStoreAs(owner idmap.Owner, root, layer *os.File, name string) error {
+	return thread.WithFSIDs(uint32(owner.UID), uint32(owner.GID), func() error { return prepareStore(root, layer, name) })
+}
 
 // prepareStore makes sure that the upper layer has the directory, with all that
 // lower layers have in it. It is made through the overlay, so that its parents
@@ -191,7 +203,7 @@ func mkdirAll(root *os.File, name string) error {
 func openIn(dir *os.File, unsafePath string, flags int) (*os.File, error) {
 	f, err := openat.Open(dir, unsafePath, flags, openat.InRoot|openat.NoLinks|openat.SameMount)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENOTDIR) {
-		return nil, errElsewhere
+		return nil, ErrElsewhere
 	}
 	return f, err
 }

@@ -76,7 +76,7 @@ func TestStoresDirectoryIsMade(t *testing.T) {
 	if err := os.Symlink("var", dir+"/link"); err != nil {
 		t.Fatal(err)
 	}
-	if err := mkdirAll(root, "/link/new"); !errors.Is(err, errElsewhere) {
+	if err := mkdirAll(root, "/link/new"); !errors.Is(err, ErrElsewhere) {
 		t.Errorf("through a link: %v", err)
 	}
 	if _, err := os.Stat(dir + "/var/new"); err == nil {

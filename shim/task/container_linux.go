@@ -13,6 +13,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/pool"
+	"github.com/isolate-shim/isolate/shim/arrival"
 	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/notify"
@@ -38,6 +39,8 @@ type container struct {
 	// is upper; nil if they can write nothing.
 	visits *visit.Watch
 	upper  string
+	// arrivals gives stores to programs that are installed in it; nil for none.
+	arrivals *arrival.Watch
 	// ownPIDs is set if the container is alone in its pid namespace.
 	ownPIDs bool
 	// init is its first process, which was proved to be; nil before there is one.
@@ -93,6 +96,10 @@ func (c *container) undo(ctx context.Context) error {
 	if c.notifier != nil {
 		errs = append(errs, c.notifier.Close())
 	}
+	if c.arrivals != nil {
+		errs = append(errs, c.arrivals.Close())
+		c.arrivals = nil
+	}
 	if c.visits != nil {
 		if c.visits.Close() {
 			errs = append(errs, chown.Settled(c.upper))
@@ -140,6 +147,9 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 	if r.ExecID == "" {
 		if err := c.recordFound(); err != nil {
 			return nil, toGRPC(err)
+		}
+		if c.arrivals != nil {
+			c.arrivals.Ready()
 		}
 	}
 	if err := c.limits.lend(r.ExecID); err != nil {

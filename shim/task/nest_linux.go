@@ -52,7 +52,7 @@ func (c *creation) nest(st *stage.Stage, rootfs string) error {
 	if c.standIns, err = st.StandIns(programs, c.plan.Mapping); err != nil {
 		return err
 	}
-	if c.upper != "" && !s.Root.Readonly {
+	if c.getsStores() {
 		covered := func(path string) bool { return spec.Covered(s, path) }
 		var warnings []string
 		if n.Stores, warnings, err = st.Stores(programs, c.upper, c.plan.Mapping, covered); err != nil {
@@ -61,6 +61,12 @@ func (c *creation) nest(st *stage.Stage, rootfs string) error {
 		c.plan.Warnings = append(c.plan.Warnings, warnings...)
 	}
 	return nil
+}
+
+// getsStores tells whether programs inside need stores apart from the rootfs, and can have
+// them.
+func (c *creation) getsStores() bool {
+	return c.plan.Nesting != nil && c.upper != "" && !c.doc.Spec.Root.Readonly
 }
 
 // startsSystemd tells whether the container's first process is systemd.

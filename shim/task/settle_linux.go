@@ -63,6 +63,7 @@ func (c *creation) settle(ctx context.Context, pid int) error {
 		return err
 	}
 	c.awaitVisits(ctx)
+	c.awaitPrograms(ctx)
 	return c.record.Save()
 }
 

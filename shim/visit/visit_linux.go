@@ -31,7 +31,7 @@ type Rootfs struct {
 type Watch struct {
 	rootfs Rootfs
 	log    *log.Entry
-	made   *inotify.Directories
+	made   *inotify.Watch
 	cancel context.CancelFunc
 	ended  chan struct{}
 	clean  bool // the goroutine's until ended is closed
@@ -39,7 +39,7 @@ type Watch struct {
 
 // Start waits for visitors from now on, until Close. There must have been none.
 func Start(ctx context.Context, r Rootfs) (*Watch, error) {
-	made, err := inotify.New(r.Path, uint32(r.IDs.First))
+	made, err := inotify.Directories(r.Path, uint32(r.IDs.First))
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +56,8 @@ func (w *Watch) Close() (clean bool) {
 	err := w.made.Interrupt()
 	<-w.ended
 	names, err2 := w.made.Pending()
-	err = errors.Join(err, err2, w.made.Close())
-	return err == nil && w.clean && !slices.ContainsFunc(names, isVisit)
+	w.made.Close()
+	return errors.Join(err, err2) == nil && w.clean && !slices.ContainsFunc(names, isVisit)
 }
 
 // pivot is how the names of the directories begin that dockerd makes (SwitchRoot in

@@ -12,11 +12,11 @@ import (
 func TestDirectories(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	d, err := New(dir, uint32(os.Geteuid())) //nolint:gosec // ids are not negative
+	d, err := Directories(dir, uint32(os.Geteuid())) //nolint:gosec // ids are not negative
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close() //nolint:errcheck // nothing is written
+	defer d.Close()
 	if err := errors.Join(os.WriteFile(dir+"/file", nil, 0o600), os.Mkdir(dir+"/first", 0o700)); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,29 @@ func TestDirectories(t *testing.T) {
 func TestOverflow(t *testing.T) {
 	t.Parallel()
 	events := []byte{0xff, 0xff, 0xff, 0xff, 0, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-	if names, err := parse(events); !slices.Equal(names, []string{""}) || err != nil {
+	if names, err := parse(events, false); !slices.Equal(names, []string{""}) || err != nil {
 		t.Errorf("%q, %v", names, err)
+	}
+}
+
+func TestEntries(t *testing.T) {
+	t.Parallel()
+	first, second := t.TempDir(), t.TempDir()
+	w, err := Entries([]string{first, second, first}, uint32(os.Geteuid())) //nolint:gosec // ids are not negative
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	err = errors.Join(
+		os.WriteFile(first+"/file", nil, 0o600), os.Rename(first+"/file", second+"/moved"),
+		os.Mkdir(second+"/directory", 0o700), os.RemoveAll(first), os.Symlink("x", second+"/link"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, err := w.Pending(); !slices.Equal(names, []string{"file", "moved", "directory", "link"}) || err != nil {
+		t.Errorf("%q, %v", names, err)
+	}
+	if _, err := Entries([]string{second, first}, uint32(os.Geteuid())); !errors.Is(err, os.ErrNotExist) { //nolint:gosec // ids are not negative
+		t.Errorf("one is not there: %v", err)
 	}
 }

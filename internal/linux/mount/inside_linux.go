@@ -3,6 +3,7 @@
 package mount
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -157,6 +158,40 @@ func (in *Inside) Attach(m *os.File, unsafePath string, t Target) error {
 		return fmt.Errorf("attach %s at %q: %w", m.Name(), unsafePath, err)
 	}
 	return moveMount(m, int(target.Fd()), "", 0)
+}
+
+// AttachToRoot attaches a detached mount over an existing directory in the root file system
+// of a container, in which programs run already: it passes, and asks, nothing that they
+// have mounted. root is what the container's root directory has to be, by whatever mount.
+//
+// If something is mounted at the path, or above it, the error matches [ErrMounted].
+func (in *Inside) AttachToRoot(m, root *os.File, unsafePath string) error {
+	if same, err := sameFile(in.root, root); err != nil || !same {
+		return fmt.Errorf("attach %s at %q: the process has another root directory than its container: %w", m.Name(), unsafePath, cmp.Or(err, ErrNotThere))
+	}
+	target, err := openat.Open(in.root, unsafePath, unix.O_PATH|unix.O_DIRECTORY, openat.InRoot|openat.NoLinks|openat.SameMount)
+	if errors.Is(err, unix.EXDEV) {
+		err = ErrMounted
+	}
+	if err != nil {
+		return fmt.Errorf("attach %s at %q: %w", m.Name(), unsafePath, err)
+	}
+	defer target.Close()
+	return moveMount(m, int(target.Fd()), "", 0)
+}
+
+// sameFile tells whether two descriptors are of one file, without asking a server.
+func sameFile(a, b *os.File) (bool, error) {
+	var st [2]unix.Statx_t
+	for i, f := range []*os.File{a, b} {
+		err := eintr.Do(func() error {
+			return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st[i])
+		})
+		if err != nil {
+			return false, &os.PathError{Op: "statx", Path: f.Name(), Err: err}
+		}
+	}
+	return st[0].Ino == st[1].Ino && st[0].Dev_major == st[1].Dev_major && st[0].Dev_minor == st[1].Dev_minor, nil
 }
 
 // Detach detaches everything that is mounted at the very path (umount2(2) with

@@ -135,6 +135,47 @@ func TestInside(t *testing.T) {
 	}
 }
 
+// TestAttachToRoot attaches where nothing is mounted, and only below the very root.
+func TestAttachToRoot(t *testing.T) {
+	t.Parallel()
+	testmounts.RequireRoot(t)
+	dir := testmounts.Dir(t)
+	testmounts.Mkdir(t, dir+"/root/store")
+	testmounts.Check(t, os.Symlink("store", dir+"/root/storelink"))
+	testmounts.Write(t, dir+"/source/file", "attached")
+	pid := container(t, dir)
+	attach := func(root, path string) error {
+		m, err := CloneTree(-1, dir+"/source", CloneOptions{})
+		testmounts.Check(t, err)
+		defer testmounts.Close(t, m)
+		expected, err := os.Open(root)
+		testmounts.Check(t, err)
+		defer testmounts.Close(t, expected)
+		return InNamespace(held(t, pid), func(in *Inside) error { return in.AttachToRoot(m, expected, path) })
+	}
+	for _, tc := range []struct {
+		root, path string
+		is         error
+	}{
+		{root: dir, path: "/store", is: ErrNotThere},
+		{root: dir + "/root", path: "/storelink", is: unix.ELOOP},
+		{root: dir + "/root", path: "/etc/target", is: unix.ENOTDIR},
+		{root: dir + "/root", path: "/absent", is: unix.ENOENT},
+		{root: dir + "/root", path: "/proc", is: ErrMounted},
+		{root: dir + "/root", path: "/proc/self", is: ErrMounted},
+		{root: dir + "/root", path: "/store"},
+		{root: dir + "/root", path: "/store", is: ErrMounted},
+	} {
+		before := seen(pid, "/store/file")
+		if err := attach(tc.root, tc.path); !errors.Is(err, tc.is) {
+			t.Errorf("%s on %s: error %v, want %v", tc.path, tc.root, err, tc.is)
+		}
+		if got := seen(pid, "/store/file"); tc.is == nil && got != "attached" || tc.is != nil && got != before {
+			t.Errorf("%s on %s: file is %q", tc.path, tc.root, got)
+		}
+	}
+}
+
 // TestInsideMount finds and detaches one mount by its id, and no other.
 func TestInsideMount(t *testing.T) {
 	t.Parallel()

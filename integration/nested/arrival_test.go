@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nested
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/isolate-shim/isolate/integration/image"
+)
+
+// TestProgramsInstalledLater installs programs in containers that run, as a package manager
+// does: files get their names when they are complete. Their images keep the programs where
+// nobody looks.
+func TestProgramsInstalledLater(t *testing.T) {
+	each(t, both, func(t *testing.T, n *node) {
+		c := start(t, n, image.Docker26, inner(t), "sleep", "infinity")
+		const programs = "/usr/sbin/dockerd /usr/bin/containerd /usr/bin/podman /usr/bin/buildah"
+		c.sh(t, "mkdir /packages && mv "+programs+" /packages")
+		c.restart(t)
+		c.sh(t, "rmdir /var/lib/docker /var/lib/containerd /var/lib/containers")
+		c.expect(t, "0", "grep -c /var/lib /proc/self/mountinfo; true")
+		if _, err := os.Stat(filepath.Join(c.upper(t), "var/lib/docker")); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("layer of a container that does not nest: %v, want no store", err)
+		}
+		// A name of no program, and one that is a program only in another directory.
+		c.sh(t, "touch /usr/bin/x /root/dockerd")
+		c.expect(t, "0", "grep -c /var/lib /proc/self/mountinfo; true")
+
+		c.sh(t, "cp /packages/dockerd /usr/sbin/dockerd.dpkg-new && mv /usr/sbin/dockerd.dpkg-new /usr/sbin/dockerd")
+		c.await(t, "grep ' /var/lib/docker ' /proc/self/mountinfo")
+		c.expect(t, "711 0 0", "stat -c '%a %u %g' /var/lib/docker")
+		c.sh(t, "mv /packages/containerd /usr/bin; nohup dockerd >/tmp/log 2>&1 & :")
+		c.await(t, "docker version")
+		c.expect(t, "overlay2", "docker info -f '{{.Driver}}'")
+		c.sh(t, "docker load -i /inner.tar && docker tag "+innerReference+" i")
+		c.expect(t, "second", "docker run --rm i cat /layer")
+		// At once.
+		c.expect(t, "overlay", "mv /packages/podman /usr/bin && podman info -f '{{.Store.GraphDriverName}}'")
+		c.sh(t, "podman load -q -i /inner.tar")
+		c.expect(t, "second", "podman run --rm --net=none "+innerReference+" cat /layer")
+
+		c.restart(t)
+		c.sh(t, "rm -f /run/docker.pid; nohup dockerd >/tmp/log 2>&1 & :")
+		c.await(t, "docker version")
+		c.expect(t, "overlay2", "docker info -f '{{.Driver}}'")
+		c.expect(t, "second", "docker run --rm i cat /layer")
+		c.expect(t, "overlay", "podman info -f '{{.Store.GraphDriverName}}'")
+	})
+}

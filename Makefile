@@ -17,10 +17,14 @@ FUZZTIME ?= 10s
 JOBS     ?= 2
 BIN      ?= bin
 PAIRS    ?= 20
+N        ?= 100
+SEED     ?= 1
+FROM     ?= 0
+SOAK     ?=
 REPORT    = $(CURDIR)/bin/report
 COVER     = $(CURDIR)/bin/cover
 
-.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-package test-arm64 lint fuzz bench demo install uninstall dist clean
+.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-package test-arm64 lint fuzz bench soak demo install uninstall dist clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +80,9 @@ fuzz: ## fuzz every parser for FUZZTIME each
 
 bench: ## measure isolate beside io.containerd.runc.v2, in one run (needs root)
 	$(GO) run ./integration/cmd/bench -pairs $(PAIRS)
+
+soak: ## live through N containers from number FROM on, with random faults that follow from SEED; SOAK=-peer: containerd's own shim (needs root)
+	$(GO) run ./integration/cmd/soak -seed $(SEED) -from $(FROM) -n $(N) $(SOAK)
 
 demo: ## run an ordinary image under isolate with real containerd, from nothing (needs root)
 	$(GO) run ./integration/cmd/demo

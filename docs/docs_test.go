@@ -5,6 +5,7 @@
 package docs
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -12,6 +13,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/pelletier/go-toml/v2"
 )
 
 // root is the directory of the repository.
@@ -146,4 +149,40 @@ func hasAnchor(t *testing.T, path, name string) bool {
 		}
 	}
 	return false
+}
+
+var fenced = regexp.MustCompile("(?ms)^```(json|toml)\n(.*?)^```$")
+
+// Files that people copy must at least be well-formed.
+func TestPagesHaveFilesThatParse(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for _, p := range pages(t) {
+		for _, m := range fenced.FindAllStringSubmatch(p.text, -1) {
+			n++
+			var into any
+			parse := json.Unmarshal
+			if m[1] == "toml" {
+				parse = toml.Unmarshal
+			}
+			if err := parse([]byte(m[2]), &into); err != nil {
+				t.Errorf("%s: %v in\n%s", p.path, err, m[2])
+			}
+		}
+	}
+	if n == 0 {
+		t.Error("no file was found")
+	}
+}
+
+// README.md is read by people who do not know yet whether to read on.
+func TestReadmeIsShort(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), "\n"); n >= 200 {
+		t.Errorf("it has %d lines", n)
+	}
 }

@@ -3,6 +3,7 @@
 package docker
 
 import (
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -180,6 +181,19 @@ func limits(t *testing.T, d *daemon) {
 	}
 	if got := d.docker(t, "top", c, "-o", "pid,uid,comm"); !strings.Contains(got, strconv.FormatUint(d.hostID(t, c), 10)) || !strings.Contains(got, "sleep") {
 		t.Errorf("top: %s", got)
+	}
+	// README's first command, on an image with as few programs as Debian's own.
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^    docker (run --rm -m 256m .* debian .*)$`).FindStringSubmatch(string(readme))
+	if line == nil {
+		t.Fatal("README.md has no first command for Docker")
+	}
+	command := strings.Fields(strings.Replace(line[1], " debian ", " --pull=never "+d.image+" ", 1))
+	if got := d.docker(t, command...); strings.Join(strings.Fields(got), " ") != "MemTotal: 262144 kB" {
+		t.Errorf("%q prints %q", command, got)
 	}
 	// As much as the limit leaves, and more.
 	d.prints(t, "fits", []string{"--memory", "64m"}, "busybox dd if=/dev/zero of=/dev/null bs=20M count=1 2>/dev/null && echo fits")

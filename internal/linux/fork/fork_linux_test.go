@@ -4,10 +4,13 @@ package fork
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -175,4 +178,68 @@ func TestHoldKilled(t *testing.T) {
 	if err := h.End(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestBare: a child that only lives has no copy of the heap, and no child that is made
+// at the same time lacks it.
+func TestBare(t *testing.T) {
+	var all sync.WaitGroup
+	for range 40 {
+		all.Go(func() {
+			p, write := child(t)
+			if _, err := write.Write([]byte{7}); err != nil {
+				t.Error(err)
+			}
+			if r, err := p.Wait(time.Time{}); err != nil || r.Status != 7 {
+				t.Errorf("ended with %+v, %v", r, err)
+			}
+			if err := p.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			cmd := exec.Command("true")
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER} // is forked with a copy of memory, too
+			if err := cmd.Run(); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			h, err := Hold(0, nil, unix.CLONE_NEWUTS)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := h.Made(); err != nil {
+				t.Error(err)
+			}
+			// The arena is reserved as a whole.
+			if its, ours := mapped(t, h.Path("status")), mapped(t, "/proc/self/status"); its > ours-arena/2 {
+				t.Errorf("the child has %d bytes of our %d", its, ours)
+			}
+			if err := h.End(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// mapped is VmSize of a file like /proc/PID/status, in bytes.
+func mapped(t *testing.T, status string) int {
+	t.Helper()
+	data, err := os.ReadFile(status)
+	if err != nil {
+		t.Error(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		var kB int
+		if n, err := fmt.Sscanf(line, "VmSize: %d kB", &kB); n == 1 && err == nil {
+			return kB << 10
+		}
+	}
+	t.Errorf("no VmSize in %s", data)
+	return 0
 }

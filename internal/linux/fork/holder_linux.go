@@ -29,11 +29,11 @@ func Hold(flags uint64, userns *os.File, unshare int) (*Holder, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	h := holding{flags: uintptr(unshare), ready: uintptr(ready)}
+	h := holding{Call: Call{bare: true}, flags: uintptr(unshare), ready: uintptr(ready)}
 	if userns != nil {
 		h.enters, h.userns = true, userns.Fd()
 	}
-	child, err := Start(flags|unix.CLONE_FILES, h.fork) // CLONE_FILES: see Idle
+	child, err := h.start(flags|unix.CLONE_FILES, h.fork) // CLONE_FILES: see Idle
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(ready))
 	}
@@ -69,8 +69,10 @@ func (h *Holder) End() error {
 	return errors.Join(h.Process.End(), os.NewSyscallError("close", unix.Close(h.ready)))
 }
 
-// holding is what the child needs.
+// holding is what the child needs. It must be on the stack.
 type holding struct {
+	Call
+
 	flags         uintptr
 	enters        bool
 	userns, ready uintptr
@@ -79,9 +81,9 @@ type holding struct {
 
 //go:nosplit
 //go:norace
-func (h *holding) fork(c *Call) {
-	if c.InChild() {
-		h.told = 1 + h.run(c)
+func (h *holding) fork() {
+	if h.InChild() {
+		h.told = 1 + h.run()
 		syscall.RawSyscall(unix.SYS_WRITE, h.ready, uintptr(unsafe.Pointer(&h.told)), unsafe.Sizeof(h.told)) // cannot fail
 		sleep()
 	}
@@ -91,12 +93,12 @@ func (h *holding) fork(c *Call) {
 //
 //go:nosplit
 //go:norace
-func (h *holding) run(c *Call) uint64 {
+func (h *holding) run() uint64 {
 	if h.enters {
 		if _, _, errno := syscall.RawSyscall(unix.SYS_SETNS, h.userns, unix.CLONE_NEWUSER, 0); errno != 0 {
 			return uint64(errno)
 		}
-		c.DieWithParent()
+		h.DieWithParent()
 	}
 	_, _, errno := syscall.RawSyscall(unix.SYS_UNSHARE, h.flags, 0, 0)
 	return uint64(errno)

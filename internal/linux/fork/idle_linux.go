@@ -11,12 +11,13 @@ import "golang.org/x/sys/unix"
 // CLONE_FILES: the child has no copies of this process's descriptors, so it cannot
 // hold a mount busy or a file lock alive.
 func Idle(flags uint64) (*Process, error) {
-	return Start(flags|unix.CLONE_FILES, idle)
+	c := Call{bare: true}
+	return c.start(flags|unix.CLONE_FILES, c.idle)
 }
 
 //go:nosplit
 //go:norace
-func idle(c *Call) {
+func (c *Call) idle() {
 	if c.InChild() {
 		sleep()
 	}

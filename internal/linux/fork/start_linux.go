@@ -24,6 +24,9 @@ type Call struct {
 	parent uintptr
 	pid    uintptr
 	errno  syscall.Errno
+
+	bare     bool // see bare_linux.go
+	withheld syscall.Errno
 }
 
 // Start calls fork, which must call [Call.InChild] once. flags are flags of clone3(2).
@@ -37,7 +40,13 @@ type Call struct {
 //     that can be held up must close them, or it keeps locks, sockets and mounts.
 //   - All signals are blocked in the child, since their handlers belong to Go.
 func Start(flags uint64, fork func(*Call)) (*Process, error) {
-	c := &Call{args: cloneArgs{flags: flags | unix.CLONE_PIDFD}, parent: uintptr(unix.Getpid())}
+	c := &Call{}
+	return c.start(flags, func() { fork(c) })
+}
+
+// start is [Start] for a fork that has c already.
+func (c *Call) start(flags uint64, fork func()) (*Process, error) {
+	c.args.flags, c.parent = flags|unix.CLONE_PIDFD, uintptr(unix.Getpid())
 	var all, old unix.Sigset_t
 	for i := range all.Val {
 		all.Val[i] = ^all.Val[i]
@@ -45,7 +54,11 @@ func Start(flags uint64, fork func(*Call)) (*Process, error) {
 	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &all, &old); err != nil {
 		return nil, fmt.Errorf("block signals: %w", err)
 	}
-	fork(c)
+	// What is withheld from one child, others need: also those that Go makes for new user
+	// namespaces, before they execute a program.
+	syscall.ForkLock.Lock()
+	fork()
+	syscall.ForkLock.Unlock()
 	err := unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 	if err != nil {
 		err = fmt.Errorf("unblock signals: %w", err)
@@ -55,6 +68,9 @@ func Start(flags uint64, fork func(*Call)) (*Process, error) {
 	}
 	// A goroutine can then wait for it without a thread.
 	err = errors.Join(err, os.NewSyscallError("fcntl", unix.SetNonblock(int(c.pidfd), true)))
+	if c.withheld != 0 {
+		err = errors.Join(err, os.NewSyscallError("madvise", c.withheld))
+	}
 	p := &Process{PID: int(c.pid), pidfd: int(c.pidfd), file: os.NewFile(uintptr(c.pidfd), "pidfd")}
 	if err != nil {
 		p.Leave()
@@ -71,8 +87,11 @@ func Start(flags uint64, fork func(*Call)) (*Process, error) {
 func (c *Call) InChild() bool {
 	// The addresses are taken here, where the stack cannot move.
 	c.args.pidFD = uint64(uintptr(unsafe.Pointer(&c.pidfd)))
+	heap := c.heap()
+	_ = heap.advise(unix.MADV_DONTFORK) // else the child has a copy
 	c.pid, _, c.errno = syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&c.args)), unsafe.Sizeof(c.args), 0)
 	if c.errno != 0 || c.pid != 0 {
+		c.withheld = heap.advise(unix.MADV_DOFORK)
 		return false
 	}
 	c.DieWithParent()

@@ -5,7 +5,6 @@ package spec
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -29,85 +28,117 @@ func oneReading(data []byte, v any) error {
 	if !utf8.Valid(data) || loneSurrogate(data) {
 		return fmt.Errorf("it has text that is no Unicode: %w", ErrRefused)
 	}
-	r := reader{json.NewDecoder(bytes.NewReader(data))}
-	r.UseNumber()
-	if err := r.value(reflect.TypeOf(v), nil); err != nil {
+	r := reader{rest: data}
+	if err := r.value(reflect.TypeOf(v)); err != nil {
 		return fmt.Errorf("programs read it in different ways: %w: %w", err, ErrRefused)
 	}
 	return nil
 }
 
-type reader struct{ *json.Decoder }
+// reader walks through valid JSON. A json.Decoder makes a value of each token, which takes
+// several times as long.
+type reader struct {
+	rest []byte
+	at   []place // that lead to the value
+}
 
-// value reads a value that goes into a Go type; nil if nobody knows which. at has
-// the keys that lead to it.
-func (r reader) value(t reflect.Type, at []string) error {
+// place is a key of an object, or else an index of an array.
+type place struct {
+	key   string
+	index int
+}
+
+func (r *reader) where() string {
+	var all []string
+	for _, s := range r.at {
+		if s.index >= 0 {
+			s.key = strconv.Itoa(s.index)
+		}
+		all = append(all, s.key)
+	}
+	return strings.Join(all, ".")
+}
+
+// next returns the next byte that is no space.
+func (r *reader) next() byte {
+	r.rest = bytes.TrimLeft(r.rest, space)
+	return r.rest[0]
+}
+
+const space = " \t\r\n"
+
+// more tells whether an object or array goes on, and takes the comma or the end.
+func (r *reader) more(end byte) bool {
+	c := r.next()
+	if c == end || c == ',' {
+		r.rest = r.rest[1:]
+	}
+	return c != end
+}
+
+// value reads a value that goes into a Go type; nil if nobody knows which.
+func (r *reader) value(t reflect.Type) error {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	token, err := r.Token()
-	if err != nil {
+	switch r.next() {
+	case '{':
+		return r.object(t)
+	case '[':
+		return r.array(t)
+	case '"':
+		_, err := r.text()
 		return err
 	}
-	switch token := token.(type) {
-	case string:
-		return noNUL(token, at)
-	case json.Delim:
-		if token == '{' {
-			err = r.object(t, at)
-		} else {
-			err = r.array(t, at)
-		}
-		if err != nil {
-			return err
-		}
-		_, err = r.Token() // the end
-		return err
+	n := bytes.IndexAny(r.rest, ",]}"+space)
+	if n < 0 {
+		n = len(r.rest)
 	}
+	r.rest = r.rest[n:]
 	return nil
 }
 
-func (r reader) array(t reflect.Type, at []string) error {
+func (r *reader) array(t reflect.Type) error {
 	var elem reflect.Type
 	if t != nil && (t.Kind() == reflect.Slice || t.Kind() == reflect.Array) {
 		elem = t.Elem()
 	}
-	for i := 0; r.More(); i++ {
-		if err := r.value(elem, append(at, strconv.Itoa(i))); err != nil {
+	r.rest = r.rest[1:]
+	r.at = append(r.at, place{})
+	for ; r.more(']'); r.at[len(r.at)-1].index++ {
+		if err := r.value(elem); err != nil {
 			return err
 		}
 	}
+	r.at = r.at[:len(r.at)-1]
 	return nil
 }
 
 // object reads an object. The keys of a map are data, and differ if their spelling
 // does; those of a struct, and of what nobody knows, are names.
-func (r reader) object(t reflect.Type, at []string) error {
+func (r *reader) object(t reflect.Type) error {
 	var known names
 	isMap := t != nil && t.Kind() == reflect.Map
 	if t != nil && t.Kind() == reflect.Struct {
 		known = namesOf(t)
 	}
 	seen := map[string]string{}
-	for r.More() {
-		token, err := r.Token()
+	r.rest = r.rest[1:]
+	r.at = append(r.at, place{index: -1})
+	for r.more('}') {
+		r.next()
+		text, err := r.text()
 		if err != nil {
 			return err
 		}
-		key, ok := token.(string)
-		if !ok {
-			return errors.New("a key is not a string")
-		}
-		here := append(at, key)
-		if err := noNUL(key, here); err != nil {
-			return err
-		}
+		key := string(text)
+		r.at[len(r.at)-1].key = key
 		like := key
 		if !isMap {
 			like = folded(key)
 		}
 		if first, twice := seen[like]; twice {
-			return fmt.Errorf("%s is there twice, as %q and as %q", strings.Join(here, "."), first, key)
+			return fmt.Errorf("%s is there twice, as %q and as %q", r.where(), first, key)
 		}
 		seen[like] = key
 		var field reflect.Type
@@ -115,22 +146,41 @@ func (r reader) object(t reflect.Type, at []string) error {
 		case isMap:
 			field = t.Elem()
 		case ok && f.name != key:
-			return fmt.Errorf("%s is spelled %q in the OCI runtime spec", strings.Join(here, "."), f.name)
+			return fmt.Errorf("%s is spelled %q in the OCI runtime spec", r.where(), f.name)
 		case ok:
 			field = f.reflect
 		}
-		if err := r.value(field, here); err != nil {
+		r.next()
+		r.rest = r.rest[1:] // the colon
+		if err := r.value(field); err != nil {
 			return err
 		}
 	}
+	r.at = r.at[:len(r.at)-1]
 	return nil
 }
 
-func noNUL(text string, at []string) error {
-	if strings.ContainsRune(text, 0) {
-		return fmt.Errorf("%q has a NUL", strings.Join(at, "."))
+// text reads a string, which has a NUL only as an escape.
+func (r *reader) text() ([]byte, error) {
+	n := 1
+	for ; r.rest[n] != '"'; n++ {
+		if r.rest[n] == '\\' {
+			n++
+		}
 	}
-	return nil
+	quoted := r.rest[:n+1]
+	r.rest = r.rest[n+1:]
+	if !bytes.ContainsRune(quoted, '\\') {
+		return quoted[1:n], nil
+	}
+	var text string
+	if err := json.Unmarshal(quoted, &text); err != nil {
+		return nil, err
+	}
+	if strings.ContainsRune(text, 0) {
+		return nil, fmt.Errorf("%q in %q has a NUL", text, r.where())
+	}
+	return []byte(text), nil
 }
 
 // names are the fields of a struct by their folded names.
@@ -166,6 +216,9 @@ func namesOf(t reflect.Type) names {
 // folded is the same for all spellings that encoding/json takes for one name
 // (encoding/json/fold.go).
 func folded(name string) string {
+	if ascii(name) {
+		return strings.ToUpper(name) // the smallest, as below
+	}
 	return strings.Map(func(r rune) rune {
 		for {
 			next := unicode.SimpleFold(r)
@@ -175,6 +228,15 @@ func folded(name string) string {
 			r = next
 		}
 	}, name)
+}
+
+func ascii(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // loneSurrogate looks for an escape for half a character, in valid JSON.

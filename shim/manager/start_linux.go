@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 
 	bootapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	"github.com/containerd/log"
@@ -21,6 +22,7 @@ import (
 // containerd's session keyring (keyrings(7)), or that of the administrator who
 // started it, such a program could read, change and revoke the keys in there.
 func (m manager) Start(ctx context.Context, params *bootapi.BootstrapParams) (*bootapi.BootstrapResult, error) {
+	debug.SetGCPercent(gcPercent)
 	if err := ungroup(".", params.Namespace, params.InstanceID); err != nil {
 		return nil, err
 	}
@@ -32,6 +34,10 @@ func (m manager) Start(ctx context.Context, params *bootapi.BootstrapParams) (*b
 	}
 	return m.Shim.Start(ctx, params)
 }
+
+// gcPercent keeps the garbage collector from running in a process that ends in a few ms.
+// With upstream's 40 % one run comes before the end: 1 to 2 ms of CPU.
+const gcPercent = 400
 
 // newSession puts the thread, and what it forks, into an empty session keyring.
 func newSession() error {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/runc"
@@ -28,6 +29,7 @@ import (
 // That saves one exec (3 ms) in the ordinary case. Whatever the record names is
 // undone, and the sockets of a killed shim are removed, which upstream leaves.
 func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
+	debug.SetGCPercent(gcPercent)
 	ns, err := namespaces.NamespaceRequired(ctx)
 	if err != nil {
 		return shim.StopStatus{}, err

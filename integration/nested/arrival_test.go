@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/isolate-shim/isolate/integration/image"
@@ -26,6 +27,8 @@ func TestProgramsInstalledLater(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(c.upper(t), "var/lib/docker")); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("layer of a container that does not nest: %v, want no store", err)
 		}
+		t.Run("elsewhere", func(t *testing.T) { storesElsewhere(t, c) })
+
 		// A name of no program, and one that is a program only in another directory.
 		c.sh(t, "touch /usr/bin/x /root/dockerd")
 		c.expect(t, "0", "grep -c /var/lib /proc/self/mountinfo; true")
@@ -50,4 +53,32 @@ func TestProgramsInstalledLater(t *testing.T) {
 		c.expect(t, "second", "docker run --rm i cat /layer")
 		c.expect(t, "overlay", "podman info -f '{{.Store.GraphDriverName}}'")
 	})
+}
+
+// storesElsewhere runs programs that nobody saw arrive, with a store that nobody knows.
+func storesElsewhere(t *testing.T, c *container) {
+	const dockerd = "PATH=/packages:$PATH dockerd --data-root /srv/docker >/tmp/log 2>&1 & "
+	c.sh(t, dockerd)
+	c.await(t, "docker version")
+	c.expect(t, "overlay2", "docker info -f '{{.Driver}}'")
+	c.sh(t, "docker load -i /inner.tar")
+	c.expect(t, "second", "docker run --rm --net=none "+innerReference+" cat /layer")
+	c.expect(t, "1", "grep -c ' /srv/docker ' /proc/self/mountinfo")
+	c.sh(t, "docker rmi "+innerReference+" && kill $(cat /run/docker.pid) && while [ -e /run/docker.pid ]; do sleep .1; done")
+
+	// One by hand; 165 is mount(2).
+	c.sh(t, `mkdir -p /one/l /one/u /one/w /one/m /usr/share/u /usr/share/w && cat >/one/mount <<'EOF'
+#!/usr/bin/perl
+my ($type, $at, $options) = ("overlay", "/one/m", "lowerdir=/one/l,upperdir=$ARGV[0],workdir=$ARGV[1],userxattr");
+syscall(165, $type, $at, $type, 0, $options) == 0 or die "$!\n";
+EOF
+chmod 755 /one/mount && echo lower >/one/l/f`)
+	c.expect(t, "new 0", "cd / && /one/mount /one/u /one/w && echo new >/one/m/f && echo $(cat /one/u/f) $(stat -c %u /one/u/f) && umount /one/m")
+	// In a directory of the image nothing can be done, and the log says what to do.
+	if r := c.try(t, "/one/mount /usr/share/u /usr/share/w"); !strings.Contains(r.Stderr, "Invalid argument") {
+		t.Errorf("in a directory of the image: %s%v", r.Stderr, r.Err())
+	}
+	if said := c.node.logged(t, c.id); !strings.Contains(said, `"/usr/share/u\" is on the container's own overlay`) {
+		t.Errorf("the log does not say why: %s", said)
+	}
 }

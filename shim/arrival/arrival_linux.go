@@ -76,12 +76,20 @@ const unseen = "isolate: programs that are installed in the container may find n
 // Close ends the watch.
 func (w *Watch) Close() error {
 	w.cancel()
-	<-w.ready
+	select {
+	case <-w.ready:
+	case <-time.After(leaving):
+		return errors.New("the directories of programs are still being looked up")
+	}
 	if w.made == nil {
 		return nil
 	}
 	err := w.made.Interrupt()
-	<-w.ended
+	select {
+	case <-w.ended:
+	case <-time.After(leaving): // layers can be on a server that hangs
+		err = errors.Join(err, errors.New("a store of a program that was installed is still being made"))
+	}
 	w.made.Close()
 	return err
 }
@@ -91,6 +99,8 @@ const (
 	gathering = 10 * time.Millisecond
 	// share is how often the time that a look has cost passes before the next one.
 	share = 10
+	// leaving bounds how long Close waits for what is going on.
+	leaving = time.Second
 )
 
 func (w *Watch) run(ctx context.Context) {
@@ -146,23 +156,33 @@ func (w *Watch) got(ctx context.Context, store string) bool {
 
 // give makes a store and attaches it in the container.
 func (c Container) give(store string) error {
-	var userns *os.File
-	if c.Mapped {
-		var err error
-		if userns, err = c.Init.Namespace("user"); err != nil {
-			return err
-		}
-		defer userns.Close()
-	}
-	m, err := c.Shelf.Make(store, userns)
+	m, err := c.mapped(func(userns *os.File) (*os.File, error) { return c.Shelf.Make(store, userns) })
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	root, err := os.OpenFile(c.Shelf.Rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
+	root, err := c.root()
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	return c.Init.Inside(func(in *mount.Inside) error { return in.AttachToRoot(m, root, store) })
+}
+
+// root opens the root directory of the container as the host has it.
+func (c Container) root() (*os.File, error) {
+	return os.OpenFile(c.Shelf.Rootfs, unix.O_PATH|unix.O_DIRECTORY, 0)
+}
+
+// mapped has a mount made with the container's ids.
+func (c Container) mapped(clone func(userns *os.File) (*os.File, error)) (*os.File, error) {
+	if !c.Mapped {
+		return clone(nil)
+	}
+	userns, err := c.Init.Namespace("user")
+	if err != nil {
+		return nil, err
+	}
+	defer userns.Close()
+	return clone(userns)
 }

@@ -14,6 +14,10 @@
 // A container can make such files in a loop. The shim spends a tenth of a processor at most
 // on that, and attaches each store once.
 //
-// Not here: how a store is made (shim/stage), and mounts of programs that nobody saw arrive
-// (shim/notify).
+// Programs that nobody saw arrive, and stores elsewhere (dockerd --data-root), get theirs when
+// they mount an overlay: the notifier tells of that before it happens (see [Container.Shelve]).
+// A directory that is in the image too is left alone, since all that is in it would have to be
+// copied, and the log says so.
+//
+// Not here: how a store is made (shim/stage), and how a mount is noticed (shim/notify).
 package arrival

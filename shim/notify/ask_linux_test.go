@@ -29,6 +29,10 @@ const askers = 8
 //	hole     with memory for the first half of it
 //	pages    with memory in two pages
 //	hang     with memory on a file whose server hangs
+//
+// or mount(2), where nothing can be mounted:
+//
+//	overlay, tmpfs    a file system of that type
 func ask(o order) (a answer, err error) {
 	a.Told = map[string]int{}
 	page := os.Getpagesize()
@@ -56,6 +60,9 @@ func ask(o order) (a answer, err error) {
 			})
 		}
 		all.Wait()
+	case "overlay", "tmpfs":
+		err := unix.Mount("x", "/nowhere", o.Ask, 0, "lowerdir=/l,upperdir=/u,workdir=w,userxattr")
+		a.Told[fmt.Sprint(err)]++
 	case "null":
 		a.Told[call(nil)]++
 	case "hole":

@@ -13,7 +13,11 @@
 // sysinfo(2) is reported too, for programs that do not read files, and answered by
 // shim/sysinfo's values, or goes on like the other. The answer is written through a
 // descriptor of the caller's memory, opened while the caller was proved to wait, by a
-// process that can be thrown away (see scribe). No other call is trapped.
+// process that can be thrown away (see scribe).
+//
+// mount(2) without flags is reported, as programs mount overlays. What is no overlay goes
+// on at once; for one, the caller of [Listen] has time until [Limit] to make that possible
+// (shim/arrival). No other call is trapped.
 //
 // The container controls the memory of the argument (it can be on a FUSE file of the
 // container, or behind userfaultfd), the path, and the mounts on it. Therefore a
@@ -29,11 +33,11 @@
 // calls are limited.
 //
 // The descriptor of a listener is never given up while a process has the filter:
-// without it both calls would fail in the whole container, for good (ENOSYS).
+// without it these calls would fail in the whole container, for good (ENOSYS).
 //
 // Known edges: the kernel allows one listener in a chain of filters. So a program
 // inside that wants one gets EBUSY, and [Profile] leaves a profile that has its own. If
-// the shim dies, both calls fail with ENOSYS in the rest of the container, which
+// the shim dies, these calls fail with ENOSYS in the rest of the container, which
 // containerd then ends. While the shim is stopped (SIGSTOP), they wait.
 //
 // Not here: finding lxcfs and its files (shim/lxcfs), the container's own /proc, what

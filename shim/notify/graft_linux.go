@@ -89,7 +89,7 @@ func (n *Notifier) graft(ctx context.Context, req notification, valid func() boo
 	return r, err
 }
 
-// thread is the caller of pivot_root, by descriptors.
+// thread is the caller, by descriptors.
 type thread struct {
 	cwd, root *os.File
 	mntns     *os.File
@@ -163,6 +163,9 @@ func (t *thread) foreign() error {
 }
 
 func (t *thread) close() {
+	if t == nil {
+		return
+	}
 	for _, f := range []*os.File{t.cwd, t.root, t.mntns, t.userns, t.memory} {
 		if f != nil {
 			f.Close()

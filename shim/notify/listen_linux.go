@@ -39,6 +39,7 @@ type Notifier struct {
 	warnings atomic.Int32
 	slots    chan struct{} // one place for each process that grafts
 	tell     Tell
+	shelve   Shelve
 	// toldOfHost is set once sysinfo(2) went on to the kernel.
 	toldOfHost atomic.Bool
 	pen        pen
@@ -65,7 +66,7 @@ type Notifier struct {
 //
 // processors returns how many processors the container may use; it is called from time
 // to time. The shim spends at most a tenth of that on notifications.
-func Listen(ctx context.Context, path string, views Views, tell Tell, processors func() float64) (*Notifier, error) {
+func Listen(ctx context.Context, path string, views Views, tell Tell, shelve Shelve, processors func() float64) (*Notifier, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("listen for seccomp notifications on %q: the path is longer than %d bytes", path, maxPath)
 	}
@@ -95,6 +96,7 @@ func Listen(ctx context.Context, path string, views Views, tell Tell, processors
 		budget:   budget{processors: processors},
 		slots:    make(chan struct{}, 4),
 		tell:     tell,
+		shelve:   shelve,
 		files:    map[io.Closer]struct{}{},
 		wrap:     func(raw syscall.RawConn) syscall.RawConn { return raw },
 	}

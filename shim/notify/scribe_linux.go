@@ -16,8 +16,8 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/fork"
 )
 
-// scribe is a process that writes answers into the memory of callers, which can hold up
-// who writes: a page can be one of a FUSE file of the container, or of a volume whose
+// scribe is a process that reads arguments in the memory of callers and writes answers
+// there, which can hold it up: a page can be one of a FUSE file of the container, or of a volume whose
 // server hangs. A fork for each answer would take twenty times as long as the answer, so
 // a scribe serves many and ends when nobody has asked for a while. It is a copy of the
 // shim as child is, and as that one keeps no descriptor but its socket.
@@ -30,7 +30,7 @@ type scribe struct {
 	// What run uses.
 	theirs  uintptr
 	text    writing
-	result  int32    // errno
+	reply   reply
 	control [32]byte // a struct cmsghdr with one descriptor
 	iov     unix.Iovec
 	message unix.Msghdr
@@ -40,8 +40,18 @@ type scribe struct {
 type writing struct {
 	address uint64
 	length  uint64
+	read    uint64 // 1 if it is to be read, and no text comes with it
 	text    [128]byte
 }
+
+// reply is the message from a scribe, without the end of the text that it has not read.
+type reply struct {
+	errno  int32
+	length int32
+	text   [4096]byte
+}
+
+const replyHeader = 8
 
 const (
 	// scribeIdle is how long a scribe waits for the next answer before it ends.
@@ -77,25 +87,39 @@ func newPen(b *budget) pen {
 // any more: a process that was killed gets no page (fatal_signal_pending in
 // __get_user_pages of mm/gup.c), even if it cannot end as yet.
 func (p *pen) write(memory *os.File, address uint64, text []byte, deadline time.Time) error {
+	w := writing{address: address, length: uint64(len(text))}
+	if copy(w.text[:], text) < len(text) {
+		return unix.EMSGSIZE
+	}
+	_, err := p.do(memory, &w, deadline)
+	return err
+}
+
+// read reads at an address of a memory, up to length bytes or to where nothing can be read.
+func (p *pen) read(memory *os.File, address uint64, length int, deadline time.Time) ([]byte, error) {
+	return p.do(memory, &writing{address: address, length: uint64(min(length, len(reply{}.text))), read: 1}, deadline)
+}
+
+func (p *pen) do(memory *os.File, w *writing, deadline time.Time) ([]byte, error) {
 	timer := time.NewTimer(time.Until(deadline))
 	defer timer.Stop()
 	select {
 	case p.hold <- struct{}{}:
 		defer func() { <-p.hold }()
 	case <-timer.C:
-		return errSlow
+		return nil, errSlow
 	}
 	for {
 		s, fresh, err := p.scribe()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		err = s.write(memory, address, text, deadline)
+		text, err := s.do(memory, w, deadline)
 		if errors.Is(err, errLost) || errors.Is(err, errSlow) {
 			p.drop(time.Now().Add(Limit))
 		}
 		if !errors.Is(err, errLost) || fresh { // one that is not fresh can have ended of idleness
-			return err
+			return text, err
 		}
 	}
 }
@@ -199,32 +223,28 @@ func (s *scribe) start(b *budget, done func()) error {
 	return <-started
 }
 
-// write has the scribe write.
-func (s *scribe) write(memory *os.File, address uint64, text []byte, deadline time.Time) error {
-	w := writing{address: address, length: uint64(len(text))}
-	if copy(w.text[:], text) < len(text) {
-		return unix.EMSGSIZE
-	}
-	message := unsafe.Slice((*byte)(unsafe.Pointer(&w)), unsafe.Sizeof(w))
+// do has the scribe write or read.
+func (s *scribe) do(memory *os.File, w *writing, deadline time.Time) ([]byte, error) {
+	message := unsafe.Slice((*byte)(unsafe.Pointer(w)), unsafe.Sizeof(*w))
 	if err := unix.Sendmsg(s.socket, message, unix.UnixRights(int(memory.Fd())), nil, unix.MSG_NOSIGNAL); err != nil {
-		return errLost
+		return nil, errLost
 	}
 	s.calls.Add(1)
-	var result [4]byte
+	var r reply
+	buf := unsafe.Slice((*byte)(unsafe.Pointer(&r)), unsafe.Sizeof(r))
 	for {
-		n, err := unix.Read(s.socket, result[:])
+		n, err := unix.Read(s.socket, buf)
 		switch {
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 			if !time.Now().Before(deadline) {
-				return errSlow
+				return nil, errSlow
 			}
-		case err != nil || n != len(result):
-			return errLost
+		case err != nil || n != replyHeader+int(r.length):
+			return nil, errLost
+		case r.errno != 0:
+			return nil, syscall.Errno(r.errno) //nolint:gosec // an errno
 		default:
-			if errno := *(*int32)(unsafe.Pointer(&result)); errno != 0 {
-				return syscall.Errno(errno) //nolint:gosec // an errno
-			}
-			return nil
+			return r.text[:r.length], nil
 		}
 	}
 }
@@ -254,12 +274,20 @@ func (s *scribe) run() {
 			return // idle, or closed
 		}
 		fd := uintptr(*(*int32)(unsafe.Pointer(&s.control[unix.SizeofCmsghdr])))
-		n, _, errno = syscall.RawSyscall6(unix.SYS_PWRITE64, fd, uintptr(unsafe.Pointer(&s.text.text)), uintptr(s.text.length), uintptr(s.text.address), 0, 0)
-		if errno == 0 && n != uintptr(s.text.length) {
+		call := uintptr(unix.SYS_PWRITE64)
+		at := unsafe.Pointer(&s.text.text)
+		if s.text.read != 0 {
+			call, at = unix.SYS_PREAD64, unsafe.Pointer(&s.reply.text)
+		}
+		n, _, errno = syscall.RawSyscall6(call, fd, uintptr(at), uintptr(s.text.length), uintptr(s.text.address), 0, 0)
+		if errno == 0 && s.text.read == 0 && n != uintptr(s.text.length) {
 			errno = unix.EFAULT // only the first page is writable
 		}
 		syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
-		s.result = int32(errno)
-		syscall.RawSyscall(unix.SYS_WRITE, s.theirs, uintptr(unsafe.Pointer(&s.result)), unsafe.Sizeof(s.result))
+		s.reply.errno, s.reply.length = int32(errno), 0
+		if errno == 0 && s.text.read != 0 {
+			s.reply.length = int32(n)
+		}
+		syscall.RawSyscall(unix.SYS_WRITE, s.theirs, uintptr(unsafe.Pointer(&s.reply)), replyHeader+uintptr(s.reply.length))
 	}
 }

@@ -17,6 +17,9 @@ const (
 	PivotRoot = "pivot_root"
 	// Sysinfo tells programs that do not read /proc how much memory there is.
 	Sysinfo = "sysinfo"
+	// Mount is reported if it has no flags, as programs mount overlays: mounts of a
+	// runtime for a container have flags, but for that one.
+	Mount = "mount"
 )
 
 var (
@@ -55,8 +58,8 @@ func Profile(p *specs.LinuxSeccomp, listener, goarch string, calls ...string) (*
 		}
 		p = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Architectures: architectures}
 	}
-	if n := len(p.Syscalls); p.ListenerPath == listener && n > 0 && isNotify(p.Syscalls[n-1], calls) {
-		return p, p.Syscalls[n-1].Names, nil
+	if names := reported(p); p.ListenerPath == listener && len(names) > 0 && subset(names, calls) {
+		return p, names, nil
 	}
 	if p.ListenerPath != "" || p.ListenerMetadata != "" || p.DefaultAction == specs.ActNotify ||
 		slices.ContainsFunc(p.Syscalls, func(r specs.LinuxSyscall) bool { return r.Action == specs.ActNotify }) {
@@ -78,17 +81,26 @@ func Profile(p *specs.LinuxSeccomp, listener, goarch string, calls ...string) (*
 		}
 		out.Syscalls = append(out.Syscalls, rule)
 	}
-	out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: calls, Action: specs.ActNotify})
+	whole := slices.DeleteFunc(slices.Clone(calls), func(name string) bool { return name == Mount })
+	if len(whole) > 0 {
+		out.Syscalls = append(out.Syscalls, specs.LinuxSyscall{Names: whole, Action: specs.ActNotify})
+	}
+	if len(whole) < len(calls) {
+		if out.DefaultAction != specs.ActAllow { // libseccomp refuses the rule that is the default (EACCES)
+			out.Syscalls = append(out.Syscalls, mountRule(specs.ActAllow, specs.OpNotEqual))
+		}
+		out.Syscalls = append(out.Syscalls, mountRule(specs.ActNotify, specs.OpEqualTo))
+	}
 	out.ListenerPath = listener
 	return &out, calls, nil
 }
 
 // plainlyAllowed tells whether a profile allows a system call whatever its arguments.
 func plainlyAllowed(p *specs.LinuxSeccomp, name string) bool {
-	allowed := allows(p.DefaultAction)
+	allowed := allows(p.DefaultAction, name)
 	for _, rule := range p.Syscalls {
 		if slices.Contains(rule.Names, name) {
-			if !allows(rule.Action) || len(rule.Args) > 0 {
+			if !allows(rule.Action, name) || len(rule.Args) > 0 {
 				return false
 			}
 			allowed = true
@@ -97,10 +109,27 @@ func plainlyAllowed(p *specs.LinuxSeccomp, name string) bool {
 	return allowed
 }
 
-func allows(a specs.LinuxSeccompAction) bool { return a == specs.ActAllow || a == specs.ActLog }
+// allows tells whether an action lets a system call go on. Mounts that are to be logged are
+// not reported, so that all of them are logged.
+func allows(a specs.LinuxSeccompAction, name string) bool {
+	return a == specs.ActAllow || a == specs.ActLog && name != Mount
+}
 
-// isNotify tells whether a rule reports some of the calls and nothing else.
-func isNotify(rule specs.LinuxSyscall, calls []string) bool {
-	return rule.Action == specs.ActNotify && len(rule.Args) == 0 &&
-		!slices.ContainsFunc(rule.Names, func(name string) bool { return !slices.Contains(calls, name) })
+// mountRule is a rule for mount(2) by whether it has no flags.
+func mountRule(action specs.LinuxSeccompAction, flags specs.LinuxSeccompOperator) specs.LinuxSyscall {
+	return specs.LinuxSyscall{Names: []string{Mount}, Action: action, Args: []specs.LinuxSeccompArg{{Index: 3, Value: 0, Op: flags}}}
+}
+
+// reported lists the system calls that a profile reports.
+func reported(p *specs.LinuxSeccomp) (names []string) {
+	for _, rule := range p.Syscalls {
+		if rule.Action == specs.ActNotify {
+			names = append(names, rule.Names...)
+		}
+	}
+	return names
+}
+
+func subset(names, of []string) bool {
+	return !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(of, name) })
 }

@@ -121,6 +121,41 @@ func TestProfile(t *testing.T) {
 			}
 		})
 	}
+	mounts := func(action specs.LinuxSeccompAction, op specs.LinuxSeccompOperator) specs.LinuxSyscall {
+		return specs.LinuxSyscall{Names: []string{"mount"}, Action: action, Args: []specs.LinuxSeccompArg{{Index: 3, Op: op}}}
+	}
+	for _, c := range []struct {
+		name    string
+		in      specs.LinuxSeccomp
+		want    []specs.LinuxSyscall
+		reports []string
+	}{
+		{
+			name: "mount is allowed", in: specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{rule(specs.ActAllow, "mount", "pivot_root")}},
+			want: []specs.LinuxSyscall{notify, mounts(specs.ActAllow, specs.OpNotEqual), mounts(specs.ActNotify, specs.OpEqualTo)}, reports: []string{"pivot_root", "mount"},
+		},
+		{
+			name: "mount is allowed by default", in: specs.LinuxSeccomp{DefaultAction: specs.ActAllow},
+			want: []specs.LinuxSyscall{notify, mounts(specs.ActNotify, specs.OpEqualTo)}, reports: []string{"pivot_root", "mount"},
+		},
+		{
+			name: "mount is logged", in: specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{rule(specs.ActLog, "mount")}},
+			want: []specs.LinuxSyscall{rule(specs.ActLog, "mount"), notify}, reports: []string{"pivot_root"},
+		},
+		{
+			name: "mount is denied", in: specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{rule(specs.ActAllow, "pivot_root")}},
+			want: []specs.LinuxSyscall{notify}, reports: []string{"pivot_root"},
+		},
+	} {
+		got, calls, err := Profile(&c.in, path, "amd64", "pivot_root", "mount")
+		if err != nil || !reflect.DeepEqual(got.Syscalls, c.want) || !slices.Equal(calls, c.reports) {
+			t.Errorf("%s: got %+v, %q, %v", c.name, got, calls, err)
+			continue
+		}
+		if again, calls, err := Profile(got, path, "amd64", "pivot_root", "mount"); err != nil || !reflect.DeepEqual(again, got) || !slices.Equal(calls, c.reports) {
+			t.Errorf("%s, again: %+v, %q, %v", c.name, again, calls, err)
+		}
+	}
 	if p, _, err := Profile(nil, path, "vax", "pivot_root"); err == nil {
 		t.Errorf("made up %+v for an unknown architecture", p)
 	}

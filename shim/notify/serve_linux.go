@@ -202,6 +202,13 @@ func (n *Notifier) answer(raw syscall.RawConn, req notification) {
 		}
 		work, cost = func() { n.info(raw, req, layout) }, infoEstimate
 	}
+	if isMount(req.data.arch, req.data.nr) {
+		if n.shelve == nil {
+			proceed()
+			return
+		}
+		work = func() { n.mount(raw, req, proceed) }
+	}
 	n.budget.spend(cost)
 	n.answers.Go(func() { n.budget.spend(metered(work) - cost) })
 }

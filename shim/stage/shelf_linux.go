@@ -3,10 +3,14 @@
 package stage
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
 )
@@ -67,6 +71,33 @@ func (s Shelf) Make(storePath string, userns *os.File) (*os.File, error) {
 		return nil, err
 	}
 	return cloneStore(s.Kernel, layer, storePath, userns)
+}
+
+// ErrMerged says that the image has a part in a directory, which would have to be copied.
+var ErrMerged = errors.New("the image has it too")
+
+// Clone is Make for a directory that is there and known to no program: it has to be the
+// container's alone, so that nothing is copied or marked.
+func (s Shelf) Clone(dir string, userns *os.File) (*os.File, error) {
+	layer, err := openRoot(s.Upper)
+	if err != nil {
+		return nil, err
+	}
+	defer layer.Close()
+	upper, err := openIn(layer, dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrMerged
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer upper.Close()
+	if own, err := isOwn(upper); err != nil {
+		return nil, err
+	} else if !own {
+		return nil, ErrMerged
+	}
+	return cloneStore(s.Kernel, layer, dir, userns)
 }
 
 // WithProgramDirs calls fn with paths of the directories in which programs are looked

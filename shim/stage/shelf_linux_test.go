@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/isolate-shim/isolate/idmap"
 )
 
@@ -70,6 +72,24 @@ func TestShelf(t *testing.T) {
 	}
 	if info, err := os.Stat(rootfs + "/var/lib/docker"); err != nil || info.Mode().Perm() != 0o711 || !k.Has("clone") {
 		t.Errorf("%v, %v, %q", info, err, k.Log())
+	}
+	// What the container has alone needs nothing but a clone; with what the image has it
+	// would be more.
+	directory(t, rootfs, "srv/own")
+	if m, err := s.Clone("/srv/own", nil); err != nil {
+		t.Error(err)
+	} else if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, attr := range originAttrs {
+		if err := unix.Setxattr(rootfs+"/srv", attr, nil, 0); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+			t.Fatal(err)
+		}
+	}
+	for _, dir := range []string{"/srv", "/absent"} {
+		if _, err := s.Clone(dir, nil); !errors.Is(err, ErrMerged) {
+			t.Errorf("%s: %v", dir, err)
+		}
 	}
 	if err := os.Symlink("docker", rootfs+"/var/lib/containers"); err != nil {
 		t.Fatal(err)

@@ -27,4 +27,5 @@ func (c *creation) awaitPrograms(ctx context.Context) {
 		}
 	}
 	c.arrivals = arrival.Start(detached(ctx), a)
+	c.shelves.Store(&a)
 }

@@ -41,6 +41,8 @@ type container struct {
 	upper  string
 	// arrivals gives stores to programs that are installed in it; nil for none.
 	arrivals *arrival.Watch
+	// shelves makes stores of where it mounts overlays; nil as long as it cannot.
+	shelves atomic.Pointer[arrival.Container]
 	// ownPIDs is set if the container is alone in its pid namespace.
 	ownPIDs bool
 	// init is its first process, which was proved to be; nil before there is one.

@@ -35,6 +35,9 @@ func (c *creation) startNotifier(ctx context.Context) {
 	if plan.AnswersSysinfo(&c.plan, c.cfg) {
 		calls = append(calls, notify.Sysinfo)
 	}
+	if len(calls) > 0 && c.getsStores() {
+		calls = append(calls, notify.Mount)
+	}
 	if len(calls) == 0 || !c.probe.Mounted() { // attachFiles tells the second
 		return
 	}
@@ -51,7 +54,7 @@ func (c *creation) startNotifier(ctx context.Context) {
 		notify.Sysinfo:   "sysinfo(2) tells of the host",
 	}
 	for _, call := range calls {
-		if !slices.Contains(reported, call) {
+		if losses[call] != "" && !slices.Contains(reported, call) {
 			reason := err
 			if err == nil {
 				reason = notify.ErrDenied
@@ -76,7 +79,13 @@ func (c *creation) listen(ctx context.Context, calls []string) ([]string, error)
 	made, cfg := c.container, c.cfg.LXCFS
 	views := func(ctx context.Context) ([]lxcfs.File, error) { return made.innerViews(ctx, cfg) }
 	processors := func() float64 { return cgroup.Processors(made.cgroups) }
-	if c.notifier, err = notify.Listen(ctx, path, views, sysinfo.New().Of, processors); err != nil {
+	shelve := func(o notify.Overlay) error {
+		if shelves := made.shelves.Load(); shelves != nil {
+			return shelves.Shelve(o)
+		}
+		return nil
+	}
+	if c.notifier, err = notify.Listen(ctx, path, views, sysinfo.New().Of, shelve, processors); err != nil {
 		return nil, err
 	}
 	c.doc.Spec.Linux.Seccomp = profile

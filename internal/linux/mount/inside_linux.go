@@ -62,6 +62,21 @@ func InNamespace(p *proc.Process, fn func(*Inside) error) error {
 	return nil
 }
 
+// InMounts is [InNamespace] for a mount namespace that is not the host's, with a root
+// directory in it (O_PATH), as far as mounts go.
+func InMounts(mounts, root *os.File, fn func(*Inside) error) error {
+	err := thread.Run(func() error {
+		if err := enterRoot(int(mounts.Fd()), unix.CLONE_NEWNS, root); err != nil {
+			return err
+		}
+		return fn(&Inside{root: root})
+	})
+	if err != nil {
+		return fmt.Errorf("in mount namespace of %q: %w", root.Name(), err)
+	}
+	return nil
+}
+
 func enter(p *proc.Process) (*Inside, error) {
 	if err := foreignMounts(p); err != nil {
 		return nil, err
@@ -75,29 +90,31 @@ func enter(p *proc.Process) (*Inside, error) {
 		return nil, &os.PathError{Op: "open", Path: p.Path("root"), Err: err}
 	}
 	root := os.NewFile(uintptr(fd), p.Path("root"))
-	if err := enterRoot(p, root); err != nil {
+	// By pidfd since Linux 5.8. ESRCH if the process has ended.
+	err = enterRoot(p.FD(), unix.CLONE_NEWNS|unix.CLONE_NEWNET, root)
+	if err == nil {
+		// What was opened by number belongs to it only if it lived until now.
+		err = p.Signal(0)
+	}
+	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	return &Inside{root: root}, nil
 }
 
-func enterRoot(p *proc.Process, root *os.File) error {
+// enterRoot enters namespaces, by a descriptor and flags of setns(2).
+func enterRoot(fd, flags int, root *os.File) error {
 	// setns(CLONE_NEWNS) needs a root and working directory of the thread's own.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
 		return os.NewSyscallError("unshare", err)
 	}
-	// By pidfd since Linux 5.8. ESRCH if the process has ended.
-	if err := unix.Setns(p.FD(), unix.CLONE_NEWNS|unix.CLONE_NEWNET); err != nil {
+	if err := unix.Setns(fd, flags); err != nil {
 		return os.NewSyscallError("setns", err)
 	}
 	if err := unix.Fchdir(int(root.Fd())); err != nil {
 		return os.NewSyscallError("fchdir", err)
 	}
-	if err := unix.Chroot("."); err != nil {
-		return os.NewSyscallError("chroot", err)
-	}
-	// What was opened by number belongs to it only if it lived until now.
-	return p.Signal(0)
+	return os.NewSyscallError("chroot", unix.Chroot("."))
 }
 
 func foreignMounts(p *proc.Process) error {
@@ -166,7 +183,7 @@ func (in *Inside) Attach(m *os.File, unsafePath string, t Target) error {
 //
 // If something is mounted at the path, or above it, the error matches [ErrMounted].
 func (in *Inside) AttachToRoot(m, root *os.File, unsafePath string) error {
-	if same, err := sameFile(in.root, root); err != nil || !same {
+	if same, err := SameFile(in.root, root); err != nil || !same {
 		return fmt.Errorf("attach %s at %q: the process has another root directory than its container: %w", m.Name(), unsafePath, cmp.Or(err, ErrNotThere))
 	}
 	target, err := openat.Open(in.root, unsafePath, unix.O_PATH|unix.O_DIRECTORY, openat.InRoot|openat.NoLinks|openat.SameMount)
@@ -180,8 +197,8 @@ func (in *Inside) AttachToRoot(m, root *os.File, unsafePath string) error {
 	return moveMount(m, int(target.Fd()), "", 0)
 }
 
-// sameFile tells whether two descriptors are of one file, without asking a server.
-func sameFile(a, b *os.File) (bool, error) {
+// SameFile tells whether two descriptors are of one file, without asking a server.
+func SameFile(a, b *os.File) (bool, error) {
 	var st [2]unix.Statx_t
 	for i, f := range []*os.File{a, b} {
 		err := eintr.Do(func() error {

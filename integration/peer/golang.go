@@ -72,6 +72,11 @@ var goRecipes = map[Name]golang{
 		module: "sigs.k8s.io/cri-tools", version: "v1.36.0",
 		builds: []build{{packages: []string{"cmd/crictl"}}, {packages: []string{"cmd/critest"}, test: true}},
 	},
+	NvidiaHook: {
+		module: "github.com/NVIDIA/nvidia-container-toolkit", version: "v1.20.2",
+		// It needs a C compiler as what uses libseccomp does.
+		builds: []build{{packages: []string{"cmd/nvidia-cdi-hook"}, tags: "netgo osusergo", seccomp: true}},
+	},
 	CNI: {
 		module: "github.com/containernetworking/plugins", version: "v1.9.1",
 		builds: []build{{packages: []string{

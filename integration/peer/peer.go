@@ -37,6 +37,9 @@ const (
 	// Linux 6.18.
 	Criu Name = "criu-4"
 
+	// NvidiaHook is what hooks of NVIDIA's devices (CDI) run.
+	NvidiaHook Name = "nvidia-cdi-hook"
+
 	// Filesystems has mkfs.btrfs, mkfs.erofs and mkfs.xfs, of Debian trixie.
 	Filesystems Name = "filesystems"
 
@@ -67,7 +70,7 @@ const (
 // Default lists the peers that the tests need.
 var Default = []Name{
 	Containerd24, Runc15, Crun121, Lxcfs5, Lxcfs6, Lxcfs7, Runc11, Crun18, Containerd17, Containerd22, Criu, Filesystems,
-	CRITools, CNI, Nftables, Docker26, Docker29, Kubelet,
+	CRITools, CNI, Nftables, Docker26, Docker29, Kubelet, NvidiaHook,
 }
 
 // Peer is a directory of programs.

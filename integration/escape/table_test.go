@@ -237,7 +237,6 @@ var tableSweep = []*row{
 	{name: anySweep + `/proc/sys/kernel/(ns_last_pid|pid_max)`, want: "*", why: "the container's own pid namespace (pid_max since Linux 6.14)"},
 	{name: anySweep + `/proc/sys/user/max_\w+`, want: "*", why: "limits of the container's own user namespace, below those of the host"},
 	{name: anySweep + `/proc/pressure/.*`, want: "EINVAL", why: "everybody may ask for notifications"},
-	{name: `write:/proc/(keys|interrupts|timer_list|latency_stats|sched_debug)`, want: "allowed", why: "/dev/null in its place"},
 }
 
 var tablePropagation = []*row{

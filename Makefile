@@ -7,6 +7,7 @@ REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS   = -s -w -X github.com/isolate-shim/isolate/shim/version.Version=$(VERSION) -X github.com/isolate-shim/isolate/shim/version.Revision=$(REVISION)
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags 'no_grpc urfave_cli_no_docs' -ldflags '$(LDFLAGS)'
 LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+VULN      = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
 # The longest is first. What ALONE tries on the machine and uses up would disturb others.
 INTEGR    = ./integration/nested $(shell $(GO) list ./integration/... | grep -vE '/integration/(apparmor|cgroup2|escape|kubernetes|nested|packages|selinux|sysctl)(/|$$)')
@@ -24,7 +25,7 @@ SOAK     ?=
 REPORT    = $(CURDIR)/bin/report
 COVER     = $(CURDIR)/bin/cover
 
-.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-package test-arm64 lint fuzz bench soak demo install uninstall dist clean
+.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-package test-arm64 lint vuln fuzz bench soak demo install uninstall dist clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +75,9 @@ test-package: dist ## build a release twice, compare, and install and remove its
 lint: ## check style and correctness
 	$(GO) vet ./...
 	$(GO) run $(LINT) run ./...
+
+vuln: ## look for known vulnerabilities in what the programs call (needs network)
+	$(GO) run $(VULN) ./cmd/...
 
 fuzz: ## fuzz every parser for FUZZTIME each
 	$(GO) run ./integration/cmd/fuzzall -time $(FUZZTIME)

@@ -186,3 +186,32 @@ func TestReadmeIsShort(t *testing.T) {
 		t.Errorf("it has %d lines", n)
 	}
 }
+
+// Whoever renames a target of the Makefile does not see a workflow fail before it is too
+// late.
+func TestWorkflowsCallTargetsThatExist(t *testing.T) {
+	t.Parallel()
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := map[string]*regexp.Regexp{
+		"test.yaml":    regexp.MustCompile(`(?m)^          - ([a-z][a-z0-9-]*)`), // the matrix
+		"release.yaml": regexp.MustCompile(`run: make ([a-z][a-z0-9-]*)`),
+	}
+	for name, call := range calls {
+		text, err := os.ReadFile(filepath.Join(root, ".github/workflows", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		targets := call.FindAllStringSubmatch(string(text), -1)
+		if len(targets) == 0 {
+			t.Errorf("%s calls no target", name)
+		}
+		for _, m := range targets {
+			if !strings.Contains(string(makefile), "\n"+m[1]+":") {
+				t.Errorf("%s: the Makefile has no target %q", name, m[1])
+			}
+		}
+	}
+}

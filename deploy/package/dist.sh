@@ -16,6 +16,12 @@ for ARCH in amd64 arm64; do
 	STAGE=$work/isolate-$version-linux-$ARCH
 	make -s -C ../.. build GOARCH="$ARCH" BIN="$STAGE" VERSION="$version" REVISION="$revision"
 	./sample.sh >"$STAGE/config.toml"
+	mkdir "$STAGE/completions"
+	go run ../../cmd/isolatectl man >"$STAGE/isolatectl.8"
+	gzip -9n <"$STAGE/isolatectl.8" >"$work/isolatectl.8.gz"
+	for shell in bash zsh fish; do
+		go run ../../cmd/isolatectl completion "$shell" >"$STAGE/completions/isolatectl.$shell"
+	done
 	cp ../../{README.md,CHANGELOG.md,LICENSE} "$STAGE"
 	tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go-w \
 		-cf - "${STAGE##*/}" | gzip -9n >"$dir/${STAGE##*/}.tar.gz"
@@ -25,10 +31,11 @@ for ARCH in amd64 arm64; do
 	done
 	# A package has a version of numbers, before what git says of a commit between two.
 	VERSION=$(sed -E '/^v?[0-9]+\.[0-9]+\.[0-9]+/!s/^/0.0.0+/; s/^v//; s/-([0-9]+)-g/+\1.g/; s/-dirty/.dirty/' <<<"$version")
-	export ARCH STAGE VERSION
+	export ARCH STAGE VERSION WORK="$work"
 	for format in deb rpm; do
 		go run "$nfpm" package --config nfpm.yaml --packager "$format" --target "$dir"
 	done
 done
+./notes.sh "$version" >"$dir/NOTES.md"
 cd "$dir" && sha256sum -- * >SHA256SUMS
 ls -l "$dir"

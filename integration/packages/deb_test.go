@@ -24,7 +24,7 @@ state() {
 	isolatectl config 2>&1 | grep -c default || :
 	getent passwd isolate | cut -d: -f1
 	cat /etc/subuid /etc/subgid | grep ^isolate
-	find /etc/isolate /usr/lib/systemd/system/lxcfs.service.d /usr/lib/sysusers.d/isolate.conf /usr/share/doc/isolate -type f 2>/dev/null | sort
+	find /etc/isolate /usr/lib/systemd/system/lxcfs.service.d /usr/lib/sysusers.d/isolate.conf /usr/share/doc/isolate /usr/share/man/man8/isolatectl.8.gz /usr/share/bash-completion/completions/isolatectl -type f 2>/dev/null | sort
 }
 dpkg -i /dist/isolate_*_$1.deb >/tmp/log 2>&1 || cat /tmp/log
 state installed
@@ -51,9 +51,11 @@ isolate:1879048192:268304384
 /etc/isolate/config.toml
 /usr/lib/systemd/system/lxcfs.service.d/isolate.conf
 /usr/lib/sysusers.d/isolate.conf
+/usr/share/bash-completion/completions/isolatectl
 /usr/share/doc/isolate/CHANGELOG.md
 /usr/share/doc/isolate/README.md
 /usr/share/doc/isolate/copyright
+/usr/share/man/man8/isolatectl.8.gz
 nesting = "off"
 isolate: there are containers that run under isolate: remove them first ('isolatectl ps').
 == removed

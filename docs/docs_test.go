@@ -215,3 +215,37 @@ func TestWorkflowsCallTargetsThatExist(t *testing.T) {
 		}
 	}
 }
+
+// A message that nobody prints any more helps nobody who has the new one.
+func TestTroubleshootingKnowsTheMessages(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, own, _ := strings.Cut(string(text), "## Messages of isolate")
+	own, _, _ = strings.Cut(own, "\n## ")
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(own, -1)
+	if len(rows) < 10 {
+		t.Fatalf("only %d messages were found", len(rows))
+	}
+	var source strings.Builder
+	for _, dir := range []string{"idmap", "internal", "shim", "spec"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			source.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range rows {
+		if !strings.Contains(source.String(), row[1]) {
+			t.Errorf("no message has %q", row[1])
+		}
+	}
+}

@@ -197,8 +197,19 @@ func TestIDs(t *testing.T) {
 			t.Errorf("%q is not in\n%s", part, text.String())
 		}
 	}
-	if err := first.Release(t.Context()); err != nil {
+	// What a caller has mapped by itself, be it outside of the pool.
+	other, err := p.Adopt(t.Context(), idmap.Contiguous(1<<24+65536*4, 65536), pool.Owner{Namespace: "k8s.io", ID: "pod"}, "", false)
+	if err != nil {
 		t.Fatal(err)
+	}
+	report, err = idsIn(t.Context(), dir, state, false)
+	if err != nil || len(report.Ranges) != 2 || report.Ranges[0].ID != "pod" || report.Ranges[0].State != adopted || report.Ranges[1] != want {
+		t.Errorf("with adopted ids: %+v, %v", report.Ranges, err)
+	}
+	for _, l := range []*pool.Lease{other, first} {
+		if err := l.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	report, err = idsIn(t.Context(), dir, state, false)
 	if err != nil || len(report.Ranges) != 0 {

@@ -3,6 +3,7 @@
 package orphan
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,20 +17,8 @@ import (
 	"github.com/isolate-shim/isolate/shim/record"
 )
 
-// id names a process.
-func id(t *testing.T, pid int) *proc.ID {
-	t.Helper()
-	p, err := proc.Open(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	id := p.ID()
-	return &id
-}
-
-// ended names a process that has ended.
-func ended(t *testing.T) *proc.ID {
+// process starts a process that lives until stop is called.
+func process(t *testing.T) (_ *proc.ID, stop func()) {
 	t.Helper()
 	cmd := exec.Command("cat")
 	in, err := cmd.StdinPipe()
@@ -39,12 +28,17 @@ func ended(t *testing.T) *proc.ID {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	dead := id(t, cmd.Process.Pid)
-	in.Close()
-	if err := cmd.Wait(); err != nil {
+	p, err := proc.Open(cmd.Process.Pid)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return dead
+	defer p.Close()
+	id := p.ID()
+	return &id, func() {
+		if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestOnlyTheDeadIsRemoved has a container for each reason to keep state, and one for
@@ -58,7 +52,10 @@ func TestOnlyTheDeadIsRemoved(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(bundles, "test", "known"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	dead, alive := ended(t), id(t, os.Getpid())
+	dead, stop := process(t)
+	stop()
+	alive, stop := process(t)
+	defer stop()
 	lease := idmap.Span{First: 1 << 24, Size: 65536}
 	c := Collector{IDs: []pool.Entry{
 		{Span: lease, Owner: pool.Owner{Namespace: "test", ID: "held"}, Held: true},

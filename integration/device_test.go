@@ -11,13 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isolate-shim/isolate/integration/rig"
 )
@@ -84,32 +79,13 @@ func TestUpdateOpensNoDevice(t *testing.T) {
 				shares := uint64(77)
 				resources := stored.Spec.Linux.Resources
 				resources.CPU = &specs.LinuxCPU{Shares: &shares}
-				m.update(t, "a", resources)
+				m.Container("a").Update(t, resources)
 				checkOpen(t, "after the update", m.exec(t, "a", nil, open...))
 				if got := m.exec(t, "a", nil, "sh", "-c", "cat /sys/fs/cgroup/cpu/cpu.shares 2>/dev/null || cat /sys/fs/cgroup/cpu.weight").Must(t); got != "77" && got != "3" && got != "16" {
 					t.Errorf("the share of CPU is %q", got) // 3 is what 77 means for version 2; 16 since runc 1.3.2
 				}
 			})
 		}
-	}
-}
-
-// update sends an update of resources, as the CRI plugin does.
-func (m machine) update(t *testing.T, id string, resources *specs.LinuxResources) {
-	t.Helper()
-	value, err := json.Marshal(resources)
-	if err != nil {
-		t.Fatal(err)
-	}
-	connection, err := grpc.NewClient("unix://"+m.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer connection.Close()
-	ctx := metadata.AppendToOutgoingContext(t.Context(), "containerd-namespace", "default")
-	request := &tasks.UpdateTaskRequest{ContainerID: id, Resources: &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources", Value: value}}
-	if _, err := tasks.NewTasksClient(connection).Update(ctx, request); err != nil {
-		t.Error(err)
 	}
 }
 

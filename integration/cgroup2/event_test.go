@@ -4,17 +4,14 @@ package cgroup2
 
 import (
 	"context"
-	"encoding/json"
 	"testing"
 
 	eventsapi "github.com/containerd/containerd/api/services/events/v1"
-	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // call returns a connection to containerd, until the test ends, and a context to
@@ -38,17 +35,9 @@ func (n node) call(t *testing.T) (*grpc.ClientConn, context.Context) {
 func update(t *testing.T, c *container) {
 	t.Helper()
 	limit := int64(memoryLimit)
-	value, err := json.Marshal(specs.LinuxResources{
+	c.Container(c.id).Update(t, &specs.LinuxResources{
 		Memory: &specs.LinuxMemory{Limit: &limit}, Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	resources := &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources", Value: value}
-	connection, ctx := c.call(t)
-	if _, err := tasks.NewTasksClient(connection).Update(ctx, &tasks.UpdateTaskRequest{ContainerID: c.id, Resources: resources}); err != nil {
-		t.Error(err)
-	}
 }
 
 // events returns the topics of containerd's events, until the test ends.

@@ -4,12 +4,20 @@ package rig
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // Container is a container of a machine.
@@ -75,5 +83,24 @@ func (c *Container) Remove(t testing.TB) {
 		if r := c.Machine.Ctr(ctx, argv...); r.Err() != nil && r.Code != 137 && !strings.Contains(r.Stderr, "non-zero exit code 137") && !strings.Contains(r.Stderr, "not found") {
 			t.Errorf("remove %q: %v", c.ID, r.Err())
 		}
+	}
+}
+
+// Update sends an update of resources, as the CRI plugin does.
+func (c *Container) Update(t testing.TB, resources *specs.LinuxResources) {
+	t.Helper()
+	value, err := json.Marshal(resources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, err := grpc.NewClient("unix://"+c.Machine.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "containerd-namespace", "default")
+	request := &tasks.UpdateTaskRequest{ContainerID: c.ID, Resources: &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources", Value: value}}
+	if _, err := tasks.NewTasksClient(connection).Update(ctx, request); err != nil {
+		t.Error(err)
 	}
 }

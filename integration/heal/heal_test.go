@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
@@ -219,31 +221,65 @@ func TestHealHung(t *testing.T) {
 	}
 }
 
-// TestHealHungReader has a program wait for an lxcfs that hangs: that is what gives the
-// hang away, and the end of the connection is what frees it.
+// TestHealHungReader has a program in each of many containers wait for an lxcfs that
+// hangs: that is what gives the hang away, and the end of the connection is what frees
+// them. It prints how long they wait.
 func TestHealHungReader(t *testing.T) {
+	const many = 20
 	rig.Require(t, rig.Root, rig.FUSE)
-	h := on(t, peer.Crun121, 2, "[lxcfs]\nabort_hung = true")
+	h := on(t, peer.Crun121, many+1, "[lxcfs]\nabort_hung = true")
 	server := rig.LxcfsFor(t, peer.Lxcfs6, dir)
-	a := h.start(t, "a")
-	rig.Eventually(t, "files of lxcfs", func() bool { return len(files(t, a.pid)) > 0 })
+	all := h.startMany(t, many)
+	for _, a := range all {
+		rig.Eventually(t, "files of lxcfs", func() bool { return len(files(t, a.pid)) > 0 })
+	}
 	mark := h.Mark(t)
 	if err := server.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if r := a.exec(t, total); r.Code == 0 && r.Stdout != "" && strings.TrimSpace(r.Stdout) != hostTotal(t) {
-		t.Errorf("who waited has read %q", r.Stdout)
+	waited := make([]time.Duration, many)
+	begin := time.Now()
+	var readers sync.WaitGroup
+	for i, a := range all {
+		readers.Go(func() {
+			r := rig.Exec(t.Context(), "nsenter", "-t", strconv.Itoa(a.pid), "-m", "head", "-n1", "/proc/meminfo")
+			waited[i] = time.Since(begin)
+			if r.Code == 0 && r.Stdout != "" && strings.TrimSpace(r.Stdout) != hostTotal(t) {
+				t.Errorf("who waited has read %q", r.Stdout)
+			}
+		})
 	}
-	until(t, a.pid, 0)
-	a.sees(t, total, hostTotal(t))
-	said := slices.DeleteFunc(h.Warnings(t, mark), func(line string) bool { return !strings.Contains(line, "lxcfs.abort_hung") })
-	if len(said) != 1 {
-		t.Errorf("the shim has said %q", said)
+	readers.Wait()
+	slices.Sort(waited)
+	t.Logf("readers in %d containers were free %v to %v after lxcfs was stopped", many, waited[0].Round(time.Millisecond), waited[many-1].Round(time.Millisecond))
+	if waited[many-1] > patience/2 {
+		t.Errorf("a reader has waited for %v", waited[many-1])
+	}
+	for _, a := range all {
+		until(t, a.pid, 0)
+	}
+	all[0].sees(t, total, hostTotal(t))
+	// Each shim says that lxcfs hangs. One that comes late finds no connection any more.
+	said := map[string]int{}
+	for _, line := range h.Warnings(t, mark) {
+		if strings.Contains(line, "lxcfs.abort_hung") {
+			said[line[strings.Index(line, " id=")+1:]]++
+		}
+	}
+	for who, n := range said {
+		if n != 1 {
+			t.Errorf("said %d times: %s", n, who)
+		}
+	}
+	if len(said) == 0 || len(said) > many {
+		t.Errorf("%d shims have said that they ended the connection", len(said))
 	}
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	a.remove(t)
+	for _, a := range all {
+		a.remove(t)
+	}
 }
 
 // TestHealRequired has containers that must not start without lxcfs: those that

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/integration/image"
@@ -73,8 +74,31 @@ const (
 // start starts a container that stays.
 func (h *host) start(t *testing.T, id string, flags ...string) container {
 	t.Helper()
-	h.Ctr(t.Context(), slices.Concat([]string{"run", "-d", "--null-io", "--runtime", shimName, "--memory-limit", limit}, flags, []string{h.Image(t, image.Demo), id, "sleep", "86400"})...).Must(t)
+	h.Ctr(t.Context(), run(h.Image(t, image.Demo), id, flags...)...).Must(t)
 	return h.container(t, id)
+}
+
+// run are the arguments of ctr that start a container.
+func run(reference, id string, flags ...string) []string {
+	return slices.Concat([]string{"run", "-d", "--null-io", "--runtime", shimName, "--memory-limit", limit}, flags, []string{reference, id, "sleep", "86400"})
+}
+
+// startMany starts containers side by side.
+func (h *host) startMany(t *testing.T, many int) (all []container) {
+	t.Helper()
+	var group errgroup.Group
+	group.SetLimit(4)
+	reference := h.Image(t, image.Demo)
+	for i := range many {
+		group.Go(func() error { return h.Ctr(t.Context(), run(reference, fmt.Sprint("a", i))...).Err() })
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range many {
+		all = append(all, h.container(t, fmt.Sprint("a", i)))
+	}
+	return all
 }
 
 func (h *host) container(t *testing.T, id string) container {

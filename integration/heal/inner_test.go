@@ -5,6 +5,7 @@ package heal
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isolate-shim/isolate/integration/image"
 	"github.com/isolate-shim/isolate/integration/peer"
@@ -44,9 +45,23 @@ func TestHealInner(t *testing.T) {
 	d.sees(t, look, hostTotal(t))
 	d.sees(t, "docker run --rm --network none "+reference+" head -n1 /proc/meminfo", hostTotal(t))
 	unmount(t)
-	rig.LxcfsFor(t, peer.Lxcfs5, dir)
+	again := rig.LxcfsFor(t, peer.Lxcfs5, dir)
 	until(t, pid, all)
 	d.sees(t, look, shown)
 	d.sees(t, "docker run --rm --network none "+reference+" head -n1 /proc/meminfo", shown)
+	// A server that hangs is taken off too, and then holds up nothing that is started.
+	if err := again.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, d.pid, 0)
+	until(t, pid, 0)
+	begin := time.Now()
+	d.sees(t, "docker run --rm --network none "+reference+" head -n1 /proc/meminfo", hostTotal(t))
+	t.Logf("docker run has taken %v beside an lxcfs that hangs", time.Since(begin).Round(10*time.Millisecond))
+	if err := again.Cont(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, pid, all)
+	d.sees(t, look, shown)
 	d.remove(t)
 }

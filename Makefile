@@ -38,7 +38,7 @@ test: test-unit integration ## run all tests; sets everything up by itself (need
 test-unit: ## run the tests of single packages
 	@mkdir -p bin
 	@$(GO) test -count=1 -v $(UNIT) >bin/unit.log 2>&1 || { grep -vE "^(=== |[ ]*--- (PASS|SKIP))" bin/unit.log; exit 1; }
-	@grep -E '^(ok|\?) |--- SKIP|_test.go:[0-9]+: needs ' bin/unit.log
+	@grep -E '^(ok|\?) |--- SKIP|_test.go:[0-9]+: (needs|[0-9]+ blocks) ' bin/unit.log
 	@n=$$(grep -c -e '--- SKIP' bin/unit.log); echo "unit: $$n skipped"; [ $$n = 0 ] || [ -z "$$ISOLATE_NO_SKIP" ]
 
 integration: ## run the tests that drive real containerd, runc, crun and lxcfs, JOBS packages at once (needs root)

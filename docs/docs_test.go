@@ -15,17 +15,19 @@ import (
 	"testing"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/isolate-shim/isolate/integration/manual"
 )
 
 // root is the directory of the repository.
 const root = ".."
 
-// page is one page of documentation.
-type page struct{ path, text string }
+// document is one page.
+type document struct{ path, text string }
 
 // pages returns the pages that describe isolate as it is now. CHANGELOG.md is none: it
 // tells what was.
-func pages(t *testing.T) []page {
+func pages(t *testing.T) []document {
 	t.Helper()
 	var paths []string
 	for _, pattern := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "docs/*/*.md"} {
@@ -35,13 +37,13 @@ func pages(t *testing.T) []page {
 		}
 		paths = append(paths, found...)
 	}
-	all := make([]page, 0, len(paths))
+	all := make([]document, 0, len(paths))
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, page{path, string(text)})
+		all = append(all, document{path, string(text)})
 	}
 	if len(all) < 10 {
 		t.Fatalf("only %d pages were found", len(all))
@@ -151,28 +153,81 @@ func hasAnchor(t *testing.T, path, name string) bool {
 	return false
 }
 
-var fenced = regexp.MustCompile("(?ms)^```(json|toml)\n(.*?)^```$")
-
 // Files that people copy must at least be well-formed.
 func TestPagesHaveFilesThatParse(t *testing.T) {
 	t.Parallel()
+	parsers := map[string]func([]byte, any) error{"json": json.Unmarshal, "toml": toml.Unmarshal}
 	n := 0
 	for _, p := range pages(t) {
-		for _, m := range fenced.FindAllStringSubmatch(p.text, -1) {
+		for _, block := range manual.Parse(p.text) {
+			parse := parsers[block.Language]
+			if parse == nil {
+				continue
+			}
 			n++
 			var into any
-			parse := json.Unmarshal
-			if m[1] == "toml" {
-				parse = toml.Unmarshal
-			}
-			if err := parse([]byte(m[2]), &into); err != nil {
-				t.Errorf("%s: %v in\n%s", p.path, err, m[2])
+			if err := parse([]byte(block.Text), &into); err != nil {
+				t.Errorf("%s:%d: %v", p.path, block.Line, err)
 			}
 		}
 	}
 	if n == 0 {
 		t.Error("no file was found")
 	}
+}
+
+// Commands that people paste are run as they are written, or the page says in its source
+// why not.
+func TestPagesHaveCommandsThatAreRun(t *testing.T) {
+	t.Parallel()
+	there, run, not := tests(t), 0, 0
+	for _, p := range pages(t) {
+		if filepath.Base(p.path) == "CONTRIBUTING.md" {
+			continue // what CI runs
+		}
+		for _, block := range manual.Parse(p.text) {
+			switch {
+			case !block.Commands():
+			case block.Reason != "":
+				not++
+				for _, name := range testName.FindAllString(block.Reason, -1) {
+					if !there[name] {
+						t.Errorf("%s:%d: there is no test %s", p.path, block.Line, name)
+					}
+				}
+			case block.Test == "":
+				t.Errorf("%s:%d: the line before these commands does not say what runs them, or why nothing does: see integration/manual", p.path, block.Line)
+			default:
+				if run++; !reads(t, block.Test, p.path) {
+					t.Errorf("%s:%d: no package has the test %s and reads this page", p.path, block.Line, block.Test)
+				}
+			}
+		}
+	}
+	t.Logf("%d blocks of commands are run by tests, %d are not, for the reasons that the pages have", run, not)
+}
+
+// reads tells whether a package below integration has a test and names a page.
+func reads(t *testing.T, test, path string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "integration/*/*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	has, names := map[string]bool{}, map[string]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Dir(file)
+		has[dir] = has[dir] || strings.Contains(string(text), "\nfunc "+test+"(")
+		names[dir] = names[dir] || strings.Contains(string(text), strings.TrimPrefix(path, root+"/"))
+		if has[dir] && names[dir] {
+			return true
+		}
+	}
+	return false
 }
 
 // README.md is read by people who do not know yet whether to read on.

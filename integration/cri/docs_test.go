@@ -6,15 +6,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/isolate-shim/isolate/integration/manual"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
-
-var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 
 // documented returns the blocks of one language in docs/containerd.md.
 func documented(t *testing.T, language string) (blocks []string) {
@@ -23,9 +21,9 @@ func documented(t *testing.T, language string) (blocks []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
-		if m[1] == language {
-			blocks = append(blocks, m[2])
+	for _, b := range manual.Parse(string(text)) {
+		if b.Language == language {
+			blocks = append(blocks, b.Text)
 		}
 	}
 	return blocks
@@ -109,11 +107,19 @@ func TestDocumentation(t *testing.T) {
 				t.Errorf("the runtime was asked to %q", got)
 			}
 
-			script = "set -e; sudo() { \"$@\"; }; ctr() { " + containerd.Program("ctr") + " --address " + n.Address + " \"$@\"; }\n" +
-				// ctr does not know where containerd looks.
-				strings.Replace(block(t, "sh", "ctr run"), "images pull", "images pull --hosts-dir "+hosts, 1)
-			if got := strings.Fields(rig.Exec(t.Context(), "sh", "-c", script).Must(t)); len(got) < 3 || got[len(got)-1] != "65536" {
-				t.Errorf("ctr printed %q", got)
+			for _, commands := range []struct{ path, part, last string }{
+				{"docs/containerd.md", "ctr run", "65536"},
+				{"README.md", "ctr run", "root"},
+				{"docs/configuration.md", "--annotation", `"size"]`},
+			} {
+				script := "set -e; sudo() { \"$@\"; }; ctr() { " + containerd.Program("ctr") + " --address " + n.Address + " \"$@\"; }\n" +
+					strings.NewReplacer(
+						"images pull", "images pull --hosts-dir "+hosts, // ctr does not know where containerd looks
+						"--rm -t", "--rm", " bash", " bash <<<'whoami; exit'", // without a terminal
+					).Replace(manual.Commands(t, commands.path, commands.part))
+				if got := strings.Fields(rig.Exec(t.Context(), "bash", "-c", script).Must(t)); len(got) == 0 || got[len(got)-1] != commands.last {
+					t.Errorf("the commands of %s print %q", commands.path, got)
+				}
 			}
 		})
 	}

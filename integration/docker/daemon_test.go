@@ -103,6 +103,14 @@ func (d *daemon) docker(t *testing.T, args ...string) string {
 	return strings.TrimSpace(d.Run(t.Context(), args...).Must(t))
 }
 
+// paste runs commands of a page, with some words in place of others, and returns what
+// they print, with one space for each run of them.
+func (d *daemon) paste(t *testing.T, commands string, replaced ...string) string {
+	t.Helper()
+	script := "set -e; sudo() { \"$@\"; }; docker() { " + strings.Join(d.Client(), " ") + " \"$@\"; }\n" + strings.NewReplacer(replaced...).Replace(commands)
+	return strings.Join(strings.Fields(rig.Exec(t.Context(), "sh", "-c", script).Must(t)), " ")
+}
+
 // start runs a container in the background and returns its name. It goes away
 // with the test.
 func (d *daemon) start(t *testing.T, flags []string, argv ...string) string {

@@ -4,9 +4,12 @@ package docker
 
 import (
 	"context"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/manual"
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
@@ -17,7 +20,7 @@ func TestInside(t *testing.T) {
 	d := startDaemon(t, combination{
 		config: rig.DockerConfig{
 			Dockerd: peer.Docker26, Config: isolated(peer.Containerd24, peer.Runc15), Apart: true,
-			Settings: map[string]any{"storage-driver": "overlay2"},
+			Settings: alias(runtimeName, map[string]any{"storage-driver": "overlay2"}),
 		},
 		flags: []string{"--runtime", runtimeName}, driver: "overlay2",
 	}, image.Inner)
@@ -86,5 +89,26 @@ func TestInside(t *testing.T) {
 		}
 		d.docker(t, "rm", c)
 	})
+	// As people paste them.
+	for _, commands := range []struct{ path, part, print string }{
+		{"README.md", "--name outer", ` overlay2 MemTotal: 131072 kB$`},
+		{"README.md", "--name machine", ` running$`},
+		{"docs/docker.md", "--name outer", ` overlay2 [0-9a-f]{12}$`},
+		{"docs/docker.md", "--name machine", ` running machine$`},
+		{"docs/docker.md", "--annotation", `^annotations.allow = \["nesting"\]$`},
+	} {
+		t.Run(commands.path+commands.part, func(t *testing.T) {
+			rig.Configure(t, "") // which the last of them changes
+			if _, name, ok := strings.Cut(commands.part, "--name "); ok {
+				t.Cleanup(func() { d.Run(context.Background(), "rm", "--force", "--volumes", name).Must(t) })
+			}
+			const innerRun = "docker exec outer docker run "
+			got := d.paste(t, manual.Commands(t, commands.path, commands.part), " IMAGE ", " -v "+archive.Path+":/inner.tar:ro "+img+" ",
+				innerRun, "docker exec outer docker load -q -i /inner.tar >/dev/null; "+innerRun, " debian ", " "+d.image+" ")
+			if !regexp.MustCompile(commands.print).MatchString(got) {
+				t.Errorf("printed %q, want %s", got, commands.print)
+			}
+		})
+	}
 	rig.MustMatch(t, before)
 }

@@ -3,12 +3,12 @@
 package docker
 
 import (
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/isolate-shim/isolate/integration/manual"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
@@ -183,17 +183,8 @@ func limits(t *testing.T, d *daemon) {
 		t.Errorf("top: %s", got)
 	}
 	// README's first command, on an image with as few programs as Debian's own.
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	line := regexp.MustCompile(`(?m)^    docker (run --rm -m 256m .* debian .*)$`).FindStringSubmatch(string(readme))
-	if line == nil {
-		t.Fatal("README.md has no first command for Docker")
-	}
-	command := strings.Fields(strings.Replace(line[1], " debian ", " --pull=never "+d.image+" ", 1))
-	if got := d.docker(t, command...); strings.Join(strings.Fields(got), " ") != "MemTotal: 262144 kB" {
-		t.Errorf("%q prints %q", command, got)
+	if got := d.paste(t, manual.Commands(t, "README.md", "docker run --rm -m 256m"), " debian ", " "+d.image+" "); got != "MemTotal: 262144 kB" {
+		t.Errorf("README's first command prints %q", got)
 	}
 	// As much as the limit leaves, and more.
 	d.prints(t, "fits", []string{"--memory", "64m"}, "busybox dd if=/dev/zero of=/dev/null bs=20M count=1 2>/dev/null && echo fits")

@@ -17,7 +17,8 @@ const (
 	Docker26 Name = "image-docker-26"
 	// Systemd252 and Systemd257 are these with systemd in that version, sshd,
 	// and Docker and containerd as units: like a virtual machine, or like the
-	// node images that run Kubernetes in containers.
+	// node images that run Kubernetes in containers. The second has programs that look
+	// at the machine too.
 	Systemd252 Name = "image-systemd-252"
 	Systemd257 Name = "image-systemd-257"
 	// SystemdSlim is systemd and nothing else, for machines on which an image with
@@ -115,7 +116,7 @@ var nested = []Definition{
 	},
 	{
 		Name: Systemd257, Reference: "docker.io/local/systemd:257", Base: Docker26,
-		Layers: []Layer{{Packages: system, Files: entrypoint}},
+		Layers: []Layer{{Packages: append([]string{"python3-psutil", "nodejs", "htop"}, system...), Files: entrypoint}},
 		Config: &ocispec.ImageConfig{Env: path, Cmd: []string{"/sbin/init"}},
 	},
 }

@@ -31,7 +31,12 @@ type container struct {
 	// address is its own, on the network of the node.
 	address string
 	pid     string
+	// begun is when it was started.
+	begun time.Time
 }
+
+// age is how long it has run at most.
+func (c *container) age() time.Duration { return time.Since(c.begun) }
 
 // made and execs number containers and processes; some tests are parallel.
 var made, execs atomic.Int32
@@ -43,7 +48,7 @@ func start(t *testing.T, n *node, name image.Name, flags []string, argv ...strin
 	number := made.Add(1)
 	c := &container{
 		node: n, id: fmt.Sprintf("c%d", number), output: filepath.Join(t.TempDir(), "output"),
-		address: fmt.Sprintf("10.88.70.%d", 10+number%200),
+		address: fmt.Sprintf("10.88.70.%d", 10+number%200), begun: time.Now(),
 	}
 	if err := os.WriteFile(c.output, nil, 0o644); err != nil {
 		t.Fatal(err)

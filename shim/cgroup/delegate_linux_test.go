@@ -344,10 +344,10 @@ func TestDelegateV2(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Leaf != dir+"/init" || len(r.Controllers) == 0 {
+	if r.Leaf != dir+"/"+leafName || len(r.Controllers) == 0 {
 		t.Fatalf("no leaf: %s", r)
 	}
-	if answer := p.try(t, "groups"); !strings.Contains(answer, "0::/init ") {
+	if answer := p.try(t, "groups"); !strings.Contains(answer, "0::/"+leafName+" ") {
 		t.Errorf("init is in %q", answer)
 	}
 	// The very thing that the leaf is for: a limit in a group beside init.
@@ -357,7 +357,7 @@ func TestDelegateV2(t *testing.T) {
 	if content, err := os.ReadFile(dir + "/inner/cgroup.controllers"); err != nil || strings.TrimSpace(string(content)) != strings.Join(r.Controllers, " ") {
 		t.Errorf("controllers of an inner group: %q, %v; want %q", content, err, r.Controllers)
 	}
-	for _, name := range []string{"cgroup.freeze", "cgroup.max.depth", "cgroup.type", "cgroup.max.descendants", "init/cgroup.freeze"} {
+	for _, name := range []string{"cgroup.freeze", "cgroup.max.depth", "cgroup.type", "cgroup.max.descendants", leafName + "/cgroup.freeze"} {
 		if answer := p.try(t, "write %s/%s 1", mountpoint, name); !strings.Contains(answer, "permission denied") {
 			t.Errorf("the container wrote %s: %s", name, answer)
 		}

@@ -25,6 +25,9 @@
 // The machine's console is also denied to the group, because crun allows it to every
 // container: on v1 by a rule, on v2 by a program beside the runtime's.
 //
+// A container's CPU quota is repeated in the groups of containers inside, since lxcfs
+// before version 7 does not look above the reader's own group (see [Shared]).
+//
 // Not here: creating cgroups and limits (the OCI runtime), removing them (the
 // runtime; shim/record when the runtime is gone).
 package cgroup

@@ -9,9 +9,11 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// leafName is the child group that takes the container's first processes. The entry
-// points of docker-in-docker images use the same name, so they find their work done.
-const leafName = "init"
+// leafName is the child group that takes the container's first processes. It is the name
+// of systemd's own (systemd.special(7)): lxcfs takes who is in such a group for one of the
+// group above (src/utils.c: prune_init_slice), and so shows the quota of the container, and
+// the memory that all of it uses.
+const leafName = "init.scope"
 
 // mountpoint is where programs look for the one hierarchy of a v2 system.
 const mountpoint = "/sys/fs/cgroup"

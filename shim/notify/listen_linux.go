@@ -40,6 +40,7 @@ type Notifier struct {
 	slots    chan struct{} // one place for each process that grafts
 	tell     Tell
 	shelve   Shelve
+	share    func(pid int) error
 	// toldOfHost is set once sysinfo(2) went on to the kernel.
 	toldOfHost atomic.Bool
 	pen        pen
@@ -65,8 +66,9 @@ type Notifier struct {
 // to 1.21: before it forks), so the socket is open to this user alone.
 //
 // processors returns how many processors the container may use; it is called from time
-// to time. The shim spends at most a tenth of that on notifications.
-func Listen(ctx context.Context, path string, views Views, tell Tell, shelve Shelve, processors func() float64) (*Notifier, error) {
+// to time. The shim spends at most a tenth of that on notifications. share gets the
+// process in which an inner runtime has called pivot_root, to do what else the views need.
+func Listen(ctx context.Context, path string, views Views, tell Tell, shelve Shelve, share func(pid int) error, processors func() float64) (*Notifier, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("listen for seccomp notifications on %q: the path is longer than %d bytes", path, maxPath)
 	}
@@ -97,6 +99,7 @@ func Listen(ctx context.Context, path string, views Views, tell Tell, shelve She
 		slots:    make(chan struct{}, 4),
 		tell:     tell,
 		shelve:   shelve,
+		share:    share,
 		files:    map[io.Closer]struct{}{},
 		wrap:     func(raw syscall.RawConn) syscall.RawConn { return raw },
 	}

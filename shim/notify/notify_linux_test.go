@@ -74,7 +74,7 @@ func listening(t testing.TB, views Views) *container {
 	if views == nil {
 		views = c.meminfo
 	}
-	c.n, err = Listen(t.Context(), filepath.Join(c.dir, "seccomp.sock"), views, c.tell, nil, allProcessors)
+	c.n, err = Listen(t.Context(), filepath.Join(c.dir, "seccomp.sock"), views, c.tell, nil, nothingElse, allProcessors)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -466,12 +466,12 @@ func TestEnd(t *testing.T) {
 
 func TestListenRefuses(t *testing.T) {
 	t.Parallel()
-	if n, err := Listen(t.Context(), "/"+strings.Repeat("x", maxPath), nil, nil, nil, allProcessors); err == nil {
+	if n, err := Listen(t.Context(), "/"+strings.Repeat("x", maxPath), nil, nil, nil, nothingElse, allProcessors); err == nil {
 		n.Close()
 		t.Error("took a path that is too long")
 	}
 	path := filepath.Join(t.TempDir(), "s")
-	first, err := Listen(t.Context(), path, nil, nil, nil, allProcessors)
+	first, err := Listen(t.Context(), path, nil, nil, nil, nothingElse, allProcessors)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -525,5 +525,7 @@ func TestProbe(t *testing.T) {
 		t.Errorf("under a listener: %q", a.Meminfo)
 	}
 }
+
+func nothingElse(int) error { return nil }
 
 func allProcessors() float64 { return float64(runtime.NumCPU()) }

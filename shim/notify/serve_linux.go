@@ -242,6 +242,10 @@ func (n *Notifier) views(raw syscall.RawConn, req notification, proceed func()) 
 	defer proceed()
 	ctx, cancel := context.WithTimeout(n.ctx, Limit)
 	defer cancel()
+	// Also without views, which the healer can attach later.
+	if err := n.share(int(req.pid)); err != nil {
+		log.G(ctx).WithError(err).Debug("isolate: CPU quota of an inner container")
+	}
 	r, err := n.graft(ctx, req, func() bool { return valid(raw, req) })
 	l := log.G(ctx).WithFields(log.Fields{"result": r, "took": time.Since(started)})
 	switch {

@@ -85,7 +85,13 @@ func (c *creation) listen(ctx context.Context, calls []string) ([]string, error)
 		}
 		return nil
 	}
-	if c.notifier, err = notify.Listen(ctx, path, views, sysinfo.New().Of, shelve, processors); err != nil {
+	share := func(pid int) error {
+		if quota := cgroup.ShareOf(made.cgroups); quota != nil {
+			return quota.With(pid)
+		}
+		return nil
+	}
+	if c.notifier, err = notify.Listen(ctx, path, views, sysinfo.New().Of, shelve, share, processors); err != nil {
 		return nil, err
 	}
 	c.doc.Spec.Linux.Seccomp = profile

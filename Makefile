@@ -7,6 +7,7 @@ REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 LDFLAGS   = -s -w -X github.com/isolate-shim/isolate/shim/version.Version=$(VERSION) -X github.com/isolate-shim/isolate/shim/version.Revision=$(REVISION)
 BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -tags 'no_grpc urfave_cli_no_docs' -ldflags '$(LDFLAGS)'
 LINT      = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+HELM      = helm.sh/helm/v3/cmd/helm@v3.19.4
 VULN      = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
 # The longest is first. What ALONE tries on the machine and uses up would disturb others.
@@ -70,6 +71,8 @@ test-package: dist ## build a release twice, compare, and install and remove its
 	$(GO) run ./integration/cmd/peers
 	deploy/package/dist.sh bin/again '$(VERSION)' '$(REVISION)'
 	diff dist/SHA256SUMS bin/again/SHA256SUMS
+	$(GO) run $(HELM) lint dist/isolate-chart-*.tar.gz
+	$(GO) run $(HELM) template --kube-version 1.36 isolate dist/isolate-chart-*.tar.gz >/dev/null
 	ISOLATE_NO_SKIP=1 ISOLATE_DIST=$(CURDIR)/dist $(GO) test -count=1 -v ./integration/packages
 
 lint: ## check style and correctness

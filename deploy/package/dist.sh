@@ -12,6 +12,13 @@ date=$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)
 
 rm -rf "$dir" && mkdir -p "$dir"
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
+
+# archive NAME AS packs what is below NAME.
+archive() {
+	tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go-w \
+		-cf - "$1" | gzip -9n >"$dir/$2.tar.gz"
+}
+
 for ARCH in amd64 arm64; do
 	STAGE=$work/isolate-$version-linux-$ARCH
 	make -s -C ../.. build GOARCH="$ARCH" BIN="$STAGE" VERSION="$version" REVISION="$revision"
@@ -23,8 +30,7 @@ for ARCH in amd64 arm64; do
 		go run ../../cmd/isolatectl completion "$shell" >"$STAGE/completions/isolatectl.$shell"
 	done
 	cp ../../{README.md,CHANGELOG.md,LICENSE} "$STAGE"
-	tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go-w \
-		-cf - "${STAGE##*/}" | gzip -9n >"$dir/${STAGE##*/}.tar.gz"
+	archive "${STAGE##*/}" "${STAGE##*/}"
 	for program in containerd-shim-isolate-v1 isolatectl; do
 		go run "$sbom" bin -json -noserial -version "$version" -output "$dir/$program-$ARCH.cdx.json" "$STAGE/$program"
 		sed -i "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$date\"/" "$dir/$program-$ARCH.cdx.json"
@@ -36,6 +42,8 @@ for ARCH in amd64 arm64; do
 		go run "$nfpm" package --config nfpm.yaml --packager "$format" --target "$dir"
 	done
 done
+./chart.sh "$work" "$VERSION"
+archive isolate "isolate-chart-$version"
 ./notes.sh "$version" >"$dir/NOTES.md"
 cd "$dir" && sha256sum -- * >SHA256SUMS
 ls -l "$dir"

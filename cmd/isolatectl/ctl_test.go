@@ -115,6 +115,7 @@ func TestCalls(t *testing.T) {
 		{"the version", []string{"version"}, 0, "isolate "},
 		{"the version, for programs", []string{"version", "--json"}, 0, `"platform": "linux/`},
 		{"completion", []string{"completion", "bash"}, 0, "isolatectl"},
+		{"completion of a flag", []string{"check", "--j", "--generate-shell-completion"}, 0, "--json:print JSON"},
 		{"no such shell", []string{"completion", "tcsh"}, usage, "tcsh"},
 		{"argument", []string{"config", "x"}, usage, `takes no argument, not "x"`},
 		{"flag", []string{"config", "--nonsense"}, usage, "nonsense"},

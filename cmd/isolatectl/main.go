@@ -76,6 +76,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
 		},
 	}
 	refuseFlags(root)
+	checkInActions(root)
 	return root
 }
 
@@ -86,7 +87,7 @@ func refuseFlags(c *cli.Command) {
 		if !ok {
 			return fmt.Errorf("%s: %w", path(c), err)
 		}
-		names := []string{"--help"}
+		var names []string
 		for _, f := range c.VisibleFlags() {
 			names = append(names, "--"+f.Names()[0])
 		}
@@ -94,6 +95,23 @@ func refuseFlags(c *cli.Command) {
 	}
 	for _, below := range c.Commands {
 		refuseFlags(below)
+	}
+}
+
+// checkInActions moves what is checked before an action into it. The library checks before
+// it completes as well, when an argument may be half of a flag and the user is not root yet.
+func checkInActions(c *cli.Command) {
+	if before, action := c.Before, c.Action; before != nil {
+		c.Before = nil
+		c.Action = func(ctx context.Context, c *cli.Command) error {
+			if _, err := before(ctx, c); err != nil {
+				return err
+			}
+			return action(ctx, c)
+		}
+	}
+	for _, below := range c.Commands {
+		checkInActions(below)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/api/services/tasks/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/integration/peer"
@@ -260,5 +261,40 @@ func TestCleanupOfShimKilledAnyTime(t *testing.T) {
 		t.Error("no kill had an effect")
 	}
 	h.run(t, "next", nil, "true").Must(t)
+	rig.MustMatch(t, before)
+}
+
+// TestClientLeavesDuringDelete: the shim deletes a container for a client that does not
+// wait for it. containerd then has a task that no client can delete; the id is free
+// all the same when the shim, which has no container, has ended.
+func TestClientLeavesDuringDelete(t *testing.T) {
+	rig.Require(t, rig.Root)
+	f := faultyRuntime(t, peer.Runc15)
+	rig.Configure(t, f.config())
+	h := hostOf(t, peer.Containerd24)
+	api, call := taskAPI(t, machine{Machine: h.Machine})
+	before := rig.MustSnapshot(t)
+	h.start(t, "a")
+	if _, err := api.Kill(call, &tasks.KillRequest{ContainerID: "a", Signal: uint32(unix.SIGKILL)}); err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, "end of the container", func() bool { _, state := h.Container("a").State(t); return state == "STOPPED" })
+	f.inject(t, "delete", waits)
+	leaving, leave := context.WithCancel(call)
+	left := make(chan error)
+	go func() {
+		_, err := api.Delete(leaving, &tasks.DeleteTaskRequest{ContainerID: "a"})
+		left <- err
+	}()
+	rig.Eventually(t, "runtime that waits", func() bool { _, err := os.Lstat(filepath.Join(f.dir, "waiting")); return err == nil })
+	leave()
+	if err := <-left; err == nil {
+		t.Error("a runtime that waits has deleted the container")
+	}
+	f.heal(t, "delete")
+	rig.Eventually(t, "end of the shim", func() bool { return shimOf(t, "a") == 0 })
+	h.Container("a").Remove(t)
+	rig.MustMatch(t, before)
+	h.run(t, "a", nil, "true").Must(t)
 	rig.MustMatch(t, before)
 }

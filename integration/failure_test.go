@@ -37,6 +37,8 @@ const (
 	// forks is to end as soon as the container has a process, and before the runtime
 	// has written down that there is one.
 	forks = "fork"
+	// waits is to go on when the fault has ended; a file "waiting" tells that it waits.
+	waits = "wait"
 )
 
 // hung is what a runtime that hangs looks like among the processes.
@@ -80,6 +82,10 @@ fork)
 	kill -STOP "$pid"
 	kill -KILL $!
 	fail
+	;;
+wait)
+	: >%[2]s/waiting
+	while [ -e %[2]s/fault-"$verb" ]; do sleep 0.02; done
 	;;
 late-fail) %[1]s "$@"; fail ;;
 late-hang) %[1]s "$@"; exec %[3]s ;;

@@ -178,6 +178,7 @@ func (s *Service) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 // the container.
 func (s *Service) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
 	if r.ExecID == "" {
+		defer s.deleting()()
 		s.awaitUndo(ctx, r.ID)
 		if c := s.container(r.ID); c != nil {
 			c.awaitDelegation() // of a container that was never started

@@ -114,6 +114,7 @@ func (s *Service) reserve(ctx context.Context, r *taskAPI.CreateTaskRequest) (ea
 func (s *Service) over(c *creation) {
 	s.mu.Lock()
 	delete(s.creations, c.id)
+	s.armAlone(aloneAtLast)
 	s.mu.Unlock()
 	c.cancel(nil)
 	close(c.done)

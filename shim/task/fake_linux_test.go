@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
@@ -72,6 +73,8 @@ type upstream struct {
 	create func(context.Context, *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error)
 	start  func(context.Context, *taskAPI.StartRequest) (*taskAPI.StartResponse, error)
 	err    error // of all others
+	// deletes is how long Delete takes.
+	deletes time.Duration
 
 	mu    sync.Mutex
 	calls []string
@@ -127,6 +130,7 @@ func (u *upstream) Kill(_ context.Context, r *taskAPI.KillRequest) (*emptypb.Emp
 }
 
 func (u *upstream) Delete(_ context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
+	time.Sleep(u.deletes)
 	return &taskAPI.DeleteResponse{ExitStatus: 3}, u.call("delete", r.ID, r.ExecID, r)
 }
 

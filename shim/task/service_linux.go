@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	runctask "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2/task"
@@ -66,6 +67,7 @@ func newService(ic *plugin.InitContext) (any, error) {
 		return nil, fmt.Errorf("shutdown service is a %T", p)
 	}
 	sd.RegisterCallback(removeSockets(apiSocket, debugSocket))
+	connected := hasClient(socketPaths(apiSocket)...)
 	upstream, err := runctask.NewTaskService(ic.Context, publisher, sd)
 	if err != nil {
 		return nil, err
@@ -74,6 +76,8 @@ func newService(ic *plugin.InitContext) (any, error) {
 	s := serviceOver(upstream)
 	sd.RegisterCallback(s.undoAll)
 	runc.Monitor = monitor{ProcessMonitor: runc.Monitor, reported: s.reported}
+	s.leave, s.connected = s.end, connected
+	s.leaveIfAlone(aloneAtFirst)
 	return s, nil
 }
 
@@ -98,6 +102,11 @@ type Service struct {
 	mu         sync.Mutex
 	containers map[string]*container // by id
 	creations  map[string]*creation  // that go on, by id
+	deletions  int                   // of containers, that go on
+
+	alone     *time.Timer               // until the shim ends if it has no container
+	leave     func(after time.Duration) // ends it; nil for never
+	connected func() bool               // whether somebody can ask for a container
 
 	healer heal.Healer // of their files of lxcfs
 

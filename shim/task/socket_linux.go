@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"github.com/containerd/containerd/v2/pkg/shim"
 	"golang.org/x/sys/unix"
@@ -52,4 +55,29 @@ func socketPaths(descriptors ...int) []string {
 		}
 	}
 	return paths
+}
+
+// hasClient returns what tells whether a client is connected to one of the sockets that
+// this process serves. The kernel gives a connection the name of the socket that it was
+// accepted on.
+func hasClient(paths ...string) func() bool {
+	return func() bool {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil || len(paths) == 0 {
+			return true // nothing is known
+		}
+		return slices.ContainsFunc(fds, func(e os.DirEntry) bool {
+			fd, err := strconv.Atoi(e.Name())
+			if err != nil {
+				return false
+			}
+			name, err := unix.Getsockname(fd)
+			u, ok := name.(*unix.SockaddrUnix)
+			if err != nil || !ok || !slices.Contains(paths, u.Name) {
+				return false
+			}
+			listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+			return err == nil && listening == 0
+		})
+	}
 }

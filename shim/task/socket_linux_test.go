@@ -72,3 +72,42 @@ func TestSocketIsRemovedAfterItsDescriptorWasClosed(t *testing.T) {
 		t.Errorf("%s is still there: %v", path, err)
 	}
 }
+
+// TestHasClient: a shim is not alone as long as somebody is connected to it.
+func TestHasClient(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	served, other := filepath.Join(dir, "s"), filepath.Join(dir, "o")
+	accept := func(path string) (client, server net.Conn) {
+		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { listener.Close() }) //nolint:errcheck // of a test
+		client, err = net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if server, err = listener.Accept(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close(); server.Close() })
+		return client, server
+	}
+	accept(other)
+	connected := hasClient(served)
+	if connected() {
+		t.Error("somebody is connected to a socket that is not there")
+	}
+	_, server := accept(served)
+	if !connected() {
+		t.Error("nobody is connected, where a client is")
+	}
+	server.Close()
+	if connected() {
+		t.Error("a client is connected that has left, while the shim listens")
+	}
+	if !hasClient()() {
+		t.Error("nobody is connected to a shim whose sockets are not known")
+	}
+}

@@ -232,15 +232,21 @@ func (m *machine) remove(ctx context.Context, l Life) []string {
 	return hung
 }
 
-// again uses the ids of a life once more, and tells why that cannot be.
+// again uses the ids of a life once more, and tells why that cannot be. What is left of
+// an earlier container may be in the way for as long as it may take to go away.
 func (m *machine) again(ctx context.Context, l Life) []string {
 	ctx, cancel := context.WithTimeout(ctx, answerPatience)
 	defer cancel()
 	var unusable []string
 	for _, c := range l.Containers() {
 		id := l.ID(c)
-		text, err := m.client(ctx, l, slices.Concat([]string{"run", "--rm", "--null-io"}, m.runtime(l), []string{m.image, id, "true"}))
-		if err != nil {
+		var text string
+		var err error
+		used := rig.Within(settleTime, func() bool {
+			text, err = m.client(ctx, l, slices.Concat([]string{"run", "--rm", "--null-io"}, m.runtime(l), []string{m.image, id, "true"}))
+			return err == nil
+		})
+		if !used {
 			unusable = append(unusable, fmt.Sprintf("%s: %v: %s", id, err, text))
 		}
 	}

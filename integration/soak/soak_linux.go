@@ -40,9 +40,9 @@ const (
 	runSize   = 32 << 20
 )
 
-// settleTime is how long something may take to go away: containerd, which gives a shim
-// 5 s to clean up, does some of it after it has answered.
-const settleTime = 15 * time.Second
+// settleTime is how long something may take to go away: a shim that gets no container ends
+// after 30 s, and containerd gives a shim 5 s to clean up.
+const settleTime = 40 * time.Second
 
 // last moves ids on disk: it forgets what was moved for root file systems that are gone.
 var last = Life{Index: -1, Kind: Plain, Chown: true}
@@ -118,7 +118,7 @@ func Live(ctx context.Context, opts Options, w io.Writer) (report *Report, err e
 		if before, err = m.look(ctx); err == nil {
 			report.End = Compare(first, before)
 		}
-		return err == nil && len(report.End) == 0
+		return err == nil && len(Counts(report.End, Shims)) == 0
 	})
 	if err != nil {
 		return report, err
@@ -176,7 +176,7 @@ func (m *machine) batch(ctx context.Context, lives []Life, before Inventory) ([]
 		if now, err = m.look(ctx); err == nil {
 			left = slices.DeleteFunc(Compare(before, now), func(l Left) bool { return l.Kind == movedKind })
 		}
-		return err == nil && len(left) == 0
+		return err == nil && len(Counts(left, Shims)) == 0
 	})
 	return outcomes, left, now, err
 }

@@ -42,7 +42,7 @@ func Devices(s *specs.Spec) []Device {
 		if d.Type != "c" && d.Type != "u" && d.Type != "b" {
 			continue // a fifo is the runtime's business
 		}
-		dev := Device{Path: d.Path, Type: d.Type, Major: d.Major, Minor: d.Minor, Mode: 0o660}
+		dev := Device{Path: d.Path, Type: d.Type, Major: d.Major, Minor: d.Minor, Mode: 0o666}
 		if d.FileMode != nil {
 			dev.Mode = d.FileMode.Perm()
 		}

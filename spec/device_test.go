@@ -3,6 +3,7 @@
 package spec
 
 import (
+	"os"
 	"slices"
 	"testing"
 
@@ -89,5 +90,22 @@ func TestPrivilegedWithoutNesting(t *testing.T) {
 	s := &specs.Spec{Linux: &specs.Linux{Devices: slices.Clone(all), Resources: &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{null}}}}
 	if _, err := unprivileged(s, &Plan{}); err != nil || len(s.Linux.Devices) != len(all) {
 		t.Errorf("an ordinary container has %+v, %v", s.Linux.Devices, err)
+	}
+}
+
+// TestNodeWithoutMode: a node for which the client names no mode, as dockerd does for
+// devices with hooks (CDI), has the one that runc and crun give it, so that users other
+// than root can open it.
+func TestNodeWithoutMode(t *testing.T) {
+	t.Parallel()
+	mode := os.FileMode(0o640)
+	s := &specs.Spec{Linux: &specs.Linux{Devices: []specs.LinuxDevice{
+		{Path: "/dev/without", Type: "c", Major: 1, Minor: 3}, {Path: "/dev/with", Type: "c", Major: 1, Minor: 5, FileMode: &mode},
+	}}}
+	want := map[string]os.FileMode{"/dev/without": 0o666, "/dev/with": 0o640}
+	for _, d := range Devices(s) {
+		if m, ok := want[d.Path]; ok && d.Mode != m {
+			t.Errorf("%s has mode %o, want %o", d.Path, d.Mode, m)
+		}
 	}
 }

@@ -11,8 +11,9 @@ HELM      = helm.sh/helm/v3/cmd/helm@v3.19.4
 VULN      = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 UNIT      = $(shell $(GO) list ./... | grep -v /integration)
 # The longest is first. What ALONE tries on the machine and uses up would disturb others.
-INTEGR    = ./integration/nested $(shell $(GO) list ./integration/... | grep -vE '/integration/(apparmor|cgroup2|escape|kubernetes|nested|packages|selinux|sysctl)(/|$$)')
+INTEGR    = ./integration/nested $(shell $(GO) list ./integration/... | grep -vE '/integration/(apparmor|cgroup2|escape|kubernetes|nested|packages|selinux|sysctl|upgrade)(/|$$)')
 ALONE     = ./integration/escape/...
+OLD      ?=
 KERNEL   ?=
 INIT     ?=
 FUZZTIME ?= 10s
@@ -26,7 +27,7 @@ SOAK     ?=
 REPORT    = $(CURDIR)/bin/report
 COVER     = $(CURDIR)/bin/cover
 
-.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-package test-arm64 lint vuln fuzz bench soak demo install uninstall dist clean
+.PHONY: help build test test-unit integration cover test-vm test-kubernetes test-package test-upgrade test-arm64 lint vuln fuzz bench soak demo install uninstall dist clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +75,14 @@ test-package: dist ## build a release twice, compare, and install and remove its
 	$(GO) run $(HELM) lint dist/isolate-chart-*.tar.gz
 	$(GO) run $(HELM) template --kube-version 1.36 isolate dist/isolate-chart-*.tar.gz >/dev/null
 	ISOLATE_NO_SKIP=1 ISOLATE_DIST=$(CURDIR)/dist $(GO) test -count=1 -v ./integration/packages
+
+test-upgrade: ## test containers of version OLD, a tag or commit, under this one, and the other way round (needs root)
+	@test -n '$(OLD)' || { echo "Say which version: make test-upgrade OLD=v0.1.0" >&2; exit 1; }
+	$(GO) run ./integration/cmd/peers
+	rm -rf bin/old && mkdir -p bin/old/source
+	git archive '$(OLD)' | tar -xC bin/old/source
+	cd bin/old/source && $(BUILD) -o .. ./cmd/containerd-shim-isolate-v1
+	ISOLATE_NO_SKIP=1 ISOLATE_OLD=$(CURDIR)/bin/old/containerd-shim-isolate-v1 $(GO) test -count=1 -v ./integration/upgrade
 
 lint: ## check style and correctness
 	$(GO) vet ./...

@@ -147,8 +147,11 @@ func (w *watch) ask(ctx context.Context, containers []*watched) map[lxcfs.Device
 	}
 	host := connections(lxcfsMounts())
 	for _, c := range containers {
+		if !c.delay.over() {
+			continue
+		}
 		_, mounted, err := observe(c.Init)
-		if err != nil || !c.delay.over() {
+		if err != nil && !errors.Is(err, lxcfs.ErrSlowTable) {
 			continue
 		}
 		mounted = slices.DeleteFunc(mounted, func(m lxcfs.MountedFile) bool {

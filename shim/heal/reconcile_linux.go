@@ -3,6 +3,7 @@
 package heal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func (p *pass) reconcile(ctx context.Context, containers []*watched) {
 		err := p.container(ctx, c)
 		switch {
 		case err == nil, ended(err):
-		case known && errors.Is(err, errHeldUp):
+		case known && leavesAlone(err):
 			log.G(ctx).WithError(err).WithField("id", c.ID).Debug("isolate: files of lxcfs could not be kept in order")
 		default:
 			log.G(ctx).WithError(err).WithField("id", c.ID).Warn("isolate: files of lxcfs could not be kept in order")
@@ -71,6 +72,11 @@ func (p *pass) reconcile(ctx context.Context, containers []*watched) {
 	}
 }
 
+// leavesAlone tells whether an error means that the container is left alone for a while.
+func leavesAlone(err error) bool {
+	return errors.Is(err, errHeldUp) || errors.Is(err, lxcfs.ErrSlowTable)
+}
+
 // ended tells whether an error means that a process has ended.
 func ended(err error) bool {
 	return errors.Is(err, proc.ErrEnded) || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
@@ -83,7 +89,7 @@ func (p *pass) container(ctx context.Context, c *watched) error {
 	// What changes in the container's own namespace spreads to those of its services,
 	// so it comes first.
 	first := p.namespace(ctx, c, c.Init, seen)
-	if errors.Is(first, errHeldUp) || len(seen) == 0 || c.delay.child != nil {
+	if leavesAlone(first) || len(seen) == 0 || c.delay.child != nil {
 		return first
 	}
 	for _, pid := range processesIn(ctx, c.Cgroups) {
@@ -98,7 +104,7 @@ func (p *pass) container(ctx context.Context, c *watched) error {
 		}
 		err = p.namespace(ctx, c, process, seen)
 		process.Close()
-		if errors.Is(err, errHeldUp) || c.delay.child != nil {
+		if leavesAlone(err) || c.delay.child != nil {
 			return err
 		}
 		if err != nil && !ended(err) {
@@ -124,12 +130,22 @@ func processesIn(ctx context.Context, cgroups []string) []int {
 }
 
 // namespace reconciles the mount namespace of a process.
-func (p *pass) namespace(ctx context.Context, c *watched, process *member.Process, seen map[ns.ID]bool) error {
+func (p *pass) namespace(ctx context.Context, c *watched, process *member.Process, seen map[ns.ID]bool) (result error) {
 	id, mounted, err := observe(process)
-	if err != nil {
+	slow := errors.Is(err, lxcfs.ErrSlowTable)
+	if err != nil && !slow {
 		return err
 	}
 	seen[id] = true
+	if slow {
+		tooLarge := fmt.Errorf("process %d: %w; the container is left alone for a while", process.ID().PID, err)
+		defer func() {
+			if !errors.Is(result, errHeldUp) {
+				c.delay.add(c.delay.child)
+			}
+			result = errors.Join(tooLarge, result)
+		}()
+	}
 	known, ok := c.places[id]
 	if !ok {
 		known = newPlaces(false)
@@ -167,7 +183,8 @@ func (p *pass) namespace(ctx context.Context, c *watched, process *member.Proces
 	return err
 }
 
-// observe returns the mount namespace of a process and the files of lxcfs in there.
+// observe returns the mount namespace of a process and the files of lxcfs in there; with
+// [lxcfs.ErrSlowTable] the files that were found in time.
 func observe(p *member.Process) (id ns.ID, mounted []lxcfs.MountedFile, err error) {
 	if id, err = ns.At(p.Path("ns/mnt")); err != nil {
 		return id, nil, err
@@ -177,10 +194,11 @@ func observe(p *member.Process) (id ns.ID, mounted []lxcfs.MountedFile, err erro
 		return id, nil, err
 	}
 	defer table.Close()
-	if mounted, err = lxcfs.MountedFiles(table); err != nil {
+	mounted, err = lxcfs.MountedFiles(table)
+	if err != nil && !errors.Is(err, lxcfs.ErrSlowTable) {
 		return id, nil, err
 	}
-	return id, mounted, p.Signal(0) // still the process that was read
+	return id, mounted, cmp.Or(p.Signal(0), err) // still the process that was read
 }
 
 // lives tells whether the server of a file was asked in this pass and is not dead.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -105,6 +106,34 @@ func TestMountedFilesHugeTable(t *testing.T) {
 	got, err = MountedFiles(strings.NewReader(strings.Repeat(one, maxMountedFiles+5)))
 	if err != nil || len(got) != maxMountedFiles {
 		t.Errorf("%d of %d, %v", len(got), maxMountedFiles+5, err)
+	}
+}
+
+// slowTable is a mountinfo of which the kernel writes a line of 4 kB in 10 ms.
+type slowTable struct{ read int }
+
+func (s *slowTable) Read(b []byte) (int, error) {
+	line := "30 25 0:40 /proc/meminfo /proc/meminfo ro - fuse.lxcfs lxcfs rw\n"
+	if s.read > 0 {
+		line = "32 25 0:22 / /" + strings.Repeat("x", 4<<10) + " rw - tmpfs tmpfs rw\n"
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.read++
+	return copy(b, line), nil
+}
+
+// A table without an end, in effect.
+func TestMountedFilesSlowTable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		got, err := MountedFiles(&slowTable{})
+		if d := time.Since(start); !errors.Is(err, ErrSlowTable) || len(got) != 1 || d > 4*time.Second {
+			t.Errorf("%v, %v after %v", got, err, d)
+		}
+	})
+	if _, err := lxcfsLines(strings.NewReader(strings.Repeat("x\n", shortTable/2)), func() bool { return true }); err != nil {
+		t.Errorf("a short table: %v", err)
 	}
 }
 

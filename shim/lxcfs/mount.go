@@ -10,6 +10,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 )
@@ -75,17 +76,30 @@ type MountedFile struct {
 // container can bind one any number of times.
 const maxMountedFiles = 4096
 
+// ErrSlowTable means that the kernel takes so long to write a mountinfo that only its
+// beginning was read. It goes through all mounts below a mount for each line, so that
+// 20,000 on one place take seconds, and 100,000 minutes.
+var ErrSlowTable = errors.New("its mount table is too large to be read in time")
+
+// A mountinfo is read to its end if it is short, or if that takes no longer than this.
+const (
+	shortTable = 1 << 20 // bytes, more than any but a container that means harm has
+	tableTime  = time.Second
+)
+
 // MountedFiles finds the files of lxcfs in the mountinfo of a container's process.
 // Files that are stacked on one place come from the lowest to the topmost. Of more
-// than 4,096 files only the first are found.
+// than 4,096 files only the first are found. With [ErrSlowTable] come those that were
+// found until then: files that a container got when it was made are at the beginning.
 func MountedFiles(r io.Reader) ([]MountedFile, error) {
-	lines, err := lxcfsLines(r)
-	if err != nil {
+	start := time.Now()
+	lines, err := lxcfsLines(r, func() bool { return time.Since(start) > tableTime })
+	if err != nil && !errors.Is(err, ErrSlowTable) {
 		return nil, fmt.Errorf("find files of lxcfs: %w", err)
 	}
-	infos, err := mountinfo.GetMountsFromReader(bytes.NewReader(lines), mountinfo.FSTypeFilter(fsType))
-	if err != nil {
-		return nil, fmt.Errorf("find files of lxcfs: %w", err)
+	infos, parseErr := mountinfo.GetMountsFromReader(bytes.NewReader(lines), mountinfo.FSTypeFilter(fsType))
+	if parseErr != nil {
+		return nil, fmt.Errorf("find files of lxcfs: %w", parseErr)
 	}
 	var found []MountedFile
 	for _, m := range infos {
@@ -95,17 +109,21 @@ func MountedFiles(r io.Reader) ([]MountedFile, error) {
 			found = append(found, MountedFile{Name: name, ID: m.ID, Device: Device{m.Major, m.Minor}})
 		}
 	}
-	return found, nil
+	return found, err
 }
 
 // lxcfsLines returns the lines of lxcfs in a mountinfo. A container may have 100,000
-// mounts, so the other lines are neither kept nor parsed.
-func lxcfsLines(r io.Reader) ([]byte, error) {
+// mounts, so the other lines are neither kept nor parsed, and beyond [shortTable] it
+// stops when it is late.
+func lxcfsLines(r io.Reader, late func() bool) ([]byte, error) {
 	mark := []byte(" - " + fsType + " ") // blanks in a path are written as \040
 	lines := bufio.NewReaderSize(r, 64<<10)
 	var out []byte
-	for n := 0; n < maxMountedFiles; {
+	for n, size := 0, 0; n < maxMountedFiles; {
 		line, err := lines.ReadSlice('\n')
+		if size += len(line); size > shortTable && late() {
+			return out, ErrSlowTable
+		}
 		whole := !errors.Is(err, bufio.ErrBufferFull)
 		for errors.Is(err, bufio.ErrBufferFull) { // longer than two paths: none of lxcfs
 			_, err = lines.ReadSlice('\n')

@@ -19,7 +19,7 @@ import (
 
 // Limit is the longest delay of a pivot_root. After it the call goes on, with or without
 // the views.
-const Limit = 200 * time.Millisecond
+const Limit = 500 * time.Millisecond
 
 // maxWarnings bounds the warnings that one container can cause.
 const maxWarnings = 10

@@ -80,7 +80,8 @@ func TestTellStorm(t *testing.T) {
 		t.Errorf("also told: %v", rest)
 	}
 	consumed := func(r *unix.Rusage) time.Duration { return time.Duration(r.Utime.Nano() + r.Stime.Nano()) }
-	if used := consumed(&after) - consumed(&before) - burst; used > took/10 {
+	// A tenth, and what the test itself takes.
+	if used := consumed(&after) - consumed(&before) - burst; used > took*3/20 {
 		t.Errorf("spent %v in %v, beyond what was saved up", used, took)
 	}
 	c.asked(t, order{Ask: "plain"}, "host") // the budget is spent

@@ -36,7 +36,7 @@ var conformance = []struct{ name, command, want string }{
 	{"own network", "ls /sys/class/net; ip link set lo up; ip -o addr show lo | wc -l", "lo 2"},
 	{"limit", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null", "67108864"},
 	// On version 2 the container's processes are in a leaf of its group.
-	{"cgroup namespace", "grep -cE ':/(init)?$' /proc/self/cgroup; wc -l < /proc/self/cgroup", "SAME"},
+	{"cgroup namespace", "grep -cE ':/(init\\.scope)?$' /proc/self/cgroup; wc -l < /proc/self/cgroup", "SAME"},
 	{"mount", "mount -t tmpfs none /mnt; stat -f -c %T /mnt; umount /mnt", "tmpfs"},
 	{"devices", "echo x > /dev/null; head -c4 /dev/zero | wc -c; head -c4 /dev/urandom | wc -c; echo x 2>/dev/null >/dev/full; echo $?", "4 4 1"},
 	{"no host devices", "mknod /sda b 8 0 2>&1; echo $?", "mknod: /sda: Operation not permitted 1"},

@@ -29,7 +29,7 @@ func TestGroupsAreBounded(t *testing.T) {
 			rig.Configure(t, read(t, "/etc/isolate", "config.toml")+"\nnested = false\n")
 			c := n.start(t, "c", nil, "sh", "-c", `cd /sys/fs/cgroup; mkdir jail; echo 1 > jail/cgroup.procs; trap "echo 1 > jail/cgroup.freeze" USR1; while :; do sleep 0.1; done`)
 			// Where init is, in jail or not yet.
-			c.dir = strings.TrimSuffix(strings.TrimSuffix(c.dir, "/jail"), "/init")
+			c.dir = strings.TrimSuffix(strings.TrimSuffix(c.dir, "/jail"), "/"+leaf)
 			equal(t, "cgroup.max.descendants", read(t, c.dir, "cgroup.max.descendants"), 2000)
 			equal(t, "cgroup.max.depth", read(t, c.dir, "cgroup.max.depth"), 50)
 			got := c.exec(t, `

@@ -100,7 +100,7 @@ func privileged(t *testing.T, d *daemon) {
 		t.Errorf("%s is %q, was %q (%v)", sysctl, after, before, err)
 	}
 	// Cgroups: its own as the root of all.
-	d.expect(t, "0", c, "cut -d: -f3 /proc/self/cgroup | grep -vc '^/\\(init\\)\\?$' || true")
+	d.expect(t, "0", c, "cut -d: -f3 /proc/self/cgroup | grep -vc '^/\\(init[.]scope\\)\\?$' || true")
 	d.expect(t, "no", c, "mkdir /cg && mount -t cgroup2 c /cg 2>/dev/null; find /cg /sys/fs/cgroup -maxdepth 2 -name docker | grep -q . || echo no")
 	for _, other := range []string{"/proc/1/root/proc/1/cmdline"} {
 		d.expect(t, "sleep", c, "tr '\\0' ' ' <"+other+" | cut -d' ' -f1")

@@ -20,7 +20,7 @@ import (
 // machine.
 var unsteady = regexp.MustCompile(`^/proc/sys/(kernel/(ns_last_pid|random/.*)|fs/(inode|dentry|file|quota)[-/].*)$` +
 	`|^/sys/devices/virtual/(bdi|net|block/(loop|zram)\d+)/` + // come and go with mounts, links and files
-	`|^/sys/(kernel/slab|fs/ext4)/|/(power|holders|slaves)/|^/sys/kernel/(debug/)?(lru_gen|tracing/buffer)`)
+	`|^/sys/(kernel/slab|fs/ext4)/|/(power|holders|slaves)/|^/sys/kernel/(debug/)?(lru_gen|tracing/buffer|block/)`)
 
 // settings returns all that can be set in trees of files, with its value.
 func settings(t *testing.T, unsteady *regexp.Regexp, roots ...string) map[string]string {

@@ -112,7 +112,6 @@ var hostile = suite{dir: "integration/escape", tests: []string{
 	"^TestContainerThatDoesNotEnd$/^crun-1.21$/^(frozen|fuse-own)$/^shim$",
 	"^TestContainerThatDoesNotEnd$/^crun-1.21$/^(paused|pids-full)$/^kill$",
 	"^TestCapacity$/^runc-1.5$/^processes$",
-	"^TestEscape$/^crun-1.21$/^filtered$",
 }}
 
 // attackers are all that try to get out.

@@ -5,7 +5,11 @@ package rig
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,6 +88,13 @@ func (c *Container) Remove(t testing.TB) {
 			t.Errorf("remove %q: %v", c.ID, r.Err())
 		}
 	}
+	// A task whose shim was killed is not listed while containerd clears it away, and its
+	// id is refused until then.
+	bundle := filepath.Join(c.Machine.State, taskDir, "default", c.ID)
+	Eventually(t, "containerd to forget the task of "+c.ID, func() bool {
+		_, err := os.Lstat(bundle)
+		return errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // Update sends an update of resources, as the CRI plugin does.

@@ -110,7 +110,7 @@ install: ## install below PREFIX what build has made
 uninstall: ## remove what install installed
 	$(RM) $(DESTDIR)$(PREFIX)/bin/containerd-shim-isolate-v1 $(DESTDIR)$(PREFIX)/bin/isolatectl
 
-dist: ## build a release into dist/: archives, deb and rpm for amd64 and arm64, checksums, lists of what is in them
+dist: ## build a release into dist/: archives, an image, deb and rpm for amd64 and arm64, checksums, lists of what is in them
 	deploy/package/dist.sh dist '$(VERSION)' '$(REVISION)'
 
 clean: ## remove what build made

@@ -42,6 +42,7 @@ for ARCH in amd64 arm64; do
 		go run "$nfpm" package --config nfpm.yaml --packager "$format" --target "$dir"
 	done
 done
+./image.sh "$dir/isolate-image-$version.tar" "$version" "$work/isolate-$version-linux-"{amd64,arm64}
 ./chart.sh "$work" "$VERSION"
 archive isolate "isolate-chart-$version"
 ./notes.sh "$version" >"$dir/NOTES.md"

@@ -298,3 +298,43 @@ func TestClientLeavesDuringDelete(t *testing.T) {
 	h.run(t, "a", nil, "true").Must(t)
 	rig.MustMatch(t, before)
 }
+
+// TestTemporaryFilesOfAKilledShim: what an exec is to do, and the socket for a terminal,
+// stayed in the host's directory of temporary files if the shim was killed meanwhile.
+func TestTemporaryFilesOfAKilledShim(t *testing.T) {
+	rig.Require(t, rig.Root, rig.Command("script"))
+	f := faultyRuntime(t, peer.Runc15)
+	rig.Configure(t, f.config())
+	h := hostOf(t, peer.Containerd24)
+	pipes := t.TempDir()
+	for _, c := range []struct{ name, verb, client string }{
+		{"exec", "exec", "tasks exec --exec-id e --fifo-dir " + pipes + " a true"},
+		{"terminal of an exec", "exec", "tasks exec --tty --exec-id e --fifo-dir " + pipes + " a true"},
+		{"terminal", "create", "run --tty --fifo-dir " + pipes + " --runtime " + shimName + " " + h.ref + " a true"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := rig.MustSnapshot(t)
+			if c.verb == "exec" {
+				h.start(t, "a")
+			}
+			f.inject(t, c.verb, hangs)
+			done := make(chan rig.Result, 1)
+			line := strings.Join(h.Ctr(t.Context(), "version").Argv[:3], " ") + " " + c.client
+			go func() {
+				done <- rig.Exec(t.Context(), "script", "--quiet", "--return", "--command", line, "/dev/null")
+			}()
+			rig.Eventually(t, "hanging runtime", func() bool { return hungPid(t) > 0 })
+			f.heal(t, c.verb)
+			env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", hungPid(t)))
+			if err != nil || strings.Contains(string(env), "/run/isolate") {
+				t.Errorf("the runtime's environment: %q, %v", env, err)
+			}
+			killShim(t, "a")
+			refused(t, <-done)
+			h.Ctr(t.Context(), "tasks", "rm", "--force", "a")
+			h.Ctr(t.Context(), "containers", "rm", "a")
+			h.Ctr(t.Context(), "snapshots", "rm", "a")
+			rig.MustMatch(t, before)
+		})
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/shim/temporary"
 )
 
 // Of describes the container of a record.
@@ -62,7 +63,7 @@ func Sweep(ctx context.Context) {
 		}
 		log.G(ctx).Infof("isolate: finished the clean-up of container %q in namespace %q", r.ID, r.Namespace)
 	})
-	if err != nil {
+	if err := errors.Join(err, temporary.Sweep(record.Root)); err != nil {
 		log.G(ctx).WithError(err).Warn("isolate: cannot finish the clean-up of deleted containers")
 	}
 }

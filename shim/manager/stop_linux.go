@@ -20,6 +20,7 @@ import (
 
 	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/shim/temporary"
 )
 
 // Stop answers `delete`: containerd runs it after every container, also when
@@ -43,6 +44,9 @@ func (m manager) Stop(ctx context.Context, id string) (shim.StopStatus, error) {
 	addresses, own := sockets(ctx, bundle, os.Args[1:]), isOwn(bundle)
 	status := m.stop(ctx, ns, id, bundle)
 	removeStale(ctx, addresses, own)
+	if err := temporary.Sweep(record.Root); err != nil {
+		log.G(ctx).WithError(err).Warn("isolate: delete")
+	}
 	return status, nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/isolate-shim/isolate/shim/temporary"
 )
 
 // runtimeTimeout bounds the runtime's delete. containerd gives `delete` of a shim 5 s
@@ -55,6 +57,7 @@ func (r *Record) deleteByRuntime(ctx context.Context) error {
 	var said bytes.Buffer
 	cmd := exec.CommandContext(ctx, r.Runtime.Path, "--root", filepath.Dir(r.stateDir()), "delete", "--force", r.ID)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = "/", &said, &said, time.Second
+	cmd.Env = temporary.Environ(os.Environ())
 	err := cmd.Run()
 	if !r.Stateful() {
 		return nil

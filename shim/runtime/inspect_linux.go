@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/containerd/log"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
+
+	"github.com/isolate-shim/isolate/shim/temporary"
 )
 
 // timeout bounds one execution of the runtime. A machine takes tens of milliseconds,
@@ -87,6 +90,7 @@ func run(ctx context.Context, path string, args ...string) ([]byte, error) {
 	defer cancel()
 	var stdout, stderr limited
 	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = temporary.Environ(os.Environ())
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	// A grandchild that keeps the pipes open must not outlast the timeout.
 	cmd.WaitDelay = 100 * time.Millisecond

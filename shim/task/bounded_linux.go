@@ -12,11 +12,14 @@ import (
 	apitypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/log"
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	linuxproc "github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/shim/temporary"
 )
 
 // bounded is upstream's service, which no container can hold up for good.
@@ -86,8 +89,21 @@ func (b *bounded) whileItLives(ctx context.Context, id string) (context.Context,
 	return ctx, cancel
 }
 
+// temporaryFiles lets upstream make some until done is called.
+func temporaryFiles(ctx context.Context) (done func()) {
+	done, err := temporary.Use(record.Root)
+	if err != nil {
+		log.G(ctx).WithError(err).Warn("isolate: a shim that is killed now leaves temporary files")
+		return func() {}
+	}
+	return done
+}
+
 // Create notes what State tells of the first process.
 func (b *bounded) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+	if r.Terminal {
+		defer temporaryFiles(ctx)()
+	}
 	resp, err := b.TTRPCTaskService.Create(ctx, r)
 	if err == nil {
 		b.note(processKey{id: r.ID}, &taskAPI.StateResponse{
@@ -123,7 +139,11 @@ func (b *bounded) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.
 	p, s := processKey{r.ID, r.ExecID}, &start{cancel, make(chan struct{})}
 	b.mu.Lock()
 	b.starts[p] = s
+	known := b.known[p]
 	b.mu.Unlock()
+	if r.ExecID != "" || known != nil && known.Terminal { // which a restored container gets now
+		defer temporaryFiles(ctx)()
+	}
 	resp, err := b.TTRPCTaskService.Start(ctx, r)
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -9,10 +9,12 @@ import (
 	"github.com/containerd/go-runc"
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/shim/temporary"
 )
 
-// ownSessions starts each OCI runtime with a session keyring of its own
-// (session-keyring(7)). A process that crun adds to a container
+// ownSessions starts each OCI runtime with the environment that the shim was started with,
+// and with a session keyring of its own (session-keyring(7)). A process that crun adds to a container
 // keeps crun's keyring. If that were the shim's, the processes of all containers of a
 // shim would share it.
 type ownSessions struct{ runc.ProcessMonitor }
@@ -35,5 +37,6 @@ func (m ownSessions) start(cmd *exec.Cmd, start func(*exec.Cmd) (chan runc.Exit,
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil {
 		log.L.WithError(err).Warn("isolate: processes that the OCI runtime starts may share a session keyring with others of this shim")
 	}
+	cmd.Env = temporary.Environ(cmd.Env)
 	return start(cmd)
 }

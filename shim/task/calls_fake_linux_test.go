@@ -292,6 +292,47 @@ func TestKillOfAnExec(t *testing.T) {
 	}
 }
 
+// TestEndedExecsAreLetGo: of each process that a client had added and did not delete, the
+// shim held a descriptor for as long as the container.
+func TestEndedExecsAreLetGo(t *testing.T) {
+	t.Parallel()
+	for name, happens := range map[string]func(w *world, c *container){
+		"processes are listed": func(w *world, c *container) {
+			if names := w.execsOf(c); len(names) > 0 {
+				t.Errorf("names are %v", names)
+			}
+		},
+		"another is added": func(w *world, _ *container) {
+			path := w.path("y.pid")
+			if err := os.WriteFile(path, []byte("1"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if w.reported(report{Runtime: "runc", Command: "exec", ID: "a", PIDFile: path}) == nil {
+				t.Error("process 1 is the container's")
+			}
+		},
+	} {
+		w := newWorld(t)
+		c := w.made("a")
+		p := sleeper(t)
+		held, err := linuxproc.Open(p.PID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := &execution{process: &member.Process{Process: held}}
+		c.execs["x"], c.execs["y"] = x, &execution{}
+		if names := w.execsOf(c); len(names) != 1 {
+			t.Errorf("names are %v", names)
+		}
+		p.end()
+		happens(w, c)
+		if x.process != nil {
+			t.Errorf("%s: it is held", name)
+		}
+		w.deleted("a")
+	}
+}
+
 // TestKillOfAContainer: SIGKILL goes to the first process, past upstream and the
 // runtime, once; SIGTERM goes to upstream, as what systemd takes for it.
 func TestKillOfAContainer(t *testing.T) {

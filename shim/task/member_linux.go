@@ -29,7 +29,8 @@ type execution struct {
 	// started is closed when the runtime has made it, or has failed; nil before it
 	// is asked to.
 	started chan struct{}
-	// process was proved to be the container's; nil if there is none any more.
+	// process was proved to be the container's; nil if there is none any more. It may
+	// have ended: see alive.
 	process *member.Process
 	// err tells why the process that the runtime has reported was not believed.
 	err error
@@ -113,6 +114,9 @@ func (s *Service) executed(r report, pid int) error {
 	if e == nil {
 		return fmt.Errorf("container %q has no process %q to start", r.ID, filepath.Base(r.PIDFile))
 	}
+	for _, other := range c.execs {
+		other.alive()
+	}
 	p, err := member.Verify(pid, c.record.Member())
 	switch {
 	case err == nil:
@@ -161,8 +165,8 @@ func (s *Service) killExec(ctx context.Context, c *container, r *taskAPI.KillReq
 	err := proc.ErrEnded
 	s.mu.Lock() // forgetExec closes it
 	defer s.mu.Unlock()
-	if e.process != nil {
-		err = e.process.Signal(unix.Signal(r.Signal)) //nolint:gosec // the kernel refuses what is none
+	if p := e.alive(); p != nil {
+		err = p.Signal(unix.Signal(r.Signal)) //nolint:gosec // the kernel refuses what is none
 	}
 	if errors.Is(err, proc.ErrEnded) {
 		err = fmt.Errorf("process already finished: %w", errdefs.ErrNotFound)
@@ -179,6 +183,19 @@ func (s *Service) forgetExec(c *container, id string) {
 	defer s.mu.Unlock()
 	c.execs[id].close()
 	delete(c.execs, id)
+}
+
+// alive returns the process, or nil. It lets go of one that has ended: some clients delete
+// none, and then what is held of each would stay for as long as the container; and its pid
+// goes to another process. The caller has the service's mutex.
+func (e *execution) alive() *member.Process {
+	if e == nil || e.process == nil {
+		return nil
+	}
+	if ended, err := e.process.Ended(0); err == nil && ended {
+		e.close()
+	}
+	return e.process
 }
 
 func (e *execution) close() {

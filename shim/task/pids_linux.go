@@ -67,8 +67,8 @@ func (s *Service) execsOf(c *container) map[uint32]string {
 	defer s.mu.Unlock()
 	names := map[uint32]string{}
 	for id, e := range c.execs {
-		if e != nil && e.process != nil {
-			names[uint32(e.process.PID())] = id //nolint:gosec // process ids are positive
+		if p := e.alive(); p != nil {
+			names[uint32(p.PID())] = id //nolint:gosec // process ids are positive
 		}
 	}
 	return names

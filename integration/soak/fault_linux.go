@@ -52,7 +52,7 @@ func (m *machine) inject(ctx context.Context, l Life, f Fault) (bool, error) {
 	case RecordGarbage:
 		return await(func() bool { return overwrite(record) }), nil
 	case Sealed:
-		return seal(filepath.Dir(record), f.For)
+		return seal(f.For, func() ([]string, error) { return []string{filepath.Dir(record)}, nil })
 	case Full:
 		return fill(f.For)
 	case ReadOnly:
@@ -191,27 +191,37 @@ func overwrite(path string) bool {
 // immutable is FS_IMMUTABLE_FL of ioctl_iflags(2).
 const immutable = 0x10
 
-// seal lets nobody make, remove or rename anything in a directory for a while.
-func seal(dir string, d time.Duration) (bool, error) {
-	var file *os.File
-	there := await(func() bool {
-		var err error
-		file, err = os.Open(dir)
-		return err == nil
+// seal lets nobody make, remove or rename anything in directories for a while. It tells
+// whether there was one.
+func seal(d time.Duration, find func() ([]string, error)) (sealed bool, err error) {
+	var errs []error
+	await(func() bool {
+		dirs, err := find()
+		errs = append(errs, err)
+		for _, dir := range dirs {
+			file, err := os.OpenFile(dir, unix.O_DIRECTORY, 0)
+			if err != nil {
+				continue // it is gone
+			}
+			defer file.Close()
+			fd := int(file.Fd())
+			if err := unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, immutable); err != nil {
+				errs = append(errs, fmt.Errorf("seal %q: %w", dir, err))
+				continue
+			}
+			sealed = true
+			defer func() {
+				if err := unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, 0); err != nil {
+					errs = append(errs, fmt.Errorf("unseal %q: %w", dir, err))
+				}
+			}()
+		}
+		if sealed {
+			time.Sleep(d)
+		}
+		return sealed
 	})
-	if !there {
-		return false, nil
-	}
-	defer file.Close()
-	fd := int(file.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, immutable); err != nil {
-		return false, fmt.Errorf("seal %q: %w", dir, err)
-	}
-	time.Sleep(d)
-	if err := unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, 0); err != nil {
-		return true, fmt.Errorf("unseal %q: %w", dir, err)
-	}
-	return true, nil
+	return sealed, errors.Join(errs...)
 }
 
 // fill leaves no room in isolate's directory for a while.
@@ -236,10 +246,21 @@ func fill(d time.Duration) (bool, error) {
 }
 
 // readOnly lets nobody write to isolate's directory for a while. That is not possible
-// while somebody has a file open for writing.
+// while somebody has a file open for writing, as shims of running containers have: then
+// what is there can be written, and nothing be made or removed.
 func readOnly(d time.Duration) (bool, error) {
 	if err := unix.Mount("", runDir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); errors.Is(err, unix.EBUSY) {
-		return false, nil
+		return seal(d, func() ([]string, error) {
+			dirs := []string{runDir, filepath.Join(runDir, ".ids", "adopted")}
+			for _, pattern := range []string{"*", "[^.]*/*"} { // of a namespace, of a container
+				found, err := filepath.Glob(filepath.Join(runDir, pattern))
+				if err != nil {
+					return nil, err
+				}
+				dirs = append(dirs, found...)
+			}
+			return dirs, nil
+		})
 	} else if err != nil {
 		return false, fmt.Errorf("make %q read-only: %w", runDir, err)
 	}

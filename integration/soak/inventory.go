@@ -96,6 +96,7 @@ func isWord(c byte) bool {
 // fileKinds are those of files, by the directory that they are below.
 var fileKinds = []struct{ dir, kind string }{
 	{"/run/isolate/.notify/", "listener"},
+	{"/run/isolate/.tmp/", "temporary file"},
 	{"/run/isolate/", "record"},
 	{"/var/lib/isolate/", movedKind},
 	{"/run/containerd/s/", "socket"},

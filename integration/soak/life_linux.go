@@ -126,7 +126,7 @@ func (m *machine) argv(ctx context.Context, l Life, i int, s Step) []string {
 		argv := slices.Concat([]string{"run"}, m.runtime(l))
 		argv = append(argv, m.flags(ctx, l, s.Container)...)
 		if l.Kind == Once {
-			return append(argv, "--rm", m.image, id, "echo", "here")
+			return append(argv, "--rm", m.image, id, "sh", "-c", "echo here; exec sleep 0.1")
 		}
 		return append(argv, "--detach", m.image, id, "sleep", "86400")
 	case Start:
@@ -139,6 +139,8 @@ func (m *machine) argv(ctx context.Context, l Life, i int, s Step) []string {
 		return append(run, "true")
 	case Inside:
 		return append(run, "sh", "-c", nest)
+	case Term:
+		return []string{"tasks", "kill", "--signal", "SIGTERM", id}
 	case Kill:
 		return []string{"tasks", "kill", "--signal", "SIGKILL", id}
 	case Remove:

@@ -44,6 +44,7 @@ const (
 	Pause   Do = "pause"
 	Resume  Do = "resume"
 	Metrics Do = "metrics"
+	Term    Do = "term" // a signal that the container ignores
 	Kill    Do = "kill"
 	Remove  Do = "remove" // the task
 )
@@ -220,6 +221,8 @@ func steps(r *rand.Rand, l Life) []Step {
 			add(c, Pause, Resume)
 		case 1:
 			add(c, Metrics)
+		case 2:
+			add(c, Term)
 		}
 	}
 	if l.Kind == Restart {
@@ -252,36 +255,62 @@ const longest = 3 * time.Second
 
 // fault decides what goes wrong.
 func fault(r *rand.Rand, l Life) Fault {
-	f := Fault{Step: r.IntN(len(l.Steps)), For: between(r, 100*time.Millisecond, longest)}
+	f := Fault{For: between(r, 100*time.Millisecond, longest)}
 	if r.IntN(5) < 2 {
 		f.Name = pick(r, byVerb)
+		f.Step = r.IntN(len(l.Steps))
 		f.Verb = pick(r, verbs(l.Steps))
 		f.Late = r.IntN(2) == 0
 		return f
 	}
 	f.Name = pick(r, moments)
-	// A step takes some 50 to 200 ms. What comes later hits the next one.
-	f.After = between(r, 0, 250*time.Millisecond)
+	steps := chances(f.Name, l.Steps)
+	f.Step = pick(r, steps)
+	f.After = between(r, 0, latest(l.Steps, f.Step, steps))
 	return f
 }
 
-// verbs are the commands of the runtime that a client's steps lead to.
-func verbs(list []Step) []string {
-	of := map[Do][]string{
-		Run: {"create", "start"}, Start: {"create", "start"}, Exec: {"exec"}, Inside: {"exec"}, Pause: {"pause"},
-		Resume: {"resume"}, Kill: {"kill"}, Remove: {"kill", "delete"},
-	}
-	var out []string
-	seen := map[string]bool{}
-	for _, s := range list {
-		for _, verb := range of[s.Do] {
-			if !seen[verb] {
-				seen[verb], out = true, append(out, verb)
-			}
+// chances are the numbers of the steps during which a fault may find what it hits.
+func chances(n Name, list []Step) []int {
+	var at []int
+	for i, s := range list {
+		if n != KillRuntime && n != StopRuntime || len(runs[s.Do]) > 0 {
+			at = append(at, i)
 		}
 	}
-	if !seen["delete"] {
-		out = append(out, "delete") // after the life
+	return at
+}
+
+// latest is how long after the begin of a step a fault may come. A step takes some 50 to
+// 200 ms, and what comes later hits the next one of those with something to hit; but the
+// last of them may leave nothing.
+func latest(list []Step, step int, chances []int) time.Duration {
+	switch {
+	case step != chances[len(chances)-1]:
+		return 250 * time.Millisecond
+	case list[step].Do == Run:
+		return 150 * time.Millisecond
+	}
+	return 40 * time.Millisecond
+}
+
+// runs are the commands of the runtime that a client's steps lead to. SIGKILL needs none
+// with isolate.
+var runs = map[Do][]string{
+	Run: {"create", "start"}, Start: {"create", "start"}, Exec: {"exec"}, Inside: {"exec"}, Pause: {"pause"},
+	Resume: {"resume"}, Term: {"kill"}, Remove: {"delete"},
+}
+
+// verbs are the commands of the runtime that some steps lead to, and the removal after
+// the life.
+func verbs(list []Step) []string {
+	out := []string{"delete"}
+	for _, s := range list {
+		for _, verb := range runs[s.Do] {
+			if !slices.Contains(out, verb) {
+				out = append(out, verb)
+			}
+		}
 	}
 	return out
 }

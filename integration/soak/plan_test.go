@@ -55,6 +55,13 @@ func TestPlanHasEverything(t *testing.T) {
 			if f.Step >= len(l.Steps) {
 				t.Fatalf("%v: no step %d", l, f.Step)
 			}
+			if do := l.Steps[f.Step].Do; (f.Name == KillRuntime || f.Name == StopRuntime) && (do == Kill || do == Metrics) {
+				t.Errorf("%v: no runtime to hit", l)
+			}
+			if f.Verb == "kill" && !slices.ContainsFunc(l.Steps, func(s Step) bool { return s.Do == Term }) {
+				t.Errorf("%v: no runtime is asked for a signal", l)
+			}
+			seen["by "+f.Verb]++
 			if (f.Verb != "") != slices.Contains(byVerb, f.Name) {
 				t.Fatalf("%v: runtime's command %q", l, f.Verb)
 			}
@@ -70,9 +77,14 @@ func TestPlanHasEverything(t *testing.T) {
 			t.Errorf("%d times %q", seen[string(n)], n)
 		}
 	}
-	for _, d := range []Do{Run, Start, Exec, Inside, Pause, Resume, Metrics, Kill, Remove} {
+	for _, d := range []Do{Run, Start, Exec, Inside, Pause, Resume, Metrics, Term, Kill, Remove} {
 		if seen[string(d)] < 20 {
 			t.Errorf("%d times %q", seen[string(d)], d)
+		}
+	}
+	for _, verb := range []string{"create", "start", "exec", "pause", "resume", "kill", "delete"} {
+		if seen["by "+verb] < 3 {
+			t.Errorf("%d faults by %q", seen["by "+verb], verb)
 		}
 	}
 	if n := seen["no fault"]; n < 400 || n > 600 {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/containerd/log"
@@ -15,6 +16,7 @@ import (
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/internal/linux/fusectl"
+	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/member"
 )
@@ -28,7 +30,14 @@ type Container struct {
 	// Member tells which other processes belong to the container.
 	Member member.Container
 	// Peers returns other containers that have some of its ids. They must not be harmed.
-	Peers func() []member.Container
+	Peers func() []Peer
+}
+
+// Peer is another container.
+type Peer struct {
+	// Name is what it is called in messages.
+	Name string
+	member.Container
 }
 
 // End kills the container and returns when no process of it is left. If ctx ends
@@ -54,6 +63,7 @@ type end struct {
 	first    *proc.Process // nil if it has ended
 	started  time.Time     // of the first SIGKILL
 	reported bool
+	unread   bool  // the log names the peers whose mounts cannot be read in time
 	others   []int // pids that the last call of each has seen
 }
 
@@ -190,6 +200,9 @@ func eachIn(ctx context.Context, dir string, of member.Container, fn func(*membe
 		return err
 	}
 	for _, pid := range pids {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		p, err := verify(pid, of)
 		if errors.Is(err, proc.ErrEnded) || errors.Is(err, member.ErrForeign) {
 			continue
@@ -245,7 +258,7 @@ func (e *end) abort(ctx context.Context) error {
 	if some, err := e.candidates(); !some {
 		return err
 	}
-	own := connections{ids: e.Member.Mapping.UIDs, foreign: map[uint32]bool{}}
+	own := connections{ids: e.Member.Mapping.UIDs, foreign: map[uint32]bool{}, own: map[uint32]bool{}, seen: map[ns.ID]bool{}}
 	if err := own.host(); err != nil {
 		return err
 	}
@@ -256,9 +269,31 @@ func (e *end) abort(ctx context.Context) error {
 			}
 		}
 	}
+	if len(own.unread) > 0 {
+		if err := e.ownMounts(ctx, &own); err != nil {
+			return err
+		}
+	}
 	aborted, err := fusectl.Abort(own.abort)
 	for _, c := range aborted {
 		log.G(ctx).WithField("id", e.ID).Infof("isolate: ended %v, because processes of the container wait for its server", c)
+	}
+	return err
+}
+
+// ownMounts looks at the container's own mounts, because those of others could not be
+// read. If these cannot be read in time either, those that were found count.
+func (e *end) ownMounts(ctx context.Context, own *connections) error {
+	if !e.unread {
+		e.unread = true
+		log.G(ctx).WithField("id", e.ID).Warnf("isolate: the mounts of container %s cannot be read within %v; until it ends, only those FUSE connections are ended that show in the mounts of this container",
+			strings.Join(own.unread, " and of "), peerTime)
+	}
+	within, cancel := context.WithTimeout(ctx, peerTime)
+	defer cancel()
+	err := e.each(within, func(p *member.Process) error { return own.self(within, p) })
+	if late(err) {
+		return ctx.Err()
 	}
 	return err
 }

@@ -12,68 +12,97 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
 // host notes the connections that show in the host's mounts.
-func (c connections) host() error {
+func (c *connections) host() error {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return c.showIn(f)
+	return showIn(f, c.foreign)
 }
 
-// peer notes the connections that show in the mounts of a living container.
-func (c connections) peer(ctx context.Context, peer member.Container) error {
-	seen := map[ns.ID]bool{}
+// peerTime is how long to look for the mounts of one other container. Ordinary ones are
+// read in milliseconds.
+const peerTime = time.Second
+
+// peer notes the connections that show in the mounts of a living container, or that they
+// could not be read in time. Processes that were killed do not count: two containers that
+// wait for each other's servers must not protect each other.
+func (c *connections) peer(ctx context.Context, peer Peer) error {
+	within, cancel := context.WithTimeout(ctx, peerTime)
+	defer cancel()
 	for _, dir := range peer.Cgroups {
-		if err := eachIn(ctx, dir, peer, func(p *member.Process) error { return c.process(p, seen) }); err != nil {
+		err := eachIn(within, dir, peer.Container, func(p *member.Process) error {
+			status, err := p.Read("status")
+			if err != nil || killed(string(status)) {
+				return err
+			}
+			return c.mounts(within, p, "", c.foreign)
+		})
+		if late(err) {
+			c.unread = append(c.unread, peer.Name)
+			return ctx.Err()
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// process notes the connections that show in the mounts of a process, unless the process
-// was killed: two containers that wait for each other's servers must not protect each
-// other.
-func (c connections) process(p *member.Process, seen map[ns.ID]bool) error {
-	status, err := p.Read("status")
+// self notes the connections that show in the mounts of the container's own process. The
+// first thread of one that was killed has often ended.
+func (c *connections) self(ctx context.Context, p *member.Process) error {
+	threads, err := os.ReadDir(p.Path("task"))
 	if err != nil {
-		return err
+		return nil //nolint:nilerr // it has ended
 	}
-	if killed(string(status)) {
-		return nil
+	for _, thread := range threads {
+		if err := c.mounts(ctx, p, "task/"+thread.Name()+"/", c.own); err != nil {
+			return err
+		}
 	}
-	id, err := ns.At(p.Path("ns/mnt"))
-	if err != nil || seen[id] {
+	return nil
+}
+
+func late(err error) bool {
+	return errors.Is(err, mount.ErrSlowTable) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// mounts notes the devices in the mount namespace of a process, or of a thread of it in
+// the directory dir, unless the namespace was seen before.
+func (c *connections) mounts(ctx context.Context, p *member.Process, dir string, devices map[uint32]bool) error {
+	id, err := ns.At(p.Path(dir + "ns/mnt"))
+	if err != nil || c.seen[id] {
 		return nil // a process that is ending has no mounts
 	}
-	seen[id] = true
-	f, err := os.Open(p.Path("mountinfo"))
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := os.Open(p.Path(dir + "mountinfo"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := c.showIn(f); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ESRCH) {
-		return err
-	}
-	return nil
+	c.seen[id] = true
+	until, _ := ctx.Deadline()
+	return showIn(&mount.Table{Mountinfo: f, Until: until}, devices)
 }
 
 // showIn notes the devices of a mountinfo (proc_pid_mountinfo(5)) that may be FUSE
 // connections, which have major number 0. It reads line by line, since a container can
 // make very many mounts.
-func (c connections) showIn(mountinfo io.Reader) error {
+func showIn(mountinfo io.Reader, devices map[uint32]bool) error {
 	lines := bufio.NewReader(mountinfo)
 	for {
 		line, err := lines.ReadString('\n')
@@ -83,7 +112,7 @@ func (c connections) showIn(mountinfo io.Reader) error {
 				if err != nil {
 					return fmt.Errorf("parse mountinfo %q: %w", line, err)
 				}
-				c.foreign[uint32(n)] = true
+				devices[uint32(n)] = true
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -13,15 +13,15 @@ import (
 
 func TestShowIn(t *testing.T) {
 	t.Parallel()
-	c := connections{foreign: map[uint32]bool{}}
-	err := c.showIn(strings.NewReader(`23 29 0:21 / /sys rw shared:7 - sysfs sysfs rw
+	devices := map[uint32]bool{}
+	err := showIn(strings.NewReader(`23 29 0:21 / /sys rw shared:7 - sysfs sysfs rw
 30 29 8:1 / /data rw - fuseblk /dev/sda1 rw
 31 29 0:50 / /mnt/a\040b rw - fuse.lxcfs lxcfs rw
-32 29 0:50 /proc/meminfo /proc/meminfo rw - fuse.lxcfs lxcfs rw`))
-	if got := slices.Sorted(maps.Keys(c.foreign)); err != nil || !slices.Equal(got, []uint32{21, 50}) {
+32 29 0:50 /proc/meminfo /proc/meminfo rw - fuse.lxcfs lxcfs rw`), devices)
+	if got := slices.Sorted(maps.Keys(devices)); err != nil || !slices.Equal(got, []uint32{21, 50}) {
 		t.Error(got, err)
 	}
-	if err := c.showIn(strings.NewReader("1 2 0:x / / rw\n")); err == nil {
+	if err := showIn(strings.NewReader("1 2 0:x / / rw\n"), devices); err == nil {
 		t.Error("a device that is no number")
 	}
 }

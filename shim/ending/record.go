@@ -5,6 +5,7 @@ package ending
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,14 +14,13 @@ import (
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
 	"github.com/isolate-shim/isolate/idmap/rootfs"
-	"github.com/isolate-shim/isolate/shim/member"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/temporary"
 )
 
 // Of describes the container of a record.
 func Of(ctx context.Context, r *record.Record) Container {
-	c := Container{ID: r.ID, Member: r.Member(), Peers: func() []member.Container { return peers(ctx, r) }}
+	c := Container{ID: r.ID, Member: r.Member(), Peers: func() []Peer { return peers(ctx, r) }}
 	if r.Init != nil {
 		c.First = *r.Init
 	}
@@ -69,15 +69,15 @@ func Sweep(ctx context.Context) {
 }
 
 // peers lists the other containers that have ids of this one: the containers of its pod.
-func peers(ctx context.Context, of *record.Record) []member.Container {
+func peers(ctx context.Context, of *record.Record) []Peer {
 	records, err := record.List()
 	if err != nil {
 		log.G(ctx).WithError(err).Warn("isolate: cannot read the records of all other containers")
 	}
-	var all []member.Container
+	var all []Peer
 	for _, r := range records {
 		if (r.Namespace != of.Namespace || r.ID != of.ID) && overlap(r.Mapping.UIDs, of.Mapping.UIDs) {
-			all = append(all, r.Member())
+			all = append(all, Peer{Name: fmt.Sprintf("%q in namespace %q", r.ID, r.Namespace), Container: r.Member()})
 		}
 	}
 	return all

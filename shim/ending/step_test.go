@@ -42,6 +42,19 @@ func TestConnectionsToAbort(t *testing.T) {
 	own := connections{
 		ids:     []idmap.Range{{Container: 0, Host: 100000, Size: 1000}, {Container: 5000, Host: 300000, Size: 1}},
 		foreign: map[uint32]bool{7: true},
+		own:     map[uint32]bool{6: true, 7: true},
+	}
+	unread := own
+	unread.unread = []string{"another"}
+	for _, f := range []fusectl.Connection{
+		{Device: 5, Owner: 100000, Waiting: 1}, // it may be the other's
+		{Device: 6, Owner: 100000, Waiting: 1},
+		{Device: 7, Owner: 100000, Waiting: 1},
+		{Device: 6, Owner: 0, Waiting: 1},
+	} {
+		if got := unread.abort(f); got != (f == fusectl.Connection{Device: 6, Owner: 100000, Waiting: 1}) {
+			t.Errorf("%v, beside a container whose mounts cannot be read: %v", f, got)
+		}
 	}
 	for _, c := range []struct {
 		name string

@@ -30,6 +30,7 @@ var states = map[string]func(){
 	"fuse-server":   fuseServer,
 	"fuse-overlay":  fuseOverlay,
 	"fuse-orphan":   fuseOrphan,
+	"deep-mounts":   deepMounts,
 	"frozen":        frozen,
 	"throttled":     throttled,
 	"wide-cgroups":  func() { wideCgroups(500, groupsOf()...) },
@@ -169,6 +170,24 @@ func fuseOrphan() {
 	must(command.Start())
 	_, err = output.Read(make([]byte, 4096))
 	must(err)
+}
+
+// deepMounts puts 65,536 mounts on one place, twice as many each time, and then waits for
+// its own server, whose mount is the last.
+func deepMounts() {
+	const dir = "/tmp/deep"
+	must(unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "")) // or they multiply by themselves
+	must(os.MkdirAll(dir, 0o755))
+	must(unix.Mount("escape", dir, "tmpfs", 0, ""))
+	lowest, err := unix.Open(dir, unix.O_PATH, 0)
+	must(err)
+	for range 16 {
+		all, err := unix.OpenTree(lowest, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE|unix.OPEN_TREE_CLONE)
+		must(err)
+		must(unix.MoveMount(all, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH))
+		must(unix.Close(all))
+	}
+	waitInFuse("/tmp/own")
 }
 
 // groupsOf returns the directories of the container's own cgroups.

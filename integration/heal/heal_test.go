@@ -181,12 +181,12 @@ func TestHealHung(t *testing.T) {
 		inner = processOf(t, "sleep 86301")
 		return inner != 0
 	})
-	for range 2 {
+	for round := range 2 {
 		mark := h.Mark(t)
 		if err := server.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		late := h.start(t, "late") // warns, and has the host's
+		late := h.start(t, "late", slices.Repeat(together, round)...) // warns, and has the host's
 		late.sees(t, total, hostTotal(t))
 		for _, c := range all {
 			until(t, c.pid, 0)

@@ -37,6 +37,9 @@ type request struct {
 	// and have that long to answer. The files of dead ones are detached.
 	Mounted  []lxcfs.MountedFile `json:"mounted,omitempty"`
 	Patience time.Duration       `json:"patience,omitempty"`
+	// Ended is a server whose process has ended. Its files are detached also if it does not
+	// answer: somebody else may hold what connects it with the kernel.
+	Ended lxcfs.Device `json:"ended"`
 	// Hung are servers that did not answer before. They are not asked, and their files
 	// are detached.
 	Hung []lxcfs.Device `json:"hung,omitempty"`
@@ -158,6 +161,9 @@ func (q request) ask(in *mount.Inside) (map[lxcfs.Device]verdict, error) {
 			for n := range pending {
 				if err := (answer{Entry: n, Verdict: hung}).send(); err != nil {
 					return nil, err
+				}
+				if device := q.Mounted[n].Device; device == q.Ended {
+					verdicts[device] = dead
 				}
 			}
 			return verdicts, nil

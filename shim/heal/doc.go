@@ -14,10 +14,11 @@
 //
 // What causes one (watch): a pidfd of each lxcfs tells its end, at no cost. The process
 // is a hint and no proof, since a container can have a process of that name. So the
-// server of each mount is asked, and only the answer ENOTCONN counts. A new server shows
-// as a mount. For that mountinfo is polled, and only while a container is owed files: on
-// a busy host mountinfo changes all the time. After a change the mounts get a moment to
-// settle, so that an lxcfs that comes and goes does not keep the shim busy.
+// server of each mount is asked. What counts is the answer ENOTCONN, or, after the end of
+// the process, none: a child of it can hold its connection with the kernel for any time.
+// A new server shows as a mount. For that mountinfo is polled, and only while a container
+// is owed files: on a busy host mountinfo changes all the time. After a change the mounts
+// get a moment to settle, so that an lxcfs that comes and goes does not keep the shim busy.
 //
 // A disposable child does all work in a container's mounts: a container can have a root,
 // or a server of its own that calls itself lxcfs, that never answers, and SIGKILL does

@@ -30,19 +30,21 @@ type hang struct {
 	hangs     bool                // until a server answers
 	devices   []lxcfs.Device      // those that did not answer; nil if they may do so now
 	told      bool                // so much is logged
+	silent    bool                // the lxcfs that has files to give did not answer
 }
 
 // connections are the FUSE connections of these lines of mountinfo.
-func connections(lines []byte) (devices []uint32) {
+func connections(lines []byte) (devices []lxcfs.Device) {
 	for line := range bytes.Lines(lines) {
 		fields := bytes.Fields(line)
 		if len(fields) < 3 {
 			continue
 		}
 		number, ok := strings.CutPrefix(string(fields[2]), "0:")
-		device, err := strconv.ParseUint(number, 10, 32)
-		if ok && err == nil && !slices.Contains(devices, uint32(device)) {
-			devices = append(devices, uint32(device))
+		n, err := strconv.ParseUint(number, 10, 32)
+		device := lxcfs.Device{0, int(n)} //nolint:gosec // 32 bits
+		if ok && err == nil && !slices.Contains(devices, device) {
+			devices = append(devices, device)
 		}
 	}
 	return devices
@@ -56,7 +58,7 @@ func (h *hang) open(servers []server) {
 		}
 	}
 	for _, device := range connections(lxcfsMounts()) {
-		if r, err := fusectl.OpenRequests(device); err == nil { // else only one that is stopped is found
+		if r, err := fusectl.OpenRequests(uint32(device[1])); err == nil { // else only one that is stopped is found
 			h.requests = append(h.requests, r)
 		}
 	}
@@ -74,7 +76,7 @@ func (h *hang) close() {
 
 // over notes that a server answers.
 func (h *hang) over() {
-	h.hangs, h.devices, h.told, h.suspicion = false, nil, false, suspicion{}
+	h.hangs, h.devices, h.told, h.silent, h.suspicion = false, nil, false, false, suspicion{}
 }
 
 // look looks for signs of a hang, or of its end, and tells whether to ask.
@@ -87,7 +89,8 @@ func (w *watch) look() bool {
 			continue // it has ended, which poll tells
 		}
 		stat, err := proc.ParseStat(content[:n])
-		seen.stopped = seen.stopped || err == nil && stat.State == 'T'
+		// 'Z' is one that has ended but for a thread that is stuck.
+		seen.stopped = seen.stopped || err == nil && (stat.State == 'T' || stat.State == 'Z')
 	}
 	for _, r := range w.hang.requests {
 		n, err := r.Waiting()
@@ -131,12 +134,7 @@ func (w *watch) suspect(ctx context.Context, containers []*watched) {
 		return
 	}
 	w.reconcile(ctx, containers)
-	for _, c := range containers {
-		if c.LXCFS.AbortHung {
-			w.abort(ctx)
-			return
-		}
-	}
+	w.abort(ctx, containers, w.hang.devices)
 }
 
 // ask asks each of the host's lxcfs of which a container has files, once, in a child.
@@ -156,7 +154,7 @@ func (w *watch) ask(ctx context.Context, containers []*watched) map[lxcfs.Device
 		}
 		mounted = slices.DeleteFunc(mounted, func(m lxcfs.MountedFile) bool {
 			// A container can have a server of its own that never answers.
-			return verdicts[m.Device] != 0 || m.Device[0] != 0 || !slices.Contains(host, uint32(m.Device[1])) //nolint:gosec // a device number
+			return verdicts[m.Device] != 0 || m.Device != c.Device && !slices.Contains(host, m.Device)
 		})
 		asker := &watched{Container: c.Container, delay: w.hang.delay}
 		asker.LXCFS.TimeoutMS = max(asker.LXCFS.TimeoutMS, uint32(leastHang/time.Millisecond))
@@ -171,11 +169,14 @@ func (w *watch) ask(ctx context.Context, containers []*watched) map[lxcfs.Device
 	return verdicts
 }
 
-// abort ends the connections that hang, which frees who waits for them. The servers end
-// then, as soon as they run.
-func (w *watch) abort(ctx context.Context) {
+// abort ends connections that hang, if a container allows it, which frees who waits for
+// them. The servers end then, as soon as they run.
+func (w *watch) abort(ctx context.Context, containers []*watched, devices []lxcfs.Device) {
+	if len(devices) == 0 || !slices.ContainsFunc(containers, func(c *watched) bool { return c.LXCFS.AbortHung }) {
+		return
+	}
 	aborted, err := fusectl.Abort(func(c fusectl.Connection) bool {
-		return c.Owner == 0 && c.Waiting > 0 && slices.Contains(w.hang.devices, lxcfs.Device{0, int(c.Device)})
+		return c.Owner == 0 && c.Waiting > 0 && slices.Contains(devices, lxcfs.Device{0, int(c.Device)})
 	})
 	if err != nil {
 		log.G(ctx).WithError(err).Warn("isolate: the connection of lxcfs could not be ended (lxcfs.abort_hung)")

@@ -3,12 +3,15 @@
 package heal
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/isolate-shim/isolate/shim/config"
 )
 
 // TestHungServer: somebody waits for a server, so it is asked, and its files are taken
@@ -61,7 +64,7 @@ func TestHungServer(t *testing.T) {
 	if w.look() {
 		t.Error("it seems to answer while somebody waits")
 	}
-	w.abort(t.Context())
+	w.abort(t.Context(), []*watched{{Container: Container{LXCFS: config.LXCFS{AbortHung: true}}}}, w.hang.devices)
 	select {
 	case <-ended:
 	case <-time.After(20 * time.Second):
@@ -109,6 +112,32 @@ func TestLookAtStopped(t *testing.T) {
 	for deadline := time.Now().Add(20 * time.Second); !w.look(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("not suspected although it is stopped")
+		}
+	}
+}
+
+// TestLookAtStuck: a server that was killed while one of its threads cannot end is
+// suspected.
+func TestLookAtStuck(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{stuckName}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	stat, err := os.Open(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := watch{hang: hang{states: []*os.File{stat}}}
+	t.Cleanup(w.hang.close)
+	for deadline := time.Now().Add(20 * time.Second); !w.look(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not suspected although its main thread has ended")
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,10 +25,8 @@ type Container struct {
 	// Cgroups are its directories, one in each hierarchy.
 	Cgroups []string
 	LXCFS   config.LXCFS
-	// Root is where the lxcfs is mounted of which it has files, "" for none.
-	Root string
-	// Seen is when, since boot, that lxcfs was seen alive.
-	Seen time.Duration
+	// Origin is the lxcfs of which it has files.
+	lxcfs.Origin
 	// Files are the files that it has, relative to its root, and those that it cannot
 	// have.
 	Files []string
@@ -55,8 +52,9 @@ type watched struct {
 	Container
 	places map[ns.ID]places // by mount namespace
 	delay  delay
-	stale  bool // it may not show what it should
-	unsure bool // a server of its files did not answer
+	ended  lxcfs.Device // of an lxcfs whose process has ended
+	stale  bool         // it may not show what it should
+	unsure bool         // a server of its files did not answer
 }
 
 // Add begins to watch for a container. It does not wait for anything; ctx serves

@@ -72,15 +72,16 @@ type inside struct {
 	places    places
 }
 
-// detach asks the servers of mounted files and detaches the files of dead ones, and,
-// without asking, of those that are known to hang. It notes the verdicts, and returns how
-// many files it detached. What the container changed meanwhile is left alone.
-func (in inside) detach(ctx context.Context, mounted []lxcfs.MountedFile, hung []lxcfs.Device, verdicts map[lxcfs.Device]verdict) (detached int, _ error) {
+// detach asks the servers of mounted files and detaches the files of dead ones, of the ended
+// one if it does not answer, and, without asking, of those that are known to hang. It notes
+// the verdicts, and returns how many files it detached. What the container changed
+// meanwhile is left alone.
+func (in inside) detach(ctx context.Context, mounted []lxcfs.MountedFile, ended lxcfs.Device, hung []lxcfs.Device, verdicts map[lxcfs.Device]verdict) (detached int, _ error) {
 	if len(mounted) == 0 {
 		return 0, nil
 	}
 	var errs []error
-	q := request{Mounted: mounted, Hung: hung, Patience: in.container.LXCFS.Timeout()}
+	q := request{Mounted: mounted, Ended: ended, Hung: hung, Patience: in.container.LXCFS.Timeout()}
 	err := in.call(ctx, q, nil, func(a answer) {
 		switch m := mounted[a.Entry]; {
 		case a.Verdict != 0:

@@ -143,7 +143,7 @@ func TestHungServerOfOneContainer(t *testing.T) {
 		if !liar.unsure || liar.delay.over() || liar.delay.late() || healthy.unsure {
 			t.Errorf("round %d: unsure %v, %v, delay %+v", round, liar.unsure, healthy.unsure, liar.delay)
 		}
-		if lxcfs.Waiting() {
+		if lxcfs.Waiting("") {
 			t.Errorf("round %d: no container would get files any more", round)
 		}
 	}
@@ -153,6 +153,60 @@ func TestHungServerOfOneContainer(t *testing.T) {
 	left(t, liar)
 	if newPass(&hang{}).reconcile(t.Context(), []*watched{liar}); shown(t, liar.Init) != 0 || liar.unsure {
 		t.Error("the files of the server are left although it is dead now")
+	}
+}
+
+// TestEndedServerHeld: a server has ended, and somebody else holds its connection. Its
+// files are taken away nevertheless, and who waits for it keeps nobody from working in the
+// containers.
+func TestEndedServerHeld(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for mounts")
+	}
+	server, files := serve(t, "fuse.lxcfs")
+	all := []*watched{containerIn(t, plainRoot(t), files+"/proc/meminfo"), containerIn(t, plainRoot(t), files+"/proc/meminfo")}
+	for _, c := range all {
+		_, mounted, err := observe(c.Init)
+		if err != nil || len(mounted) != 1 {
+			t.Fatal(mounted, err)
+		}
+		c.ended = mounted[0].Device
+	}
+	server.Hang.Store(true)
+	w := &watch{mountinfo: -1}
+	w.reconcile(t.Context(), all)
+	for n, c := range all {
+		if shown(t, c.Init) != 0 || c.unsure || !c.delay.over() {
+			t.Errorf("container %d has %d files, unsure %v, delay %+v", n, shown(t, c.Init), c.unsure, c.delay)
+		}
+	}
+}
+
+// TestSilentSource: the lxcfs that has files for a container does not answer. It is
+// watched until it does, and does not stand in the way of another one.
+func TestSilentSource(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for mounts")
+	}
+	server, dir := serve(t, "fuse.lxcfs")
+	server.Hang.Store(true)
+	m, err := newWatched(Container{ID: "c", Init: container(t), LXCFS: config.LXCFS{TimeoutMS: 500, Path: dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.close)
+	all := []*watched{m}
+	w := &watch{mountinfo: -1}
+	defer w.forget()
+	if w.reconcile(t.Context(), all); !lxcfs.Waiting(dir) {
+		t.Error("nobody waits for it")
+	}
+	if !w.search(t.Context(), all) || !w.hang.hangs || !w.looks(all) {
+		t.Error("nobody would notice that it answers again")
+	}
+	_, other := serve(t, "fuse.lxcfs")
+	if lxcfs.Waiting(other) {
+		t.Error("another one counts as waited for")
 	}
 }
 

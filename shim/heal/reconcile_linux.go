@@ -28,6 +28,8 @@ type pass struct {
 	sources  map[sourceKey]*source
 	hang     *hang
 	hung     []lxcfs.Device // known to hang: their files are taken away
+	late     []lxcfs.Device // ended, and do not answer: likewise
+	silent   bool           // an lxcfs did not answer that has files to give
 
 	detached, attached int
 }
@@ -152,21 +154,28 @@ func (p *pass) namespace(ctx context.Context, c *watched, process *member.Proces
 		c.places[id] = known
 	}
 	in := inside{container: c, process: process.ID(), places: known}
-	n, err := in.detach(ctx, slices.DeleteFunc(slices.Clone(mounted), p.lives), p.hung, p.verdicts)
+	n, err := in.detach(ctx, slices.DeleteFunc(slices.Clone(mounted), p.lives), c.ended, slices.Concat(p.hung, p.late), p.verdicts)
 	p.detached += n
 	gone := n > 0
 	for _, m := range mounted {
+		if p.verdicts[m.Device] == hung && m.Device == c.ended {
+			p.verdicts[m.Device], p.late = dead, append(p.late, m.Device)
+		}
 		c.unsure = c.unsure || p.verdicts[m.Device] == hung
 		gone = gone || p.verdicts[m.Device] == dead
 	}
 	if gone {
 		c.refresh()
 	}
+	if err == nil && !c.unsure {
+		c.delay.child = nil // it waits for one that has ended, and that nobody asks again
+	}
 	if err != nil || !known.lacking() {
 		return err
 	}
 	source := p.source(c.LXCFS)
 	files, err := source.take(ctx)
+	p.silent = p.silent || errors.Is(err, lxcfs.ErrHung)
 	if err != nil {
 		return nil // there is no lxcfs, which is not the container's fault
 	}
@@ -174,7 +183,9 @@ func (p *pass) namespace(ctx context.Context, c *watched, process *member.Proces
 	defer lxcfs.CloseFiles(files)
 	n, err = in.attach(ctx, known.diff(c.gets(files)))
 	if p.attached += n; n > 0 {
-		c.Root, c.Seen = source.result.Root, source.result.Seen
+		if c.Origin = source.result.Origin; c.Device == c.ended {
+			c.ended = lxcfs.Device{} // the number is given out again
+		}
 		c.refresh()
 	}
 	if err == nil {

@@ -42,7 +42,7 @@ func (s *source) take(ctx context.Context) ([]lxcfs.File, error) {
 		return nil, s.err
 	}
 	if s.probe == nil {
-		if lxcfs.Waiting() {
+		if lxcfs.Waiting(s.cfg.Path) {
 			s.err = lxcfs.ErrHung
 			return nil, s.err
 		}

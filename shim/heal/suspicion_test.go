@@ -5,6 +5,8 @@ package heal
 import (
 	"slices"
 	"testing"
+
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
 func TestSuspicion(t *testing.T) {
@@ -50,7 +52,7 @@ func TestConnections(t *testing.T) {
 x
 39 35 0:x / /bad rw - fuse.lxcfs lxcfs rw
 `
-	if got := connections([]byte(lines)); !slices.Equal(got, []uint32{61, 62}) {
+	if got := connections([]byte(lines)); !slices.Equal(got, []lxcfs.Device{{0, 61}, {0, 62}}) {
 		t.Errorf("%v", got)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/proc"
-	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
 // watch waits for what may change the files of containers, and reconciles those
@@ -63,7 +62,7 @@ func (w *watch) step(ctx context.Context, containers []*watched) {
 	if w.search(ctx, containers) {
 		return // some may be due now
 	}
-	s := situation{hung: lxcfs.Waiting() || w.hang.hangs, tries: w.tries}
+	s := situation{hung: w.hang.hangs || w.hang.silent, tries: w.tries}
 	for _, c := range containers {
 		s.pending = s.pending || c.stale || c.unsure || c.lacking()
 		s.late = s.late || c.delay.late()
@@ -75,6 +74,9 @@ func (w *watch) step(ctx context.Context, containers []*watched) {
 	}
 	switch w.await(s.timeout(), w.looks(containers)) {
 	case serverEnded:
+		for _, c := range containers {
+			c.ended = c.Device
+		}
 		w.changed(containers)
 	case serverSuspected:
 		w.suspect(ctx, containers)
@@ -85,8 +87,7 @@ func (w *watch) step(ctx context.Context, containers []*watched) {
 	case timedOut:
 		w.tries++
 		for _, c := range containers {
-			// Each probe that a server does not answer leaves a process waiting.
-			c.stale = c.stale || c.unsure || c.delay.late() || c.lacking() && !lxcfs.Waiting()
+			c.stale = c.stale || c.unsure || c.delay.late() || c.lacking()
 		}
 	}
 }
@@ -98,8 +99,12 @@ func (w *watch) reconcile(ctx context.Context, containers []*watched) {
 	slices.SortStableFunc(containers, func(a, b *watched) int { return cmp.Compare(a.delay.failures, b.delay.failures) })
 	p := newPass(&w.hang)
 	p.reconcile(ctx, containers)
+	w.abort(ctx, containers, p.late)
 	if p.attached > 0 {
 		w.changed(nil)
+	}
+	if len(p.sources) > 0 {
+		w.hang.silent = p.silent
 	}
 }
 
@@ -122,7 +127,7 @@ func (w *watch) settle(containers []*watched) {
 	switch {
 	case !bytes.Equal(lxcfsMounts(), w.mounts):
 		w.changed(containers)
-	case lxcfs.Waiting() || time.Since(w.last) < again:
+	case time.Since(w.last) < again:
 		w.pause = min(2*w.pause, maxSettling)
 	default:
 		for _, c := range containers {
@@ -144,7 +149,10 @@ func (w *watch) search(ctx context.Context, containers []*watched) bool {
 			known = known && slices.Contains(w.roots, c.Root)
 		}
 	}
-	if known || !needed {
+	if !needed { // then only the probe tells that it hangs
+		w.hang.hangs = w.hang.hangs || w.hang.silent
+	}
+	if known || !needed && !w.hang.hangs {
 		return false
 	}
 	w.forget()
@@ -154,7 +162,9 @@ func (w *watch) search(ctx context.Context, containers []*watched) bool {
 		log.G(ctx).Debug("isolate: the process of lxcfs is not seen; only a new one will be noticed")
 	}
 	for _, c := range containers {
-		c.stale = c.stale || w.replaced(c)
+		if w.replaced(c) {
+			c.stale, c.ended = true, c.Device
+		}
 	}
 	return true
 }

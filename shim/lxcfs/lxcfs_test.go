@@ -190,12 +190,12 @@ func TestVerdict(t *testing.T) {
 	}{
 		{"served", Result{Files: file}, message{End: true}, nil, ""},
 		{"served in part", Result{Files: file, Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, nil, ""},
-		{"dead", Result{Root: "/l"}, message{End: true, Failed: "open proc", Errno: unix.ENOTCONN}, ErrDead, "umount -l /l"},
+		{"dead", Result{Origin: Origin{Root: "/l"}}, message{End: true, Failed: "open proc", Errno: unix.ENOTCONN}, ErrDead, "umount -l /l"},
 		{"died while reading", Result{Files: file}, message{End: true, Failed: "read", Errno: unix.ECONNABORTED}, ErrDead, "start lxcfs again"},
 		{"refuses the list", Result{}, message{End: true, Failed: "open proc", Errno: unix.EACCES}, errRefused, "/proc/1/personality"},
 		{"serves no directory", Result{}, message{End: true, Failed: "open proc", Errno: unix.EIO}, errRefused, "lxcfs 7 does so on a host with cgroup version 1"},
 		{"refuses each file", Result{Skipped: map[string]error{"proc/x": unix.EACCES}}, message{End: true}, errRefused, "proc/x: permission denied"},
-		{"hidden", Result{Root: "/l"}, message{End: true, Failed: errHidden.Error(), Hidden: true}, ErrAbsent, `"/l" is hidden`},
+		{"hidden", Result{Origin: Origin{Root: "/l"}}, message{End: true, Failed: errHidden.Error(), Hidden: true}, ErrAbsent, `"/l" is hidden`},
 		{"serves nothing", Result{}, message{End: true}, ErrDead, "serves no file"},
 	} {
 		err := verdict(c.s, c.end)

@@ -28,6 +28,8 @@ type mount struct {
 	Root   string // mount point
 }
 
+func (m mount) origin() Origin { return Origin{Root: m.Root, Device: m.Device} }
+
 // choose returns the lxcfs mounts to try. The newest one is the best; older ones
 // follow, because a mount may outlive its server. Each superblock is tried once. A
 // mount that shows only a part of a superblock (a file that is bound into a container)

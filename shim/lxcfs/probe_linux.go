@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -19,12 +20,18 @@ import (
 	"github.com/isolate-shim/isolate/shim/config"
 )
 
+// Origin is the lxcfs that files come from.
+type Origin struct {
+	// Root is its mount point, "" for none.
+	Root   string
+	Device Device
+	// Seen is when it answered, since boot (CLOCK_BOOTTIME).
+	Seen time.Duration
+}
+
 // Result is what a probe has found out of an lxcfs.
 type Result struct {
-	// Root is its mount point.
-	Root string
-	// Seen is when lxcfs answered, since boot (CLOCK_BOOTTIME).
-	Seen time.Duration
+	Origin
 	// Files are those that lxcfs serves; one of them could be read a moment ago.
 	Files []File
 	// Skipped has the files that exist and cannot be used, and why.
@@ -114,7 +121,7 @@ func probe(ctx context.Context, cfg config.LXCFS, mounts []mount) (Result, error
 			break
 		}
 	}
-	return Result{Root: mounts[0].Root}, first
+	return Result{Origin: mounts[0].origin()}, first
 }
 
 // probeMount runs a child that probes one mount. It returns when the child has told
@@ -125,7 +132,7 @@ func probeMount(ctx context.Context, m mount, limit time.Duration) (_ Result, re
 		return Result{}, fmt.Errorf("probe lxcfs: %w", err)
 	}
 	defer c.Close() //nolint:errcheck // nothing was written
-	result := Result{Root: m.Root, Skipped: map[string]error{}}
+	result := Result{Origin: m.origin(), Skipped: map[string]error{}}
 	defer func() {
 		if retErr != nil {
 			CloseFiles(result.Files)
@@ -135,7 +142,7 @@ func probeMount(ctx context.Context, m mount, limit time.Duration) (_ Result, re
 		msg, mount, err := receive(c.Conn)
 		switch {
 		case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-			hang(c)
+			hang(c, m.ID)
 			return result, hung(m.Root, limit)
 		case ctx.Err() != nil:
 			return result, fmt.Errorf("probe lxcfs on %q: %w", m.Root, ctx.Err())
@@ -184,19 +191,29 @@ func sinceBoot() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// waiting counts the children that did not end in time and still have not.
-var waiting atomic.Int32
+// waiting has the children that did not end in time and still have not, and the numbers of
+// the mounts that they ask: as long as they do, no other mounts get these numbers.
+var waiting sync.Map
 
-// Waiting tells whether a server that did not answer in time still does not. Callers
-// that ask again and again must heed it: each question leaves a process waiting.
-func Waiting() bool { return waiting.Load() > 0 }
+// Waiting tells whether the lxcfs that a probe would try first did not answer in time and
+// still does not. Callers that ask again and again must heed it: each question leaves a
+// process waiting.
+func Waiting(path string) bool {
+	var asked []any
+	waiting.Range(func(_, mount any) bool { asked = append(asked, mount); return true })
+	if len(asked) == 0 {
+		return false
+	}
+	mounts, err := find(path)
+	return err == nil && slices.Contains(asked, any(mounts[0].ID))
+}
 
 // hang notes that a child did not answer in time.
-func hang(c *disposable.Child) {
-	waiting.Add(1)
+func hang(c *disposable.Child, mount int) {
+	waiting.Store(c, mount)
 	go func() {
 		<-c.Ended()
-		waiting.Add(-1)
+		waiting.Delete(c)
 	}()
 }
 

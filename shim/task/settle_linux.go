@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
@@ -84,9 +83,7 @@ func (c *creation) awaitVisits(ctx context.Context) {
 type attachedFiles struct {
 	summary string   // how many, for the log
 	names   []string // of those, and of those that it cannot have
-	// root is where they come from, and seen when that was seen alive, since boot.
-	root string
-	seen time.Duration
+	origin  lxcfs.Origin
 }
 
 // attachFiles puts the files of lxcfs over the container's /proc and /sys.
@@ -114,7 +111,7 @@ func (c *creation) attachFiles(ctx context.Context) error {
 			log.G(ctx).WithError(err).Debug("isolate: the first inner container has to wait for its views")
 		}
 	}
-	c.attached.root, c.attached.seen = served.Root, served.Seen
+	c.attached.origin = served.Origin
 	grafted, files := 0, c.forContainer(served.Files)
 	err = c.init.Inside(func(in *mount.Inside) error {
 		for _, f := range files {
@@ -149,7 +146,7 @@ func (c *creation) watch(ctx context.Context) {
 	}
 	h := heal.Container{
 		ID: c.id, Init: c.init, Cgroups: c.cgroups, LXCFS: c.cfg.LXCFS,
-		Root: c.attached.root, Seen: c.attached.seen, Files: c.attached.names, Withheld: plan.Withheld(&c.plan),
+		Origin: c.attached.origin, Files: c.attached.names, Withheld: plan.Withheld(&c.plan),
 	}
 	if c.notifier != nil {
 		h.Refresh = c.notifier.Refresh

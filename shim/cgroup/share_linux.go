@@ -68,7 +68,7 @@ func (s *Shared) With(pid int) error {
 		return unlessGone(err)
 	}
 	defer g.Close()
-	text, err := s.text(g.read)
+	text, err := quotaText(s.unified, g.read)
 	if err != nil {
 		return unlessGone(err)
 	}
@@ -94,7 +94,7 @@ func (s *Shared) Withdraw(ctx context.Context) (renew func(context.Context) erro
 	ours, none := s.quota.shared(), fmt.Sprintf("max %d", s.quota.shared().period)
 	groups := 0
 	err := cgroupfs.Below(ctx, s.dir, func(g cgroupfs.Group) error {
-		text, err := s.text(g.Read)
+		text, err := quotaText(s.unified, g.Read)
 		if q, _ := parseQuota(text); err != nil || q != ours {
 			return nil //nolint:nilerr // without the controller
 		}
@@ -110,7 +110,7 @@ func (s *Shared) Withdraw(ctx context.Context) (renew func(context.Context) erro
 			return nil
 		}
 		return cgroupfs.Below(ctx, s.dir, func(g cgroupfs.Group) error {
-			text, err := s.text(g.Read)
+			text, err := quotaText(s.unified, g.Read)
 			// The period has stayed; and somebody can have started meanwhile.
 			if q, _ := parseQuota(text); err != nil || text != none && q != ours {
 				return nil //nolint:nilerr // without the controller
@@ -120,9 +120,9 @@ func (s *Shared) Withdraw(ctx context.Context) (renew func(context.Context) erro
 	}, err
 }
 
-// text is what a group has in cpu.max, also on version 1.
-func (s *Shared) text(read func(file string) (string, error)) (string, error) {
-	if s.unified {
+// quotaText is what a group has in cpu.max, also on version 1.
+func quotaText(unified bool, read func(file string) (string, error)) (string, error) {
+	if unified {
 		text, err := read(maxV2)
 		return strings.TrimSpace(text), err
 	}
@@ -146,17 +146,16 @@ func (q quota) give(unified bool, write func(file, text string) error) error {
 
 // readQuota reads the quota of a group.
 func readQuota(dir string) (_ quota, unified, ok bool) {
-	if text, err := os.ReadFile(filepath.Join(dir, maxV2)); err == nil {
-		q, ok := parseQuota(string(text))
-		return q, true, ok
+	read := func(file string) (string, error) {
+		text, err := os.ReadFile(filepath.Join(dir, file))
+		return string(text), err
 	}
-	limit, err1 := os.ReadFile(filepath.Join(dir, quotaV1))
-	period, err2 := os.ReadFile(filepath.Join(dir, periodV1))
-	if err1 != nil || err2 != nil {
-		return quota{}, false, false
+	text, err := quotaText(true, read)
+	if unified = err == nil; !unified {
+		text, err = quotaText(false, read)
 	}
-	q, ok := parseQuota(string(limit) + " " + string(period))
-	return q, false, ok
+	q, ok := parseQuota(text)
+	return q, unified, ok && err == nil
 }
 
 // leads tells whether a thread, whose /proc/PID/status it gets, is of the first process

@@ -82,7 +82,9 @@ func (in inside) detach(ctx context.Context, mounted []lxcfs.MountedFile, ended 
 	}
 	var errs []error
 	q := request{Mounted: mounted, Ended: ended, Hung: hung, Patience: in.container.LXCFS.Timeout()}
+	told := make([]bool, len(mounted))
 	err := in.call(ctx, q, nil, func(a answer) {
+		told[a.Entry] = told[a.Entry] || a.Verdict == 0
 		switch m := mounted[a.Entry]; {
 		case a.Verdict != 0:
 			verdicts[m.Device] = a.Verdict
@@ -95,6 +97,11 @@ func (in inside) detach(ctx context.Context, mounted []lxcfs.MountedFile, ended 
 			detached++
 		}
 	})
+	for n, m := range mounted {
+		if err != nil && !told[n] { // it may have been detached; else attach finds it there
+			in.places.detached(m.Name)
+		}
+	}
 	return detached, errors.Join(append(errs, err)...)
 }
 

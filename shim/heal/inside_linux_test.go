@@ -237,6 +237,9 @@ func TestContainerOnHungFileSystem(t *testing.T) {
 		if want := 1 - round; r.detached != want || shown(t, healthy.Init) != 0 || shown(t, hung.Init) != 1 {
 			t.Errorf("round %d: %d files detached, want %d; the hung container has %d", round, r.detached, want, shown(t, hung.Init))
 		}
+		if !hung.lacking() {
+			t.Errorf("round %d: a file that may be gone would not come back", round)
+		}
 		if hung.delay.failures != 1 || hung.delay.over() || healthy.delay.late() {
 			t.Errorf("round %d: delays %+v, %+v", round, hung.delay, healthy.delay)
 		}

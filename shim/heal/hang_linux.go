@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/log"
 
 	"github.com/isolate-shim/isolate/internal/linux/fusectl"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
@@ -149,7 +150,7 @@ func (w *watch) ask(ctx context.Context, containers []*watched) map[lxcfs.Device
 			continue
 		}
 		_, mounted, err := observe(c.Init)
-		if err != nil && !errors.Is(err, lxcfs.ErrSlowTable) {
+		if err != nil && !errors.Is(err, mount.ErrSlowTable) {
 			continue
 		}
 		mounted = slices.DeleteFunc(mounted, func(m lxcfs.MountedFile) bool {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
@@ -76,7 +77,7 @@ func (p *pass) reconcile(ctx context.Context, containers []*watched) {
 
 // leavesAlone tells whether an error means that the container is left alone for a while.
 func leavesAlone(err error) bool {
-	return errors.Is(err, errHeldUp) || errors.Is(err, lxcfs.ErrSlowTable)
+	return errors.Is(err, errHeldUp) || errors.Is(err, mount.ErrSlowTable)
 }
 
 // ended tells whether an error means that a process has ended.
@@ -134,7 +135,7 @@ func processesIn(ctx context.Context, cgroups []string) []int {
 // namespace reconciles the mount namespace of a process.
 func (p *pass) namespace(ctx context.Context, c *watched, process *member.Process, seen map[ns.ID]bool) (result error) {
 	id, mounted, err := observe(process)
-	slow := errors.Is(err, lxcfs.ErrSlowTable)
+	slow := errors.Is(err, mount.ErrSlowTable)
 	if err != nil && !slow {
 		return err
 	}
@@ -195,7 +196,7 @@ func (p *pass) namespace(ctx context.Context, c *watched, process *member.Proces
 }
 
 // observe returns the mount namespace of a process and the files of lxcfs in there; with
-// [lxcfs.ErrSlowTable] the files that were found in time.
+// [mount.ErrSlowTable] the files that were found in time.
 func observe(p *member.Process) (id ns.ID, mounted []lxcfs.MountedFile, err error) {
 	if id, err = ns.At(p.Path("ns/mnt")); err != nil {
 		return id, nil, err
@@ -206,7 +207,7 @@ func observe(p *member.Process) (id ns.ID, mounted []lxcfs.MountedFile, err erro
 	}
 	defer table.Close()
 	mounted, err = lxcfs.MountedFiles(table)
-	if err != nil && !errors.Is(err, lxcfs.ErrSlowTable) {
+	if err != nil && !errors.Is(err, mount.ErrSlowTable) {
 		return id, nil, err
 	}
 	return id, mounted, cmp.Or(p.Signal(0), err) // still the process that was read

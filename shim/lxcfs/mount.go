@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/moby/sys/mountinfo"
+
+	linuxmount "github.com/isolate-shim/isolate/internal/linux/mount"
 )
 
 // fsType is the type of the superblock, in mountinfo.
@@ -78,25 +80,16 @@ type MountedFile struct {
 // container can bind one any number of times.
 const maxMountedFiles = 4096
 
-// ErrSlowTable means that the kernel takes so long to write a mountinfo that only its
-// beginning was read. It goes through all mounts below a mount for each line, so that
-// 20,000 on one place take seconds, and 100,000 minutes.
-var ErrSlowTable = errors.New("its mount table is too large to be read in time")
-
-// A mountinfo is read to its end if it is short, or if that takes no longer than this.
-const (
-	shortTable = 1 << 20 // bytes, more than any but a container that means harm has
-	tableTime  = time.Second
-)
+// tableTime is how long a mountinfo is read, unless it is short.
+const tableTime = time.Second
 
 // MountedFiles finds the files of lxcfs in the mountinfo of a container's process.
 // Files that are stacked on one place come from the lowest to the topmost. Of more
-// than 4,096 files only the first are found. With [ErrSlowTable] come those that were
-// found until then: files that a container got when it was made are at the beginning.
+// than 4,096 files only the first are found. With [linuxmount.ErrSlowTable] come those
+// that were found until then: files that a container got when it was made are at the beginning.
 func MountedFiles(r io.Reader) ([]MountedFile, error) {
-	start := time.Now()
-	lines, err := lxcfsLines(r, func() bool { return time.Since(start) > tableTime })
-	if err != nil && !errors.Is(err, ErrSlowTable) {
+	lines, err := lxcfsLines(&linuxmount.Table{Mountinfo: r, Until: time.Now().Add(tableTime)})
+	if err != nil && !errors.Is(err, linuxmount.ErrSlowTable) {
 		return nil, fmt.Errorf("find files of lxcfs: %w", err)
 	}
 	infos, parseErr := mountinfo.GetMountsFromReader(bytes.NewReader(lines), mountinfo.FSTypeFilter(fsType))
@@ -115,18 +108,15 @@ func MountedFiles(r io.Reader) ([]MountedFile, error) {
 }
 
 // lxcfsLines returns the lines of lxcfs in a mountinfo. A container may have 100,000
-// mounts, so the other lines are neither kept nor parsed, and beyond [shortTable] it
-// stops when it is late.
-func lxcfsLines(r io.Reader, late func() bool) ([]byte, error) {
+// mounts, so the other lines are neither kept nor parsed. With an error come
+// those that were found until then.
+func lxcfsLines(r io.Reader) ([]byte, error) {
 	mark := []byte(" - " + fsType + " ") // blanks in a path are written as \040
 	lines := bufio.NewReaderSize(r, 64<<10)
 	var out []byte
-	for n, size := 0, 0; n < maxMountedFiles; {
+	for n := 0; n < maxMountedFiles; {
 		line, err := lines.ReadSlice('\n')
-		if size += len(line); size > shortTable && late() {
-			return out, ErrSlowTable
-		}
-		whole := !errors.Is(err, bufio.ErrBufferFull)
+		whole := err == nil || errors.Is(err, io.EOF)
 		for errors.Is(err, bufio.ErrBufferFull) { // longer than two paths: none of lxcfs
 			_, err = lines.ReadSlice('\n')
 		}
@@ -138,7 +128,7 @@ func lxcfsLines(r io.Reader, late func() bool) ([]byte, error) {
 			break
 		}
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 	}
 	return out, nil

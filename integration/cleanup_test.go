@@ -304,7 +304,7 @@ func TestClientLeavesDuringDelete(t *testing.T) {
 func TestTemporaryFilesOfAKilledShim(t *testing.T) {
 	rig.Require(t, rig.Root, rig.Command("script"))
 	f := faultyRuntime(t, peer.Runc15)
-	rig.Configure(t, f.config())
+	rig.Configure(t, f.config()+oneRange)
 	h := hostOf(t, peer.Containerd24)
 	pipes := t.TempDir()
 	for _, c := range []struct{ name, verb, client string }{

@@ -46,7 +46,7 @@ func TestCluster(t *testing.T) {
 		c.sh(t, k+"delete -f /etc/kubernetes/app.yaml --wait=true")
 		c.awaitLong(t, "test -z \"$("+k+"get pods -o name)\"", k+"get pods")
 		c.await(t, "! busybox wget -T 1 -qO- http://"+firstIP+"/")
-		c.expect(t, "7", "pidof etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy containerd | wc -w")
+		c.await(t, "test $(pidof etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy containerd | wc -w) = 7")
 		if now := hostSysctls(t); now != host {
 			t.Errorf("sysctls of the host were %s and are %s", host, now)
 		}

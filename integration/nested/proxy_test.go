@@ -57,7 +57,7 @@ func proxy(t *testing.T, n *node, mode string) {
 	api.service(t, "first", firstIP, nodePort)
 
 	c.background(t, "kube-proxy", "--config", "/etc/kubernetes/proxy.yaml")
-	pid := c.sh(t, "for i in $(seq 600); do pidof kube-proxy && exit; sleep 0.1; done; exit 1")
+	pid := c.sh(t, "for i in $(seq 600); do "+oldest("kube-proxy")+" | grep . && exit; sleep 0.1; done; exit 1")
 	c.await(t, "busybox wget -qO- http://127.0.0.1:10256/healthz")
 	// The page tells its reader's address: the packet was sent to a service.
 	c.await(t, "busybox wget -T 1 -qO- http://"+firstIP+"/")
@@ -83,7 +83,7 @@ func proxy(t *testing.T, n *node, mode string) {
 		t.Errorf("sysctls of the host were %s and are %s", host, now)
 	}
 	c.expect(t, "ok", "busybox wget -qO- http://127.0.0.1:10256/healthz >/dev/null && echo ok")
-	c.expect(t, pid, "pidof kube-proxy")
+	c.expect(t, pid, oldest("kube-proxy"))
 }
 
 // service is one whose endpoint is a page on the node; with a node port unless

@@ -3,8 +3,6 @@
 package packages
 
 import (
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,8 +11,6 @@ import (
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
-
-func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
 
 // script installs the package, removes it while there is a container and when there is none,
 // and purges it; after each step it prints what there is.
@@ -71,10 +67,7 @@ isolate`
 
 // TestDeb: a user that has owned files stays, as Debian's policy wants.
 func TestDeb(t *testing.T) {
-	dist := os.Getenv("ISOLATE_DIST")
-	if debs, err := filepath.Glob(filepath.Join(dist, "isolate_*.deb")); err != nil || len(debs) == 0 {
-		t.Fatalf("no package in ISOLATE_DIST=%q (%v): use make test-package", dist, err)
-	}
+	dist, _ := built(t, "isolate_*.deb")
 	for _, name := range []image.Name{image.Demo, image.Systemd257} {
 		t.Run(string(name), func(t *testing.T) {
 			rig.Require(t, rig.Root)

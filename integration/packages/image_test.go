@@ -3,7 +3,6 @@
 package packages
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,10 +14,9 @@ import (
 // TestImage imports the image, of both architectures, and runs the one for this machine.
 func TestImage(t *testing.T) {
 	rig.Require(t, rig.Root)
-	dist := os.Getenv("ISOLATE_DIST")
-	files, err := filepath.Glob(filepath.Join(dist, "isolate-image-*.tar"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("not one image in ISOLATE_DIST=%q but %q (%v): use make test-package", dist, files, err)
+	dist, files := built(t, "isolate-image-*.tar")
+	if len(files) != 1 {
+		t.Fatalf("not one image in ISOLATE_DIST=%q but %q: use make test-package", dist, files)
 	}
 	version := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(files[0]), "isolate-image-"), ".tar")
 	m := rig.MachineFor(t, rig.Config{Isolate: true, Containerd: peer.Containerd24, Runc: peer.Runc15})

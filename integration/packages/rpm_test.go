@@ -3,8 +3,6 @@
 package packages
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -54,10 +52,7 @@ isolate: there are containers that run under isolate: remove them first ('isolat
 // TestRpm: rpm removes only the directories that the package names.
 func TestRpm(t *testing.T) {
 	rig.Require(t, rig.Root)
-	dist := os.Getenv("ISOLATE_DIST")
-	if rpms, err := filepath.Glob(filepath.Join(dist, "isolate-*.rpm")); err != nil || len(rpms) == 0 {
-		t.Fatalf("no package in ISOLATE_DIST=%q (%v): use make test-package", dist, err)
-	}
+	dist, _ := built(t, "isolate-*.rpm")
 	m := rig.MachineFor(t, rig.Config{Isolate: true, Containerd: peer.Containerd24, Runc: peer.Runc15})
 	got := m.Run(t, "--mount", "type=bind,src="+dist+",dst=/dist,options=rbind:ro", m.Image(t, image.Rpm), "rpm", "sh", "-c", rpmScript).Must(t)
 	if got := strings.TrimSpace(got); got != rpmInstalled {

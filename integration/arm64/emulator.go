@@ -12,10 +12,13 @@ import (
 	"github.com/isolate-shim/isolate/integration/cache"
 )
 
+// The emulator is that of a newer suite than this machine's: with Debian 12's, 7.2, the
+// child of fork(2) hangs now and then if the parent has other threads, and openat2(2)
+// and fsopen(2) are missing.
 const (
 	emulatorItem    = "qemu-user-arm64"
-	emulatorPackage = "qemu-user-static"
-	emulatorProgram = "qemu-aarch64-static"
+	emulatorPackage = "qemu-user"
+	emulatorProgram = "qemu-aarch64"
 )
 
 func init() {
@@ -23,7 +26,7 @@ func init() {
 }
 
 func resolveEmulator(ctx context.Context) (cache.Inputs, error) {
-	closure, err := apt.Resolve(ctx, apt.Bookworm, emulatorPackage)
+	closure, err := apt.Resolve(ctx, apt.Trixie, emulatorPackage)
 	if err != nil {
 		return cache.Inputs{}, err
 	}
@@ -33,7 +36,7 @@ func resolveEmulator(ctx context.Context) (cache.Inputs, error) {
 
 // makeEmulator keeps one program of a package that has one for every processor.
 func makeEmulator(ctx context.Context, w cache.Work) error {
-	debs, err := apt.Download(ctx, apt.Bookworm, "", w.Dir+".debs", emulatorPackage)
+	debs, err := apt.Download(ctx, apt.Trixie, "", w.Dir+".debs", emulatorPackage)
 	if err != nil {
 		return err
 	}

@@ -72,6 +72,6 @@ func run(ctx context.Context, program string, stdout io.Writer) error {
 			skipped = append(skipped, u.tests)
 		}
 	}
-	argv := []string{"go", "test", "-count=1", "-timeout=20m", "-exec=" + program, "-skip=" + strings.Join(skipped, "|")}
+	argv := []string{"go", "test", "-count=1", "-timeout=5m", "-exec=" + program, "-skip=" + strings.Join(skipped, "|")}
 	return command.Run(ctx, slices.Concat(argv, packages)...)
 }

@@ -17,15 +17,12 @@ var unable = map[string]struct{ tests, why string }{
 	"internal/linux/lookup":    {why: noAgain},
 	"internal/linux/mount":     {why: noAgain},
 	"internal/linux/ns":        {"^TestUserns$", noUserns},
-	"internal/linux/openat":    {why: noOpenat2},
 	"internal/linux/timens":    {"^Test(New|NewRefused|Of|NamespaceOfAKilledProcess)$", noClone3},
 	"internal/linux/userns":    {why: noAgain},
-	"internal/linux/fusectl":   {"^Test(AbortEndsTheChosenConnectionOnly|Requests)$", "the emulator has no fsopen(2)"},
 	"shim/cgroup":              {why: noAgain},
 	"shim/notify":              {why: "the emulator has no seccomp notification, and no clone3(2)"},
 	"shim/lxcfs":               {"^TestProbeMount", noAgain},
 	"shim/runtime":             {"^TestInspectUnderAReaper$", noAgain},
-	"shim/arrival":             {why: noOpenat2},
 	"shim/ending":              {"^TestProcessesUnknownToTheRuntimeEnd$", noUserns},
 	"shim/heal":                {why: noAgain},
 	"shim/member":              {"^Test(Confined|Verify|VerifyEnded)$", noUserns},
@@ -34,18 +31,14 @@ var unable = map[string]struct{ tests, why string }{
 	"shim/temporary":           {"^TestSweep$", "the emulator makes up /proc/self/stat"},
 	"shim/visit":               {why: noUserns},
 	"shim/stage": {
-		"^Test(Programs|IsSystemd|DeepStoreCostsNothing|StoreHasWhatTheImageHas|SystemdIsRecognisedWhileFilesAreRenamed|EntryPointIsReadInBoundedTime" +
-			"|StandInsHaveTheHostsValues|StoresOfProgramsThatAreThere|StoreIsMapped|StoresDirectoryIsMade|Shelf|StagedVolume|UnmappedVolume|StagedRootfs" +
-			"|RootfsThatCannotBeMapped|Reachable|PlainRootfsOfADirectory|PremountedIsReplacedOnlyIfItIsTheSame)$",
-		noOpenat2 + ", nor the mount that statx(2) tells",
+		"^Test(Programs|StagedVolume|UnmappedVolume|StagedRootfs|RootfsThatCannotBeMapped|Reachable|PlainRootfsOfADirectory|PremountedIsReplacedOnlyIfItIsTheSame)$",
+		noClone3 + ", and does not tell the mount of statx(2)",
 	},
 }
 
 const noClone3 = "the emulator has no clone3(2)"
 
 const noUserns = "the emulator makes no user namespaces"
-
-const noOpenat2 = "the emulator does not know openat2(2)"
 
 // noAgain is the reason of those that execute their own program once more, in
 // namespaces for the most part.

@@ -9,15 +9,13 @@ sbom=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 date=$(date -u -d "@$SOURCE_DATE_EPOCH" +%FT%TZ)
+export TAR_OPTIONS="--sort=name --mtime=@$SOURCE_DATE_EPOCH --owner=0 --group=0 --numeric-owner --mode=go-w"
 
 rm -rf "$dir" && mkdir -p "$dir"
 work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 
-# archive NAME AS packs what is below NAME.
-archive() {
-	tar -C "$work" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go-w \
-		-cf - "$1" | gzip -9n >"$dir/$2.tar.gz"
-}
+# archive DIR NAME AS packs NAME, which is in DIR.
+archive() { tar -C "$1" -cf - "$2" | gzip -9n >"$dir/$3.tar.gz"; }
 
 for ARCH in amd64 arm64; do
 	STAGE=$work/isolate-$version-linux-$ARCH
@@ -30,7 +28,8 @@ for ARCH in amd64 arm64; do
 		go run ../../cmd/isolatectl completion "$shell" >"$STAGE/completions/isolatectl.$shell"
 	done
 	cp ../../{README.md,CHANGELOG.md,LICENSE} "$STAGE"
-	archive "${STAGE##*/}" "${STAGE##*/}"
+	archive "$work" "${STAGE##*/}" "${STAGE##*/}"
+	archive "$STAGE" containerd-shim-isolate-v1 "isolate-shim-$version-linux-$ARCH"
 	for program in containerd-shim-isolate-v1 isolatectl; do
 		go run "$sbom" bin -json -noserial -version "$version" -output "$dir/$program-$ARCH.cdx.json" "$STAGE/$program"
 		sed -i "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$date\"/" "$dir/$program-$ARCH.cdx.json"
@@ -44,7 +43,8 @@ for ARCH in amd64 arm64; do
 done
 ./image.sh "$dir/isolate-image-$version.tar" "$version" "$work/isolate-$version-linux-"{amd64,arm64}
 ./chart.sh "$work" "$VERSION"
-archive isolate "isolate-chart-$version"
+archive "$work" isolate "isolate-chart-$version"
+./shim.sh "$dir" "$version" >"$dir/isolate-shim-$version.yaml"
 ./notes.sh "$version" >"$dir/NOTES.md"
 cd "$dir" && sha256sum -- * >SHA256SUMS
 ls -l "$dir"

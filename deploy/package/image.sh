@@ -2,15 +2,11 @@
 # Writes the image of deploy/Containerfile's target isolate for amd64 and arm64, as an OCI
 # image layout (image-layout.md of the OCI image specification) in a tar archive:
 # image.sh FILE VERSION AMD64 ARM64. The last two are directories with the two programs.
+# SOURCE_DATE_EPOCH and TAR_OPTIONS are those of dist.sh.
 set -euo pipefail
 file=$1 version=$2
 layout=$(mktemp -d) && trap 'rm -rf "$layout"' EXIT
 mkdir -p "$layout/blobs/sha256"
-
-# pack DIR NAME... packs files so that the same ones give the same bytes.
-pack() {
-	tar -C "$1" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner --mode=go-w -cf - "${@:2}"
-}
 
 # blob TYPE EXTRA keeps what it reads, and prints its descriptor.
 blob() {
@@ -24,7 +20,7 @@ blob() {
 manifests=
 for arch in amd64 arm64; do
 	programs=$3 && shift
-	pack "$programs" containerd-shim-isolate-v1 isolatectl >"$layout/layer"
+	tar -C "$programs" -cf - containerd-shim-isolate-v1 isolatectl >"$layout/layer"
 	digest=$(sha256sum "$layout/layer" | cut -d' ' -f1)
 	layer=$(gzip -9n "$layout/layer" --stdout | blob layer.v1.tar+gzip '')
 	config=$(printf '{"created":"%s","architecture":"%s","os":"linux","config":{"Entrypoint":["/isolatectl"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' \
@@ -38,4 +34,4 @@ index() { printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.inde
 names=$(printf '"io.containerd.image.name":"docker.io/library/isolate:%s","org.opencontainers.image.ref.name":"%s"' "$version" "$version")
 index "$(index "$manifests" | blob index.v1+json ",\"annotations\":{$names}")" >"$layout/index.json"
 echo '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
-pack "$layout" oci-layout index.json blobs >"$file"
+tar -C "$layout" -cf - oci-layout index.json blobs >"$file"

@@ -114,6 +114,13 @@ func TestStanzas(t *testing.T) {
 			},
 			driver: "+systemd",
 		},
+		{
+			// So does runtime-class-manager. With options containerd refuses pods that
+			// bring a mapping: they are not of runc's type.
+			name:    "path as type",
+			stanza:  func(shim, _ string) string { return fmt.Sprintf("%sruntime_type = %q\n", table, shim) },
+			isolate: func(runtime string) string { return fmt.Sprintf("runtime.binary = %q\n", runtime) },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			rig.Require(t, rig.Root)

@@ -17,17 +17,17 @@ work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT
 # archive DIR NAME AS packs NAME, which is in DIR.
 archive() { tar -C "$1" -cf - "$2" | gzip -9n >"$dir/$3.tar.gz"; }
 
+mkdir "$work/completions"
+for shell in bash zsh fish; do
+	go run ../../cmd/isolatectl completion "$shell" >"$work/completions/isolatectl.$shell"
+done
+go run ../../cmd/isolatectl man >"$work/isolatectl.8"
+gzip -9n <"$work/isolatectl.8" >"$work/isolatectl.8.gz"
 for ARCH in amd64 arm64; do
 	STAGE=$work/isolate-$version-linux-$ARCH
 	make -s -C ../.. build GOARCH="$ARCH" BIN="$STAGE" VERSION="$version" REVISION="$revision"
 	./sample.sh >"$STAGE/config.toml"
-	mkdir "$STAGE/completions"
-	go run ../../cmd/isolatectl man >"$STAGE/isolatectl.8"
-	gzip -9n <"$STAGE/isolatectl.8" >"$work/isolatectl.8.gz"
-	for shell in bash zsh fish; do
-		go run ../../cmd/isolatectl completion "$shell" >"$STAGE/completions/isolatectl.$shell"
-	done
-	cp ../../{README.md,CHANGELOG.md,LICENSE} "$STAGE"
+	cp -r "$work"/{completions,isolatectl.8} ../../{README.md,CHANGELOG.md,LICENSE} "$STAGE"
 	archive "$work" "${STAGE##*/}" "${STAGE##*/}"
 	archive "$STAGE" containerd-shim-isolate-v1 "isolate-shim-$version-linux-$ARCH"
 	for program in containerd-shim-isolate-v1 isolatectl; do

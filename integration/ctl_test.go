@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -272,6 +273,11 @@ func TestCtlIds(t *testing.T) {
 	} {
 		if text := h.isolatectl(t, "metrics").Must(t); !strings.Contains(text, metric+"\n") {
 			t.Errorf("%s is not in %s", metric, text)
+		}
+	}
+	for _, stage := range []string{"decide", "mount", "runtime", "settle"} {
+		if text := h.isolatectl(t, "metrics").Must(t); !regexp.MustCompile(`(?m)^isolate_create_seconds\{stage="` + stage + `"\} 0\.\d+$`).MatchString(text) {
+			t.Errorf("how long %s took is not in %s", stage, text)
 		}
 	}
 	h.Ctr(t.Context(), "tasks", "resume", "a").Must(t)

@@ -58,6 +58,7 @@ func snapshot(ctx context.Context, configDir string) (metrics.Snapshot, error) {
 	rootfs := map[[2]string]string{}
 	for _, r := range records {
 		rootfs[[2]string{r.Namespace, r.ID}] = rootfsOf(r)
+		s.Stages = append(s.Stages, r.Stages)
 	}
 	for _, c := range list {
 		s.Containers[metrics.Kind{Runtime: filepath.Base(c.Runtime), Rootfs: rootfs[[2]string{c.Namespace, c.ID}], Mode: c.Mode, State: c.State}]++

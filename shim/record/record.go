@@ -62,6 +62,8 @@ type Record struct {
 	// Userns and PIDs are the namespaces of that process.
 	Userns *ns.ID `json:"userns,omitempty"`
 	PIDs   *ns.ID `json:"pidns,omitempty"`
+	// Stages are those of making the container, once it is made.
+	Stages Stages `json:"stages,omitempty"`
 	// Warnings are the degradations that were logged.
 	Warnings []string `json:"warnings,omitempty"`
 

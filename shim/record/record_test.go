@@ -20,6 +20,7 @@ func sample(root string) *Record {
 		Lease:   &idmap.Span{First: 1879048192, Size: 65536},
 		Runtime: Runtime{Path: "/usr/bin/runc", Version: "1.5.0"},
 		Init:    &proc.ID{PID: 7, Start: 99},
+		Stages:  Stages{{"decide", 1200000}, {"runtime", 30100000}},
 		root:    root,
 	}
 }
@@ -37,6 +38,9 @@ func TestSaveLoadList(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if text := got.Stages.String(); text != "decide 1.2, runtime 30.1" {
+		t.Errorf("the log would have %q", text)
 	}
 	// A broken neighbour is reported and does not hide the others.
 	broken := filepath.Join(root, "default", "c2")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
@@ -43,6 +44,7 @@ func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*ta
 // What a step does is in the record before the step does it.
 func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, retErr error) {
 	var err error
+	c.stageEnd = time.Now()
 	if c.namespace, err = namespaces.NamespaceRequired(ctx); err != nil {
 		return nil, err
 	}
@@ -73,9 +75,10 @@ func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, r
 		}
 	}()
 	defer c.letGo()
-	for _, step := range []func(context.Context) error{
-		c.lease,
-		c.writeRecord,
+	if err := c.stage(ctx, "decide", c.lease, c.writeRecord); err != nil {
+		return nil, err
+	}
+	if err := c.stage(ctx, "mount",
 		c.makeUserns,
 		c.startClocks, // beside the mounts
 		c.mount,
@@ -83,15 +86,14 @@ func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, r
 		c.setNetSysctls,
 		c.joinClocks,
 		c.editSpec,
-	} {
-		if err := step(ctx); err != nil {
-			return nil, err
-		}
+	); err != nil {
+		return nil, err
 	}
 	resp, err := c.run(ctx)
 	if err != nil {
 		return nil, err
 	}
+	c.end("runtime")
 	if err := c.settle(ctx, int(resp.Pid)); err != nil {
 		if c.init != nil { // else the runtime's word is not good enough to signal anybody
 			c.discard(detached(ctx))
@@ -105,6 +107,17 @@ func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, r
 	c.watch(ctx)
 	c.announce(ctx)
 	return resp, nil
+}
+
+// stage takes the last steps of a stage.
+func (c *creation) stage(ctx context.Context, name string, steps ...func(context.Context) error) error {
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	c.end(name)
+	return nil
 }
 
 // resolve finds out what the client and the administrator ask for, and the runtime.
@@ -156,7 +169,7 @@ func (c *creation) run(ctx context.Context) (*taskAPI.CreateTaskResponse, error)
 
 // announce logs the decisions, in one line for each container.
 func (c *creation) announce(ctx context.Context) {
-	fields := log.Fields{"mode": c.plan.Mode, "runtime": c.bin.Path, "lxcfs": c.attached.summary}
+	fields := log.Fields{"mode": c.plan.Mode, "runtime": c.bin.Path, "lxcfs": c.attached.summary, "ms": c.stages}
 	if c.snapshot != nil {
 		fields["rootfs"] = "chown"
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/options"
+	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/runtime"
 	"github.com/isolate-shim/isolate/shim/stage"
 	"github.com/isolate-shim/isolate/spec"
@@ -59,8 +60,18 @@ type creation struct {
 	premounted *rootfs.Premounted
 	// sealed is set if the rootfs is an overlay of ours that nobody may write to.
 	sealed bool
+	// stages are those that are over, the last one at stageEnd.
+	stages   record.Stages
+	stageEnd time.Time
 	// attached is what the container got of lxcfs.
 	attached attachedFiles
+}
+
+// end notes that a stage is over.
+func (c *creation) end(stage string) {
+	now := time.Now()
+	c.stages = append(c.stages, record.Stage{Name: stage, Took: now.Sub(c.stageEnd)})
+	c.stageEnd = now
 }
 
 // undoneAfter is how long Delete waits for the undoing of a container that is still

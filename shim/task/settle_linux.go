@@ -63,6 +63,8 @@ func (c *creation) settle(ctx context.Context, pid int) error {
 	}
 	c.awaitVisits(ctx)
 	c.awaitPrograms(ctx)
+	c.end("settle")
+	c.record.Stages = c.stages
 	return c.record.Save()
 }
 

@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/isolate-shim/isolate/shim/record"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -25,6 +27,7 @@ func host() Snapshot {
 		Version: "v0.1.0", Revision: "abc", Degraded: 1, Limit: 4094, LxcfsUp: &up, Orphans: &none,
 		Containers: map[Kind]int{{"runc 1.5.0", "mounted", "own", "running"}: 3, {"crun 1.21", "replaced", "own", "paused"}: 1},
 		Ranges:     map[string]int{"held": 4, "adopted": 2},
+		Stages:     []record.Stages{{{Name: "mount", Took: 3e6}, {Name: "runtime", Took: 31e6}}, nil, {{Name: "mount", Took: 1e6}}, {{Name: "mount", Took: 2e6}}},
 	}
 }
 

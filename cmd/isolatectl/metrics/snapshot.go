@@ -7,16 +7,21 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/isolate-shim/isolate/shim/record"
 )
 
 // Snapshot is a host at one moment. What is not known is left out of the text.
 type Snapshot struct {
 	Version, Revision string
 	Containers        map[Kind]int
+	// Stages are those of making each container.
+	Stages []record.Stages
 	// Degraded are the containers that run without something.
 	Degraded int
 	// Ranges are those of host ids by state, Limit how many there are in the pool.
@@ -52,6 +57,7 @@ func (s Snapshot) families() []family {
 		{name: "isolate_id_ranges", help: "Ranges of host ids that are not free."},
 		{"isolate_id_ranges_limit", "Ranges of host ids in the pool.", one(s.Limit)},
 		{name: "isolate_lxcfs_up", help: "Whether lxcfs answers."},
+		{name: "isolate_create_seconds", help: "What each stage of making a container took, the median of the containers that there are."},
 		{name: "isolate_orphans", help: "Containers of which something is left although containerd does not know them; isolatectl gc lists them."},
 	}
 	for _, k := range slices.SortedFunc(maps.Keys(s.Containers), func(a, b Kind) int {
@@ -71,7 +77,16 @@ func (s Snapshot) families() []family {
 		all[5].samples = one(up)
 	}
 	if s.Orphans != nil {
-		all[6].samples = one(*s.Orphans)
+		all[7].samples = one(*s.Orphans)
+	}
+	took := map[string][]time.Duration{}
+	for _, stage := range slices.Concat(s.Stages...) {
+		took[stage.Name] = append(took[stage.Name], stage.Took)
+	}
+	for _, stage := range slices.Sorted(maps.Keys(took)) {
+		slices.Sort(took[stage])
+		median := took[stage][len(took[stage])/2]
+		all[6].samples = append(all[6].samples, sample{[][2]string{{"stage", stage}}, median.Seconds()})
 	}
 	return all
 }

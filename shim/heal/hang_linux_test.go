@@ -89,7 +89,7 @@ func TestLookAtStopped(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is not found")
 		}
-		if s, serves, ok := openServer(cmd.Process.Pid, []string{root}); ok && serves { // it has the name only when it is executed
+		if s, ok := openServer(cmd.Process.Pid, []string{root}); ok && len(s.roots) > 0 { // it has the name only when it is executed
 			w.servers = []server{s}
 		} else if ok {
 			s.Close()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
+	"github.com/isolate-shim/isolate/shim/lxcfs"
 )
 
 // server is a process that may be an lxcfs.
@@ -20,6 +21,17 @@ type server struct {
 	*proc.Process
 
 	start time.Duration // since boot
+	roots []string      // those that its command line names, of those that were searched for
+}
+
+// before tells whether it ran already when an lxcfs answered. Start times are those of
+// clock ticks.
+func (s server) before(seen time.Duration) bool { return s.start <= seen+proc.Tick }
+
+// serves tells whether it may be the lxcfs that files come from: there may be others, with
+// other mount points or on top of its own.
+func (s server) serves(o lxcfs.Origin) bool {
+	return s.before(o.Seen) && (len(s.roots) == 0 || slices.Contains(s.roots, o.Root))
 }
 
 // pidfiles are where lxcfs notes its process, unless told otherwise.
@@ -39,7 +51,7 @@ func findServers(roots []string) []server {
 		if err != nil {
 			continue
 		}
-		if s, serves, ok := openServer(pid, roots); ok && serves {
+		if s, ok := openServer(pid, roots); ok && len(s.roots) > 0 {
 			return []server{s}
 		} else if ok {
 			s.Close()
@@ -60,7 +72,7 @@ func findServers(roots []string) []server {
 		if err != nil {
 			continue
 		}
-		if s, serves, ok := openServer(pid, roots); ok && serves {
+		if s, ok := openServer(pid, roots); ok && len(s.roots) > 0 {
 			certain = append(certain, s)
 		} else if ok {
 			others = append(others, s)
@@ -76,33 +88,35 @@ func findServers(roots []string) []server {
 }
 
 // openServer opens a process if it is named lxcfs and not in a container's user
-// namespace, and tells whether its command line names one of roots.
-func openServer(pid int, roots []string) (s server, serves, ok bool) {
+// namespace, and finds out which of roots its command line names.
+func openServer(pid int, roots []string) (s server, ok bool) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
 	comm, err := os.ReadFile(filepath.Join(dir, "comm"))
 	if err != nil || string(bytes.TrimSpace(comm)) != "lxcfs" {
-		return server{}, false, false
+		return server{}, false
 	}
 	ours, err := ns.Own("user")
 	if err != nil {
-		return server{}, false, false
+		return server{}, false
 	}
 	if theirs, err := ns.At(filepath.Join(dir, "ns/user")); err != nil || theirs != ours {
-		return server{}, false, false
+		return server{}, false
 	}
 	if s.Process, err = proc.Open(pid); err != nil {
-		return server{}, false, false
+		return server{}, false
 	}
 	s.start = time.Duration(s.ID().Start) * proc.Tick //nolint:gosec // not for ages
 	line, err := s.Read("cmdline")
 	// What was read belongs to the process if it lives until now.
 	if err != nil {
 		s.Close()
-		return server{}, false, false
+		return server{}, false
 	}
 	args := strings.Split(string(line), "\x00")
-	serves = slices.ContainsFunc(roots, func(root string) bool {
-		return slices.ContainsFunc(args, func(arg string) bool { return filepath.Clean(arg) == root })
-	})
-	return s, serves, true
+	for _, root := range roots {
+		if slices.ContainsFunc(args, func(arg string) bool { return filepath.Clean(arg) == root }) {
+			s.roots = append(s.roots, root)
+		}
+	}
+	return s, true
 }

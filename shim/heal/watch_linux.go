@@ -74,9 +74,7 @@ func (w *watch) step(ctx context.Context, containers []*watched) {
 	}
 	switch w.await(s.timeout(), w.looks(containers)) {
 	case serverEnded:
-		for _, c := range containers {
-			c.ended = c.Device
-		}
+		w.end(containers)
 		w.changed(containers)
 	case serverSuspected:
 		w.suspect(ctx, containers)
@@ -163,10 +161,28 @@ func (w *watch) search(ctx context.Context, containers []*watched) bool {
 	}
 	for _, c := range containers {
 		if w.replaced(c) {
-			c.stale, c.ended = true, c.Device
+			c.stale = true
+			if w.gone(c) {
+				c.ended = c.Device
+			}
 		}
 	}
 	return true
+}
+
+// end notes of which containers the server has ended. That of others may be alive and
+// busy, and take its time to answer.
+func (w *watch) end(containers []*watched) {
+	for _, s := range w.servers {
+		if ended, err := s.Ended(0); err != nil || !ended {
+			continue
+		}
+		for _, c := range containers {
+			if s.serves(c.Origin) {
+				c.ended = c.Device
+			}
+		}
+	}
 }
 
 // replaced tells whether a server may be another one than the one of which a container
@@ -174,6 +190,11 @@ func (w *watch) search(ctx context.Context, containers []*watched) bool {
 func (w *watch) replaced(c *watched) bool {
 	return len(w.servers) == 0 || c.Root != "" &&
 		slices.ContainsFunc(w.servers, func(s server) bool { return s.start+proc.Tick > c.Seen })
+}
+
+// gone tells whether no server can be the one of which a container has files.
+func (w *watch) gone(c *watched) bool {
+	return !slices.ContainsFunc(w.servers, func(s server) bool { return s.before(c.Seen) })
 }
 
 // forget stops watching processes and their connections.

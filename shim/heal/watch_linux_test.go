@@ -71,7 +71,7 @@ func startLxcfs(t *testing.T, root string) *exec.Cmd {
 func TestFindServers(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
-	if _, serves, ok := openServer(os.Getpid(), []string{root}); ok || serves {
+	if _, ok := openServer(os.Getpid(), []string{root}); ok {
 		t.Error("this process was taken for lxcfs")
 	}
 	var ts unix.Timespec
@@ -83,7 +83,7 @@ func TestFindServers(t *testing.T) {
 	var found []server
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		// Before they are executed they have another name.
-		_, _, ok := openServer(other.Process.Pid, nil)
+		_, ok := openServer(other.Process.Pid, nil)
 		if found = findServers([]string{root}); ok && len(found) == 1 {
 			break
 		}
@@ -107,22 +107,96 @@ func TestFindServers(t *testing.T) {
 	}
 }
 
+// TestEndOfAnother: the end of one lxcfs is not that of others.
+func TestEndOfAnother(t *testing.T) {
+	t.Parallel()
+	roots := []string{t.TempDir(), t.TempDir()}
+	first, second := startLxcfs(t, roots[0]), startLxcfs(t, roots[1])
+	count := func() int {
+		list := findServers(roots)
+		for _, s := range list {
+			s.Close()
+		}
+		return len(list)
+	}
+	for deadline := time.Now().Add(20 * time.Second); count() < 2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("they are not found")
+		}
+	}
+	all := make([]*watched, 2)
+	for n, root := range roots {
+		all[n] = &watched{Container: Container{Origin: lxcfs.Origin{Root: root, Device: lxcfs.Device{0, n + 1}, Seen: 1 << 62}}}
+	}
+	w := &watch{wake: -1, mountinfo: -1}
+	defer w.forget()
+	if !w.search(t.Context(), all) || len(w.servers) != 2 {
+		t.Fatalf("servers %v", w.servers)
+	}
+	w.end(all)
+	if all[0].ended != (lxcfs.Device{}) || all[1].ended != (lxcfs.Device{}) {
+		t.Error("one counts as ended while both live")
+	}
+	for n, cmd := range []*exec.Cmd{second, first} {
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range w.servers {
+			if s.PID() != cmd.Process.Pid {
+				continue
+			}
+			if ended, err := s.Ended(20 * time.Second); !ended || err != nil {
+				t.Fatal(ended, err)
+			}
+		}
+		w.end(all)
+		if all[1].ended != all[1].Device || (all[0].ended == all[0].Device) != (n == 1) {
+			t.Errorf("after the end of %d: %v of %v, %v of %v have ended", n+1, all[0].ended, all[0].Device, all[1].ended, all[1].Device)
+		}
+	}
+}
+
 func TestReplaced(t *testing.T) {
 	t.Parallel()
+	files := Container{Origin: lxcfs.Origin{Root: "/l", Seen: time.Hour}}
 	for _, c := range []struct {
-		name      string
-		servers   []server
-		container Container
-		want      bool
+		name           string
+		servers        []server
+		container      Container
+		replaced, gone bool
 	}{
-		{"not found", nil, Container{Origin: lxcfs.Origin{Root: "/l", Seen: time.Hour}}, true},
-		{"older", []server{{start: time.Minute}}, Container{Origin: lxcfs.Origin{Root: "/l", Seen: time.Hour}}, false},
-		{"younger", []server{{start: 2 * time.Hour}}, Container{Origin: lxcfs.Origin{Root: "/l", Seen: time.Hour}}, true},
-		{"as old", []server{{start: time.Hour}}, Container{Origin: lxcfs.Origin{Root: "/l", Seen: time.Hour}}, true},
-		{"one of two younger", []server{{start: time.Minute}, {start: 2 * time.Hour}}, Container{Origin: lxcfs.Origin{Root: "/l", Seen: time.Hour}}, true},
-		{"without files", []server{{start: 2 * time.Hour}}, Container{}, false},
+		{"not found", nil, files, true, true},
+		{"older", []server{{start: time.Minute}}, files, false, false},
+		{"younger", []server{{start: 2 * time.Hour}}, files, true, true},
+		{"as old", []server{{start: time.Hour}}, files, true, false},
+		{"one of two younger", []server{{start: time.Minute}, {start: 2 * time.Hour}}, files, true, false},
+		{"without files", []server{{start: 2 * time.Hour}}, Container{}, false, true},
 	} {
-		if got := (&watch{servers: c.servers}).replaced(&watched{Container: c.container}); got != c.want {
+		w, m := &watch{servers: c.servers}, &watched{Container: c.container}
+		if got := w.replaced(m); got != c.replaced {
+			t.Errorf("%s: replaced %v", c.name, got)
+		}
+		if got := w.gone(m); got != c.gone {
+			t.Errorf("%s: gone %v", c.name, got)
+		}
+	}
+}
+
+func TestServes(t *testing.T) {
+	t.Parallel()
+	files := lxcfs.Origin{Root: "/l", Seen: time.Hour}
+	for _, c := range []struct {
+		name   string
+		server server
+		want   bool
+	}{
+		{"older", server{start: time.Minute, roots: []string{"/other", "/l"}}, true},
+		{"younger", server{start: 2 * time.Hour, roots: []string{"/l"}}, false},
+		{"as old", server{start: time.Hour, roots: []string{"/l"}}, true},
+		{"elsewhere", server{start: time.Minute, roots: []string{"/other"}}, false},
+		{"who knows where", server{start: time.Minute}, true},
+	} {
+		if got := c.server.serves(files); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}

@@ -19,6 +19,8 @@
 // A new server shows as a mount. For that mountinfo is polled, and only while a container
 // is owed files: on a busy host mountinfo changes all the time. After a change the mounts
 // get a moment to settle, so that an lxcfs that comes and goes does not keep the shim busy.
+// Where other mounts change all the time, that moment becomes longer, and only the places
+// where an lxcfs is expected are looked at meanwhile.
 //
 // A disposable child does all work in a container's mounts: a container can have a root,
 // or a server of its own that calls itself lxcfs, that never answers, and SIGKILL does

@@ -12,7 +12,8 @@ const (
 	firstTry = 250 * time.Millisecond
 	maxTries = 7
 	// settling is how long mounts are left to settle after a change; it doubles
-	// up to maxSettling with each change that is not one of lxcfs.
+	// up to maxSettling with each change that is not one of lxcfs, as all mounts are read
+	// then.
 	settling    = 250 * time.Millisecond
 	maxSettling = 30 * time.Second
 	// again is when lxcfs is asked although its mounts look the same: numbers of
@@ -33,9 +34,18 @@ type situation struct {
 func (s situation) timeout() time.Duration {
 	switch {
 	case s.pending && s.tries < maxTries:
-		return firstTry << s.tries
+		return soon(s.tries)
 	case s.pending && s.hung, s.late:
 		return again
 	}
 	return -1
+}
+
+// soon is how long after the last time containers are reconciled again if mounts change,
+// although those of lxcfs look the same.
+func soon(tries int) time.Duration {
+	if tries < maxTries {
+		return firstTry << tries
+	}
+	return again
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/containerd/log"
 	"golang.org/x/sys/unix"
 
+	"github.com/isolate-shim/isolate/internal/linux/lookup"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 )
 
@@ -31,6 +33,7 @@ type watch struct {
 	pause     time.Duration
 	last      time.Time
 	mounts    []byte // lines of lxcfs in mountinfo at that time
+	heads     []int  // what was mounted where an lxcfs is expected, a moment before
 
 	hang hang
 }
@@ -93,6 +96,7 @@ func (w *watch) step(ctx context.Context, containers []*watched) {
 // reconcile reconciles containers. If they have got files, their server is watched
 // from now on.
 func (w *watch) reconcile(ctx context.Context, containers []*watched) {
+	w.heads = heads(containers)
 	w.last, w.mounts = time.Now(), lxcfsMounts()
 	slices.SortStableFunc(containers, func(a, b *watched) int { return cmp.Compare(a.delay.failures, b.delay.failures) })
 	p := newPass(&w.hang)
@@ -119,17 +123,32 @@ func (w *watch) changed(containers []*watched) {
 
 // settle lets mounts settle, and sees whether the mounts of lxcfs are others now.
 func (w *watch) settle(containers []*watched) {
-	if w.sleep(w.pause) == containersChanged {
-		w.tries = 0
-	}
+	w.rest(containers)
+	w.heads = heads(containers)
 	switch {
 	case !bytes.Equal(lxcfsMounts(), w.mounts):
 		w.changed(containers)
-	case time.Since(w.last) < again:
+	case time.Since(w.last) < soon(w.tries):
 		w.pause = min(2*w.pause, maxSettling)
 	default:
+		w.tries++
 		for _, c := range containers {
 			c.stale = true
+		}
+	}
+}
+
+// rest lets time pass before all mounts are looked at again. It ends early when another
+// mount is where an lxcfs is expected: to see that costs little on any host.
+func (w *watch) rest(containers []*watched) {
+	for end := time.Now().Add(w.pause); ; {
+		left := max(0, time.Until(end))
+		if w.sleep(min(left, lookEvery)) == containersChanged {
+			w.tries = 0
+			return
+		}
+		if left <= lookEvery || !slices.Equal(heads(containers), w.heads) {
+			return
 		}
 	}
 }
@@ -328,4 +347,29 @@ func lxcfsMounts() []byte {
 		}
 	}
 	return out
+}
+
+// usualRoot is where distributions mount lxcfs.
+const usualRoot = "/var/lib/lxcfs"
+
+// heads are the numbers of the mounts where an lxcfs is expected; 0 where that
+// cannot be told at once.
+func heads(containers []*watched) []int {
+	roots := []string{usualRoot}
+	for _, c := range containers {
+		for _, root := range []string{c.LXCFS.Path, c.Root} {
+			if root != "" && !slices.Contains(roots, root) {
+				roots = append(roots, root)
+			}
+		}
+	}
+	slices.Sort(roots) // containers come in any order
+	ids := make([]int, len(roots))
+	for n, root := range roots {
+		if dir, err := lookup.Cached(root); err == nil && dir != nil {
+			ids[n], _ = mount.ID(dir) // 0 before Linux 5.8
+			dir.Close()
+		}
+	}
+	return ids
 }

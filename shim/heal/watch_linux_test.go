@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/fusetest"
 	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/internal/testmounts"
 	"github.com/isolate-shim/isolate/shim/config"
@@ -276,5 +277,44 @@ func TestAddRemove(t *testing.T) {
 	}
 	if err := h.Add(t.Context(), Container{ID: "gone", Init: init}); err == nil {
 		t.Error("a process that has ended was added")
+	}
+}
+
+// TestRestlessMounts: where mounts change all the time, an lxcfs that comes is not
+// noticed only when all mounts are read again.
+func TestRestlessMounts(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for mounts")
+	}
+	dir := t.TempDir()
+	all := []*watched{{Container: Container{LXCFS: config.LXCFS{Path: dir}}}}
+	w := &watch{wake: -1, mountinfo: -1, pause: time.Hour, last: time.Now(), mounts: lxcfsMounts(), heads: heads(all), tries: maxTries}
+	rested := make(chan struct{})
+	go func() {
+		defer close(rested)
+		w.rest(all)
+	}()
+	server, err := fusetest.Mount("/dev/fuse", dir, "fuse.lxcfs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	select {
+	case <-rested:
+	case <-time.After(time.Minute):
+		t.Fatal("nobody has noticed it")
+	}
+	w.pause = 0
+	if w.settle(all); !all[0].stale {
+		t.Error("nobody would take its files")
+	}
+	// One that comes back as it was, also in the numbers that the kernel gave it.
+	all[0].stale, w.mounts, w.tries, w.last = false, lxcfsMounts(), 2, time.Now().Add(-soon(2))
+	if w.settle(all); !all[0].stale || w.tries != 3 {
+		t.Errorf("after %v: stale %v, try %d", soon(2), all[0].stale, w.tries)
+	}
+	all[0].stale, w.last = false, time.Now().Add(time.Hour)
+	if w.settle(all); all[0].stale || w.tries != 3 || w.pause == 0 {
+		t.Errorf("at once: stale %v, try %d, next pause %v", all[0].stale, w.tries, w.pause)
 	}
 }

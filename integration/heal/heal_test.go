@@ -34,7 +34,7 @@ func each(t *testing.T, test func(t *testing.T, lxcfs, runtime peer.Name)) {
 // shim and one that has changed its own files.
 func TestHeal(t *testing.T) {
 	each(t, func(t *testing.T, lxcfs, runtime peer.Name) {
-		h := on(t, runtime, 4)
+		h := on(t, runtime, 4, patient)
 		h.start(t, "first").remove(t) // what is made once stays, with lxcfs and without
 		server, err := rig.StartLxcfs(t.Context(), lxcfs, dir)
 		if err != nil {
@@ -166,15 +166,14 @@ func TestHealAbsent(t *testing.T) {
 // also in a shim with several containers, and they are back when it goes on.
 func TestHealHung(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
-	h := on(t, peer.Runc15, 4)
 	server := rig.LxcfsFor(t, peer.Lxcfs5, dir)
+	count := whole(t, peer.Runc15)
+	h := on(t, peer.Runc15, 4)
 	together := []string{"--annotation", "io.containerd.runc.v2.group=together"}
 	all := []container{h.start(t, "a", together...), h.start(t, "b", together...), h.start(t, "c")}
-	count := 0
-	rig.Eventually(t, "files of lxcfs", func() bool {
-		count = len(files(t, all[0].pid))
-		return count > 0
-	})
+	for _, c := range all {
+		until(t, c.pid, count)
+	}
 	all[0].exec(t, "unshare -m --propagation private sleep 86301 >/dev/null 2>&1 &").Must(t)
 	inner := 0
 	rig.Eventually(t, "process with mounts of its own", func() bool {
@@ -286,7 +285,7 @@ func TestHealHungReader(t *testing.T) {
 // run go on without it, and get it back.
 func TestHealRequired(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
-	h := on(t, peer.Crun121, 2, "[lxcfs]\nmode = \"require\"")
+	h := on(t, peer.Crun121, 2, patient, "mode = \"require\"")
 	server := rig.LxcfsFor(t, peer.Lxcfs6, dir)
 	a := h.start(t, "a")
 	count := len(files(t, a.pid))
@@ -312,7 +311,7 @@ func TestHealOff(t *testing.T) {
 	h := on(t, peer.Runc15, 2, "[lxcfs]\nmode = \"off\"")
 	a := h.start(t, "a")
 	rig.LxcfsFor(t, peer.Lxcfs5, dir)
-	on(t, peer.Runc15, 2)
+	on(t, peer.Runc15, 2, patient)
 	b := h.start(t, "b")
 	b.sees(t, total, shown)
 	a.sees(t, total, hostTotal(t))
@@ -323,7 +322,7 @@ func TestHealOff(t *testing.T) {
 // TestHealMany kills lxcfs under twenty containers with a shim each.
 func TestHealMany(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
-	h := on(t, peer.Crun121, 20)
+	h := on(t, peer.Crun121, 20, patient)
 	server := rig.LxcfsFor(t, peer.Lxcfs5, dir)
 	var all []container
 	for n := range 20 {

@@ -20,11 +20,14 @@ import (
 // that is stuck. Nobody waits for that connection to end.
 func TestHealHeld(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
-	h := on(t, peer.Crun121, 3)
 	server := rig.LxcfsFor(t, peer.Lxcfs6, dir)
+	count := whole(t, peer.Crun121)
+	h := on(t, peer.Crun121, 3)
 	together := []string{"--annotation", "io.containerd.runc.v2.group=together"}
 	all := []container{h.start(t, "a", together...), h.start(t, "b", together...), h.start(t, "c")}
-	count := len(files(t, all[0].pid))
+	for _, c := range all {
+		until(t, c.pid, count)
+	}
 	connection := connectionOf(t, server)
 	if err := server.Kill(); err != nil {
 		t.Fatal(err)

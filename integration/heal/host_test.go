@@ -65,6 +65,23 @@ func on(t *testing.T, runtime peer.Name, containers int, lines ...string) *host 
 	return shared
 }
 
+// patient are lines of configuration with which containers have all their files when they
+// start, however busy the machine is. Not for an lxcfs that hangs: that takes as long then.
+const patient = "[lxcfs]\ntimeout_ms = 10000"
+
+// whole counts the files of lxcfs that a container has. Later ones, which are not patient,
+// may get them after their start.
+func whole(t *testing.T, runtime peer.Name) int {
+	t.Helper()
+	c := on(t, runtime, 1, patient).start(t, "whole")
+	count := len(files(t, c.pid))
+	if count < 6 {
+		t.Fatalf("files %v", files(t, c.pid))
+	}
+	c.remove(t)
+	return count
+}
+
 // limit is the memory of all containers, and shown is what they then see.
 const (
 	limit = "268435456"

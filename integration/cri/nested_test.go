@@ -4,9 +4,12 @@ package cri
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/programs"
 	"github.com/isolate-shim/isolate/integration/rig"
 )
 
@@ -35,7 +38,8 @@ func TestDockerInPod(t *testing.T) {
 	}
 }
 
-// TestSystemdInPod boots a system in a pod that asks for nothing.
+// TestSystemdInPod boots a system in a pod that asks for nothing, and prints what programs
+// see there.
 func TestSystemdInPod(t *testing.T) {
 	rig.Require(t, rig.Root, rig.FUSE)
 	n := podNode(t, rig.Config{})
@@ -44,14 +48,18 @@ func TestSystemdInPod(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			config := kind.config()
 			p := n.pod(t, config)
+			begun := time.Now()
 			system := p.container(t, merge(security(config, message{}), message{
 				"image": message{"image": "docker.io/local/systemd:257"}, "command": []string{"/sbin/init"},
+				"linux": message{"resources": message{"memory_limit_in_bytes": 1 << 30, "cpu_period": 100000, "cpu_quota": 100000}},
 			}))
 			rig.Eventually(t, "boot", func() bool { return system.try("systemctl is-active multi-user.target containerd").Code == 0 })
 			// Docker is a service of the image too, but wants to make a network.
 			if got := system.sh(t, "systemctl list-units --failed --plain --no-legend | grep -v ^docker.s || true"); got != "" {
 				t.Errorf("failed are %q", got)
 			}
+			rows := programs.See(t, "pod, "+kind.name, func() time.Duration { return time.Since(begun) }, func() string { return system.sh(t, programs.Ask) })
+			t.Log("\n" + strings.Join(rows, "\n"))
 		})
 	}
 }

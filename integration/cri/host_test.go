@@ -18,10 +18,12 @@ import (
 // ociRuntimes are those under which pods are tested.
 var ociRuntimes = []peer.Name{peer.Runc15, peer.Crun121}
 
-// podNode is a node with an lxcfs and the image for containers.
+// podNode is a node with an lxcfs, which may take its time on a busy machine unless the test
+// configures something else, and the image for containers.
 func podNode(t *testing.T, config rig.Config) *node {
 	t.Helper()
 	rig.LxcfsFor(t, peer.Lxcfs6, "")
+	rig.Configure(t, "lxcfs.timeout_ms = 10000\n")
 	config.TOML = isolateStanza + config.TOML
 	n := startNode(t, config)
 	n.importBusybox(t)

@@ -242,8 +242,9 @@ func restartsContainers(t *testing.T, n *node, config message) {
 	for i := range 2 {
 		c := p.container(t, merge(security(config, message{}), message{
 			"metadata": message{"name": "again", "attempt": i},
-			"command":  []string{"sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.1; done"},
+			"command":  []string{"sh", "-c", "trap 'exit 3' TERM; echo >/trapped; while :; do sleep 0.1; done"},
 		}))
+		rig.Eventually(t, "trap", func() bool { return c.try("test -e /trapped").Code == 0 }) // a first process ignores what it does not catch
 		if f, _ := ids(t, c.info(t).Info.PID); f != first {
 			t.Errorf("attempt %d has ids from %d on", i, f)
 		}

@@ -52,6 +52,24 @@ func TestRangeOfALivingThread(t *testing.T) {
 	rig.Eventually(t, "range of the ended thread", func() bool { return h.run(t, "b", nil, "true").Err() == nil })
 }
 
+// TestRangeOfAKilledShim: a later container has the name, and so the cgroups, of one whose
+// shim was killed. The ids of the earlier one stayed reserved while the later one ran.
+func TestRangeOfAKilledShim(t *testing.T) {
+	rig.Require(t, rig.Root)
+	h := hostOf(t, peer.Containerd24)
+	rig.Configure(t, oneRange)
+	adopted := []string{"--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536", "--remap-labels"}
+	for _, flags := range [][]string{nil, adopted} {
+		h.start(t, "a", flags...)
+		killShim(t, "a")
+		h.Container("a").Remove(t)
+		rig.Eventually(t, "end of delete", func() bool { _, err := os.Lstat("/run/isolate/default/a"); return err != nil })
+		h.start(t, "a", "--uidmap", "0:300000:65536", "--gidmap", "0:300000:65536", "--remap-labels")
+		h.run(t, "b", flags, "true").Must(t)
+		h.Container("a").Remove(t)
+	}
+}
+
 // TestLostPool: somebody removes the files of the pool while a container runs. The
 // next one does not get its ids.
 func TestLostPool(t *testing.T) {

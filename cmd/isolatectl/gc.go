@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/urfave/cli/v3"
@@ -55,7 +54,7 @@ func orphans(ctx context.Context, configDir string, remove bool) ([]orphan.Orpha
 	if len(host.Find("/proc", "containerd", "dockerd")) == 0 {
 		return []orphan.Orphan{}, errNoDaemon
 	}
-	p, err := openPool(configDir, filepath.Join(record.Root, ".ids"))
+	p, err := openPool(configDir, record.IDs())
 	if err != nil || p == nil {
 		return []orphan.Orphan{}, err
 	}

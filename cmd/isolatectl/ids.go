@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"text/tabwriter"
 
@@ -61,7 +60,7 @@ func idsCommand() *cli.Command {
 		Flags:  append(flags(), &cli.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "print free ranges too, with their last owner"}),
 		Before: rootOnly,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			report, err := idsIn(ctx, c.String("config-dir"), filepath.Join(record.Root, ".ids"), c.Bool("all"))
+			report, err := idsIn(ctx, c.String("config-dir"), record.IDs(), c.Bool("all"))
 			if err != nil {
 				return err
 			}

@@ -66,7 +66,7 @@ func snapshot(ctx context.Context, configDir string) (metrics.Snapshot, error) {
 			s.Degraded++
 		}
 	}
-	report, err := idsIn(ctx, configDir, filepath.Join(record.Root, ".ids"), false)
+	report, err := idsIn(ctx, configDir, record.IDs(), false)
 	if err != nil {
 		return s, err
 	}

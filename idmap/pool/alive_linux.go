@@ -19,12 +19,8 @@ const groupPatience = 2 * time.Second
 func (r record) inUse(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, groupPatience)
 	defer cancel()
-	for _, p := range r.inits {
-		if alive, err := p.Alive(); err != nil {
-			return fmt.Sprintf("cannot tell whether process %d is alive: %v", p.PID, err)
-		} else if alive {
-			return fmt.Sprintf("process %d is alive", p.PID)
-		}
+	if why := r.initInUse(ctx); why != "" {
+		return why
 	}
 	for _, dir := range r.cgroups {
 		if populated, err := cgroupfs.Populated(ctx, dir); errors.Is(err, cgroupfs.ErrNotGroup) {
@@ -33,6 +29,18 @@ func (r record) inUse(ctx context.Context) string {
 			return fmt.Sprintf("cannot tell whether cgroup %q is empty: %v", dir, err)
 		} else if populated {
 			return fmt.Sprintf("cgroup %q has processes", dir)
+		}
+	}
+	return ""
+}
+
+// initInUse tells which of the first processes still uses the range, "" for none.
+func (r record) initInUse(context.Context) string {
+	for _, p := range r.inits {
+		if alive, err := p.Alive(); err != nil {
+			return fmt.Sprintf("cannot tell whether process %d is alive: %v", p.PID, err)
+		} else if alive {
+			return fmt.Sprintf("process %d is alive", p.PID)
 		}
 	}
 	return ""

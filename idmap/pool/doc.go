@@ -19,7 +19,8 @@
 //     files above say, nor whether they exist.
 //
 // So a killed shim gives its range back at once, but not while something still runs
-// with these ids.
+// with these ids. What the file says of such a container is cleared when the container
+// is cleaned up ([Forget]), since a later container may have the same cgroups.
 //
 // # When processes are looked at
 //
@@ -54,7 +55,7 @@
 // Slot files are never removed: two processes could hold locks on the old and
 // on the new file of the same name. They are written in place for the same
 // reason: a rename would put an unlocked file there. Lines are only appended until
-// the slot is given to the next owner. A line that a crash has cut off is ignored,
+// the slot is given back, or to the next owner. A line that a crash has cut off is ignored,
 // which is right for every line: the owner's is written before the container exists,
 // and what init's would keep is also kept by the owner's cgroups and by the ids of the
 // processes. The file "free" loses a slot before anything else is done with it.

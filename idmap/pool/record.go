@@ -28,6 +28,7 @@ type record struct {
 	owner   Owner
 	span    idmap.Span
 	mapping *idmap.Mapping // if it was adopted
+	joined  []Owner
 	inits   []proc.ID
 	cgroups []string
 }
@@ -85,6 +86,7 @@ func parseRecord(content string) (r record, ok bool, err error) {
 			r.inits = append(r.inits, l.Bound.Init)
 			r.cgroups = append(r.cgroups, l.Bound.Cgroups...)
 		case l.Joined != nil && ok:
+			r.joined = append(r.joined, *l.Joined)
 			r.cgroups = append(r.cgroups, l.Joined.Cgroups...)
 		case l == line{}:
 			// Of a later version.

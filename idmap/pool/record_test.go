@@ -51,6 +51,7 @@ func TestParseRecord(t *testing.T) {
 		{name: "claimed twice", in: lines(claimed, claimed), err: true},
 		{name: "of a later version", in: lines(claimed) + `{"later":{}}` + "\n" + `{"bound":{"init":{"pid":7,"start":99,"new":1},"cgroups":["/cg/b"]},"new":[]}` + "\n", want: full, ok: true},
 		{name: "adopted", in: lines(line{Claim: &claim{Owner: owner, Mapping: &mapping}}), want: record{owner: owner, mapping: &mapping, cgroups: []string{"/cg/a"}}, ok: true},
+		{name: "joined", in: lines(claimed, line{Joined: &Owner{ID: "peer", Cgroups: []string{"/cg/b"}}}), want: record{owner: owner, span: young.span, joined: []Owner{{ID: "peer", Cgroups: []string{"/cg/b"}}}, cgroups: []string{"/cg/a", "/cg/b"}}, ok: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

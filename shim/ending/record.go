@@ -13,6 +13,7 @@ import (
 
 	"github.com/isolate-shim/isolate/idmap"
 	"github.com/isolate-shim/isolate/idmap/chown"
+	"github.com/isolate-shim/isolate/idmap/pool"
 	"github.com/isolate-shim/isolate/idmap/rootfs"
 	"github.com/isolate-shim/isolate/shim/record"
 	"github.com/isolate-shim/isolate/shim/temporary"
@@ -40,6 +41,17 @@ func Undo(ctx context.Context, r *record.Record, within time.Duration) (alive, l
 	return alive, r.CleanupAfter(alive, restore) //nolint:contextcheck // it goes on when the caller gives up
 }
 
+// UndoOrphan is Undo for a container whose shim is gone. It also gives back the ids that
+// the shim held, which a shim does itself.
+func UndoOrphan(ctx context.Context, r *record.Record, within time.Duration) (alive, left error) {
+	alive, left = Undo(ctx, r, within)
+	if alive != nil {
+		return alive, left
+	}
+	of := pool.Owner{Namespace: r.Namespace, ID: r.ID}
+	return nil, errors.Join(left, pool.Forget(ctx, record.IDs(), of, r.Mapping))
+}
+
 // restore gives the caller's rootfs back.
 func restore(p *record.Premounted) error {
 	return (*rootfs.Replacement)(p).Restore(func(upper string) error {
@@ -56,7 +68,7 @@ const sweepTimeout = 10 * time.Second
 // package's documentation.
 func Sweep(ctx context.Context) {
 	err := record.EachUnfinished(ctx, func(r *record.Record) {
-		alive, left := Undo(ctx, r, sweepTimeout)
+		alive, left := UndoOrphan(ctx, r, sweepTimeout)
 		if err := errors.Join(alive, left); err != nil {
 			log.G(ctx).WithError(err).Warnf("isolate: container %q in namespace %q is deleted, but was not cleaned up in full; the next start of a container tries again", r.ID, r.Namespace)
 			return

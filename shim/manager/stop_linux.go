@@ -94,7 +94,7 @@ func (m manager) stop(ctx context.Context, ns, id, bundle string) shim.StopStatu
 	noted := r.Unfinished()
 	done := make(chan error, 1)
 	go func() {
-		alive, left := ending.Undo(ctx, r, time.Until(started.Add(endTimeout)))
+		alive, left := ending.UndoOrphan(ctx, r, time.Until(started.Add(endTimeout)))
 		unlock() // first: this process ends with the answer
 		done <- errors.Join(noted, alive, left)
 	}()

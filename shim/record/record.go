@@ -24,6 +24,9 @@ import (
 // the tests of packages that make records.
 var Root = "/run/isolate"
 
+// IDs is the directory of package pool.
+func IDs() string { return filepath.Join(Root, ".ids") }
+
 // Version is the version of the record's format. Containers outlive an upgrade and a
 // rollback, so every isolate reads every record, those of later versions as far as it knows
 // their fields: to undo most of a container is better than nothing. A field never

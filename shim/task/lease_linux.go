@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/containerd/log"
 
@@ -64,7 +63,7 @@ func openPool(cfg config.Config) (*pool.Pool, error) {
 	for _, w := range ids.Warnings {
 		log.L.Warn("isolate: " + w) // of the host, not of the container
 	}
-	return pool.Open(filepath.Join(record.Root, ".ids"), ids.Spans)
+	return pool.Open(record.IDs(), ids.Spans)
 }
 
 // accounts are the files that say which ids the host has given away.

@@ -98,7 +98,7 @@ func (c Collector) look(ctx context.Context, namespace, id string) (*Orphan, err
 	}
 	o := &Orphan{Namespace: namespace, ID: id, Kept: c.facts(ctx, r).kept()}
 	if o.Kept == "" && c.Remove {
-		alive, left := ending.Undo(ctx, r, undoLimit)
+		alive, left := ending.UndoOrphan(ctx, r, undoLimit)
 		err = errors.Join(alive, left)
 		o.Removed = err == nil
 	}

@@ -22,7 +22,8 @@ func gcCommand() *cli.Command {
 		Usage: "print, or remove, the state of containers that nobody will remove any more",
 		Description: "Such state is left if containerd's own was removed by hand, or if both clean-ups of a container were\n" +
 			"killed. Only what is proved dead is removed: containerd does not know the container, no shim holds its\n" +
-			"ids, and none of its processes lives. The exit status is 1 if something was found and is still there.",
+			"ids, and none of its processes lives. Temporary files of shims that were killed are found too; the next\n" +
+			"clean-up of any container would remove them. The exit status is 1 if something was found and is still there.",
 		Flags:  append(flags(), &cli.BoolFlag{Name: "delete", Usage: "remove it; without this flag nothing is changed"}),
 		Before: rootOnly,
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -81,6 +82,10 @@ func writeOrphans(w io.Writer, found []orphan.Orphan) error {
 			state = "removed"
 		case o.Kept != "":
 			state = "kept: " + o.Kept
+		}
+		if o.Files != "" { // they do not tell whose they were
+			row("-\t%s\t%s\n", o.Files, state)
+			continue
 		}
 		row("%s\t%s\t%s\n", o.Namespace, short(o.ID), state)
 	}

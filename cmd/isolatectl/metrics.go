@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/isolate-shim/isolate/cmd/isolatectl/metrics"
+	"github.com/isolate-shim/isolate/cmd/isolatectl/orphan"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/lxcfs"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -81,7 +83,7 @@ func snapshot(ctx context.Context, configDir string) (metrics.Snapshot, error) {
 		s.LxcfsUp = &up
 	}
 	if found, err := orphans(ctx, configDir, false); err == nil {
-		n := len(found)
+		n := len(slices.DeleteFunc(found, func(o orphan.Orphan) bool { return o.ID == "" }))
 		s.Orphans = &n
 	}
 	return s, nil

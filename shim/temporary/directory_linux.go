@@ -98,12 +98,13 @@ const format = "%d-%d"
 
 func name(p proc.ID) string { return fmt.Sprintf(format, p.PID, p.Start) }
 
-// Sweep removes the directories of processes that have ended.
-func Sweep(root string) error {
+// Left returns the directories of processes that have ended.
+func Left(root string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(root, parent))
 	if errors.Is(err, fs.ErrNotExist) { // nearly always
-		return nil
+		return nil, nil
 	}
+	var dirs []string
 	errs := []error{err}
 	for _, e := range entries {
 		var p proc.ID
@@ -112,14 +113,26 @@ func Sweep(root string) error {
 		}
 		alive, err := p.Alive()
 		if err == nil && !alive {
-			err = remove(filepath.Join(root, parent, e.Name()))
+			dirs = append(dirs, filepath.Join(root, parent, e.Name()))
 		}
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove temporary files of ended shims: %w", err)
+		return dirs, fmt.Errorf("look for temporary files of ended shims: %w", err)
 	}
-	return nil
+	return dirs, nil
+}
+
+// Sweep removes the directories of processes that have ended.
+func Sweep(root string) error {
+	dirs, err := Left(root)
+	errs := []error{err}
+	for _, dir := range dirs {
+		if err := remove(dir); err != nil {
+			errs = append(errs, fmt.Errorf("remove temporary files of an ended shim: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Environ returns the environment for a program of others: as this process got it.

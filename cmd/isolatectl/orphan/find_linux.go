@@ -18,12 +18,16 @@ import (
 	"github.com/isolate-shim/isolate/internal/linux/cgroupfs"
 	"github.com/isolate-shim/isolate/shim/ending"
 	"github.com/isolate-shim/isolate/shim/record"
+	"github.com/isolate-shim/isolate/shim/temporary"
 )
 
-// Orphan is the state of one container of which containerd knows nothing.
+// Orphan is the state of one container of which containerd knows nothing, or the
+// temporary files of a shim that was killed.
 type Orphan struct {
-	Namespace string `json:"namespace"`
-	ID        string `json:"id"`
+	Namespace string `json:"namespace,omitempty"`
+	ID        string `json:"id,omitempty"`
+	// Files is the directory of a shim's temporary files, of whichever container.
+	Files string `json:"files,omitempty"`
 	// Kept says why it cannot be removed, "" if it can.
 	Kept string `json:"kept,omitempty"`
 	// Removed is set if it was undone.
@@ -45,7 +49,8 @@ type Collector struct {
 	Remove bool
 }
 
-// Run returns the containers that containerd does not know any more. What could not be
+// Run returns the containers that containerd does not know any more, and what killed
+// shims have left of temporary files. What could not be
 // looked at, or not be undone, is told beside the rest.
 func (c Collector) Run(ctx context.Context) ([]Orphan, error) {
 	found, errs := []Orphan{}, []error{}
@@ -67,7 +72,22 @@ func (c Collector) Run(ctx context.Context) ([]Orphan, error) {
 		}
 	}
 	slices.SortFunc(found, func(a, b Orphan) int { return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.ID, b.ID)) })
-	return found, errors.Join(errs...)
+	files, err := c.files()
+	return append(found, files...), errors.Join(append(errs, err)...)
+}
+
+// files returns the temporary files of shims that were killed.
+func (c Collector) files() ([]Orphan, error) {
+	dirs, err := temporary.Left(record.Root)
+	if c.Remove && len(dirs) > 0 {
+		err = errors.Join(err, temporary.Sweep(record.Root))
+	}
+	var found []Orphan
+	for _, dir := range dirs {
+		_, gone := os.Lstat(dir)
+		found = append(found, Orphan{Files: dir, Removed: errors.Is(gone, fs.ErrNotExist)})
+	}
+	return found, err
 }
 
 // look looks at one container; nil if containerd knows it, or somebody is at it.

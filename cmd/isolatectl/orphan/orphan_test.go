@@ -4,6 +4,7 @@ package orphan
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -97,6 +98,13 @@ func TestOnlyTheDeadIsRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	for _, p := range []*proc.ID{dead, alive} {
+		if err := os.MkdirAll(filepath.Join(record.Root, ".tmp", fmt.Sprintf("%d-%d", p.PID, p.Start)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	temporary := filepath.Join(record.Root, ".tmp", fmt.Sprintf("%d-%d", dead.PID, dead.Start))
+
 	want := map[string]string{
 		"dead": "", "never-ran": "", "alive": "first process is alive", "held": "a shim holds its ids",
 		"used": "process 5 has its ids", "unclear": "the runtime has state of it",
@@ -119,10 +127,16 @@ func TestOnlyTheDeadIsRemoved(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "container damaged in namespace test") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("error %v", err)
 		}
-		if len(found) != len(want) {
-			t.Errorf("%+v", found)
+		if len(found) != len(want)+1 {
+			t.Fatalf("%+v", found)
 		}
-		for _, o := range found {
+		if files := found[len(want)]; files != (Orphan{Files: temporary, Removed: remove}) {
+			t.Errorf("%+v, want %q", files, temporary)
+		}
+		if dirs, err := os.ReadDir(filepath.Dir(temporary)); err != nil || (len(dirs) == 1) != remove {
+			t.Errorf("temporary files: %v, %v", dirs, err)
+		}
+		for _, o := range found[:len(want)] {
 			reason, ok := want[o.ID]
 			if !ok || (reason == "") != (o.Kept == "") || !strings.Contains(o.Kept, reason) || o.Removed != (remove && reason == "") {
 				t.Errorf("%+v, want %q", o, reason)

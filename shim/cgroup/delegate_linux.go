@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
 	"github.com/isolate-shim/isolate/shim/member"
 )
@@ -128,6 +130,10 @@ func (r *Report) one(pid int, users ns.ID, owner idmap.Owner, o Options, m membe
 	return "", errors.Join(denied, err)
 }
 
+// tableTime is how long the mounts of a container are read at most; ordinary ones take
+// less than a millisecond.
+const tableTime = time.Second
+
 func whyNoLeaf(pid int, m membership) (string, error) {
 	theirs, err := ns.At(fmt.Sprintf("/proc/%d/ns/cgroup", pid))
 	if err != nil {
@@ -144,7 +150,14 @@ func whyNoLeaf(pid int, m membership) (string, error) {
 		return "", err
 	}
 	defer file.Close()
-	mounts, err := mountinfo.GetMountsFromReader(file, nil)
+	// A volume may bring very many mounts.
+	table := &mount.Table{Mountinfo: file, Until: time.Now().Add(tableTime)}
+	mounts, err := mountinfo.GetMountsFromReader(table, func(m *mountinfo.Info) (skip, stop bool) {
+		return m.Mountpoint != mountpoint, false
+	})
+	if errors.Is(err, mount.ErrSlowTable) {
+		return err.Error(), nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("list mounts of process %d: %w", pid, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/isolate-shim/isolate/internal/linux/mount"
 	"github.com/isolate-shim/isolate/internal/linux/ns"
+	"github.com/isolate-shim/isolate/internal/linux/proc"
 	"github.com/isolate-shim/isolate/shim/member"
 )
 
@@ -43,11 +45,7 @@ func (c *connections) peer(ctx context.Context, peer Peer) error {
 	defer cancel()
 	for _, dir := range peer.Cgroups {
 		err := eachIn(within, dir, peer.Container, func(p *member.Process) error {
-			status, err := p.Read("status")
-			if err != nil || killed(string(status)) {
-				return err
-			}
-			return c.mounts(within, p, "", c.foreign)
+			return c.threads(within, p, c.foreign, func(dir string) bool { return !dying(dir) })
 		})
 		if late(err) {
 			c.unread = append(c.unread, peer.Name)
@@ -60,15 +58,25 @@ func (c *connections) peer(ctx context.Context, peer Peer) error {
 	return nil
 }
 
-// self notes the connections that show in the mounts of the container's own process. The
-// first thread of one that was killed has often ended.
+// self notes the connections that show in the mounts of the container's own process.
 func (c *connections) self(ctx context.Context, p *member.Process) error {
+	return c.threads(ctx, p, c.own, func(string) bool { return true })
+}
+
+// threads notes the devices in the mounts of a process's threads for which choose, which
+// gets the directory of a thread, returns true. The first thread may have ended while
+// others live, and a thread can have mounts of its own.
+func (c *connections) threads(ctx context.Context, p *member.Process, devices map[uint32]bool, choose func(dir string) bool) error {
 	threads, err := os.ReadDir(p.Path("task"))
 	if err != nil {
 		return nil //nolint:nilerr // it has ended
 	}
 	for _, thread := range threads {
-		if err := c.mounts(ctx, p, "task/"+thread.Name()+"/", c.own); err != nil {
+		dir := "task/" + thread.Name() + "/"
+		if !choose(p.Path(dir)) {
+			continue
+		}
+		if err := c.mounts(ctx, p, dir, devices); err != nil {
 			return err
 		}
 	}
@@ -79,8 +87,8 @@ func late(err error) bool {
 	return errors.Is(err, mount.ErrSlowTable) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// mounts notes the devices in the mount namespace of a process, or of a thread of it in
-// the directory dir, unless the namespace was seen before.
+// mounts notes the devices in the mount namespace of a thread of a process, in the
+// directory dir, unless the namespace was seen before.
 func (c *connections) mounts(ctx context.Context, p *member.Process, dir string, devices map[uint32]bool) error {
 	id, err := ns.At(p.Path(dir + "ns/mnt"))
 	if err != nil || c.seen[id] {
@@ -124,21 +132,31 @@ func showIn(mountinfo io.Reader, devices map[uint32]bool) error {
 	}
 }
 
-// killed tells whether SIGKILL is pending for a process, or whether it is a zombie whose
-// other threads are still ending (proc_pid_status(5)).
+// dying tells whether a thread, which a directory of /proc is of, has ended, is about to
+// end, or has SIGKILL pending (proc_pid_status(5)).
+func dying(dir string) bool {
+	content, err := os.ReadFile(filepath.Join(dir, "stat"))
+	if err != nil {
+		return true
+	}
+	stat, err := proc.ParseStat(content)
+	if err != nil || stat.Exiting || strings.ContainsRune("ZX", rune(stat.State)) {
+		return err == nil
+	}
+	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	return err != nil || killed(string(status))
+}
+
+// killed tells whether SIGKILL is pending, by the status of a thread.
 func killed(status string) bool {
 	for line := range strings.Lines(status) {
 		name, value, _ := strings.Cut(line, ":")
-		switch value = strings.TrimSpace(value); name {
-		case "State":
-			if strings.HasPrefix(value, "Z") || strings.HasPrefix(value, "X") {
-				return true
-			}
-		case "SigPnd", "ShdPnd":
-			set, err := strconv.ParseUint(value, 16, 64)
-			if err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
-				return true
-			}
+		if name != "SigPnd" && name != "ShdPnd" {
+			continue
+		}
+		set, err := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+		if err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
+			return true
 		}
 	}
 	return false

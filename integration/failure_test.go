@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -392,5 +393,47 @@ func TestExhaustedPool(t *testing.T) {
 	}
 	h.Container("a").Remove(t)
 	h.run(t, "b", nil, "true").Must(t)
+	rig.MustMatch(t, before)
+}
+
+// TestShimWithoutDescriptors: the shim of a group can open no file more. What fails names
+// the limit, and what runs goes on.
+func TestShimWithoutDescriptors(t *testing.T) {
+	rig.Require(t, rig.Root)
+	m := demoMachine(t, peer.Runc15, `annotations.allow = ["io.containerd.runc.v2.group"]`)
+	group := []string{"--annotation", "io.containerd.runc.v2.group=a"}
+	m.start(t, "a", group, "sleep", "86400")
+	shim := shimOf(t, "a")
+	flags := slices.Concat([]string{"run", "--rm", "--null-io", "--runtime", shimName}, group, []string{m.reference, "b", "true"})
+	m.Ctr(t.Context(), flags...).Must(t)
+	before := rig.MustSnapshot(t)
+	var limit unix.Rlimit
+	if err := unix.Prlimit(shim, unix.RLIMIT_NOFILE, nil, &limit); err != nil {
+		t.Fatal(err)
+	}
+	// Four that are free are enough for containerd's connection, and not for a container.
+	low := unix.Rlimit{Max: limit.Max}
+	for free := 0; free < 4; low.Cur++ {
+		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/%d", shim, low.Cur)); errors.Is(err, fs.ErrNotExist) {
+			free++
+		}
+	}
+	if err := unix.Prlimit(shim, unix.RLIMIT_NOFILE, &low, nil); err != nil {
+		t.Fatal(err)
+	}
+	r := m.Ctr(t.Context(), flags...)
+	if err := unix.Prlimit(shim, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		t.Fatal(err)
+	}
+	m.Ctr(t.Context(), "containers", "rm", "b")
+	m.Ctr(t.Context(), "snapshots", "rm", "b")
+	if r.Code == 0 || !strings.Contains(r.Stderr, "raise LimitNOFILE of containerd's unit") {
+		t.Errorf("status %d, %q", r.Code, r.Stderr)
+	}
+	if got := m.exec(t, "a", nil, "echo", "here").Must(t); got != "here" {
+		t.Errorf("printed %q", got)
+	}
+	rig.MustMatch(t, before)
+	m.Ctr(t.Context(), flags...).Must(t)
 	rig.MustMatch(t, before)
 }

@@ -6,6 +6,7 @@ package exhausted
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 
@@ -30,13 +31,38 @@ var namespaceLimits = []struct {
 	{unix.CLONE_NEWCGROUP, "user.max_cgroup_namespaces"},
 }
 
-// Explain adds to an error by which something has failed for want of space
-// the limits that are reached of namespaces and of mounts, found by making one of
-// each kind. An error of another cause is returned as it is.
+// symptoms are the errors by which limits show, and what finds out which one it is.
+var symptoms = []struct {
+	errno   unix.Errno
+	reached func() string
+}{
+	{unix.ENOSPC, spaces},
+	{unix.EAGAIN, func() string { return tasks("/") }},
+	{unix.EMFILE, descriptors},
+}
+
+// Explain adds to an error by which something has failed the limits of the host that are
+// reached, as far as such an error comes from them: of namespaces and of mounts, found by
+// making one of each kind, of processes, and of this process's descriptors. An error of
+// another cause is returned as it is.
 func Explain(err error) error {
-	if err == nil || !strings.Contains(strings.ToLower(err.Error()), unix.ENOSPC.Error()) {
-		return err
+	if err == nil {
+		return nil
 	}
+	text := strings.ToLower(err.Error()) // a runtime in C says it otherwise than Go
+	for _, s := range symptoms {
+		if !strings.Contains(text, s.errno.Error()) {
+			continue
+		}
+		if raise := s.reached(); raise != "" {
+			return fmt.Errorf("a limit of the host is reached: raise %s: %w", raise, err)
+		}
+	}
+	return err
+}
+
+// spaces names the limits of namespaces and mounts that are reached.
+func spaces() string {
 	var reached []string
 	for _, limit := range namespaceLimits {
 		if exhausted(limit.flag) {
@@ -47,9 +73,24 @@ func Explain(err error) error {
 		reached = append(reached, "fs.mount-max")
 	}
 	if len(reached) == 0 {
-		return err
+		return ""
 	}
-	return fmt.Errorf("a limit of the host is reached: raise %s (sysctl): %w", strings.Join(reached, ", "), err)
+	return strings.Join(reached, ", ") + " (sysctl)"
+}
+
+// room is how many open files less than the limit count as reached: those for which there
+// was no room are closed again.
+const room = 64
+
+// descriptors names the limit of this process's open files if it is reached.
+func descriptors() string {
+	var limit unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) // it cannot fail
+	open, err := os.ReadDir("/proc/self/fd")
+	if !errors.Is(err, unix.EMFILE) && uint64(len(open))+room < limit.Cur {
+		return ""
+	}
+	return fmt.Sprintf("LimitNOFILE of containerd's unit, which allows the shim %d open files", limit.Cur)
 }
 
 // noMoreMounts tells whether a mount namespace like this one can take no mount more.

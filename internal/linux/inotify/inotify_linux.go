@@ -44,11 +44,11 @@ func watch(user, mask uint32, dirs ...string) (*Watch, error) {
 	fd := -1
 	err := thread.AsEffectiveUser(user, func() (err error) {
 		if fd, err = unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err != nil {
-			return os.NewSyscallError("inotify_init1", err)
+			return full("inotify_init1", err, unix.EMFILE, "fs.inotify.max_user_instances")
 		}
 		for _, dir := range dirs {
 			if _, err := unix.InotifyAddWatch(fd, dir, mask|unix.IN_ONLYDIR); err != nil {
-				return os.NewSyscallError("inotify_add_watch", err)
+				return full("inotify_add_watch", err, unix.ENOSPC, "fs.inotify.max_user_watches")
 			}
 		}
 		return nil
@@ -60,6 +60,14 @@ func watch(user, mask uint32, dirs ...string) (*Watch, error) {
 		return nil, fmt.Errorf("watch %q: %w", dirs, err)
 	}
 	return &Watch{fd: fd, file: os.NewFile(uintptr(fd), "inotify")}, nil
+}
+
+// full names the limit of a user that an error of a call comes from.
+func full(call string, err, symptom error, sysctl string) error {
+	if named := os.NewSyscallError(call, err); !errors.Is(err, symptom) {
+		return named
+	}
+	return fmt.Errorf("%s: %w: raise %s (sysctl)", call, err, sysctl)
 }
 
 // Next waits until something is made, and returns the names, "" for some that the kernel

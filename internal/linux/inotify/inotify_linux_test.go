@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestDirectories(t *testing.T) {
@@ -78,5 +80,22 @@ func TestEntries(t *testing.T) {
 	}
 	if _, err := Entries([]string{second, first}, uint32(os.Geteuid())); !errors.Is(err, os.ErrNotExist) { //nolint:gosec // ids are not negative
 		t.Errorf("one is not there: %v", err)
+	}
+}
+
+// TestFull: the kernel's words for it are of files and of disks.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]string{
+		unix.EMFILE: "inotify_init1: too many open files: raise fs.inotify.max_user_instances (sysctl)",
+		unix.ENOSPC: "inotify_init1: no space left on device",
+	} {
+		if got := full("inotify_init1", err, unix.EMFILE, "fs.inotify.max_user_instances"); got.Error() != want || !errors.Is(got, err) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	dir := t.TempDir()
+	if _, err := Directories(dir+"/none", uint32(os.Geteuid())); !errors.Is(err, os.ErrNotExist) { //nolint:gosec // ids are not negative
+		t.Error(err)
 	}
 }

@@ -90,7 +90,11 @@ func (h host) exec(t testing.TB, id string, argv ...string) rig.Result {
 }
 
 // shimOf finds the process that serves a container.
-func shimOf(t testing.TB, id string) int {
+func shimOf(t testing.TB, id string) int { t.Helper(); return shimProcess(t, id, "") }
+
+// shimProcess finds the process of a container's shim that has an action, "" for the one
+// that serves the container.
+func shimProcess(t testing.TB, id, action string) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -107,7 +111,16 @@ func shimOf(t testing.TB, id string) int {
 		}
 		args := strings.Split(string(line), "\x00")
 		at := slices.Index(args, "-id")
-		if filepath.Base(args[0]) == "containerd-shim-isolate-v1" && at > 0 && args[at+1] == id && !slices.Contains(args, "start") && !slices.Contains(args, "delete") {
+		if filepath.Base(args[0]) != "containerd-shim-isolate-v1" || at < 0 || args[at+1] != id {
+			continue
+		}
+		found := ""
+		for _, known := range []string{"start", "delete"} {
+			if slices.Contains(args, known) {
+				found = known
+			}
+		}
+		if found == action {
 			return pid
 		}
 	}

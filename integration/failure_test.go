@@ -19,6 +19,7 @@ import (
 	"github.com/isolate-shim/isolate/integration/peer"
 	"github.com/isolate-shim/isolate/integration/rig"
 	"github.com/isolate-shim/isolate/internal/testprogram"
+	"github.com/isolate-shim/isolate/shim/record"
 )
 
 // faulty is an OCI runtime that fails on demand.
@@ -435,5 +436,39 @@ func TestShimWithoutDescriptors(t *testing.T) {
 	}
 	rig.MustMatch(t, before)
 	m.Ctr(t.Context(), flags...).Must(t)
+	rig.MustMatch(t, before)
+}
+
+// TestDeleteIsKilled: somebody kills a shim, and also what containerd starts to clean up
+// after it. containerd then knows no task and keeps the bundle, which is in the way of the
+// next container with that id, until it is restarted and cleans up again.
+func TestDeleteIsKilled(t *testing.T) {
+	rig.Require(t, rig.Root)
+	rig.Configure(t, oneRange)
+	h := hostOf(t, peer.Containerd24)
+	before := rig.MustSnapshot(t)
+	h.start(t, "a")
+	unlock, err := record.Lock(t.Context(), "default", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	killShim(t, "a")
+	rig.Eventually(t, "delete, which waits for the id, to be killed", func() bool {
+		pid := shimProcess(t, "a", "delete")
+		return pid != 0 && unix.Kill(pid, unix.SIGKILL) == nil
+	})
+	unlock()
+	rig.Eventually(t, "containerd to forget the task", func() bool {
+		return !strings.Contains(h.Ctr(t.Context(), "tasks", "ls").Must(t), "a ")
+	})
+	h.Ctr(t.Context(), "containers", "rm", "a").Must(t)
+	refused(t, h.run(t, "a", nil, "true"), "file exists")
+	h.Ctr(t.Context(), "containers", "rm", "a")
+	h.Ctr(t.Context(), "snapshots", "rm", "a")
+	if err := h.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rig.MustMatch(t, before)
+	h.run(t, "a", nil, "true").Must(t)
 	rig.MustMatch(t, before)
 }

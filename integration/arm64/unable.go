@@ -26,7 +26,7 @@ var unable = map[string]struct{ tests, why string }{
 	"shim/ending":              {"^TestProcessesUnknownToTheRuntimeEnd$", noUserns},
 	"shim/heal":                {why: noAgain},
 	"shim/member":              {"^Test(Confined|Verify|VerifyEnded)$", noUserns},
-	"shim/task":                {"^Test(BoundNodes|Adopted|Facts)$", noClone3 + ", and makes no user namespaces"},
+	"shim/task":                {"^Test(BoundNodes|Adopted|Facts|RuntimeKeepsContainer)$", noClone3 + ", and makes no user namespaces"},
 	"shim/record":              {why: noAgain},
 	"shim/temporary":           {"^TestSweep$", "the emulator makes up /proc/self/stat"},
 	"shim/visit":               {why: noUserns},

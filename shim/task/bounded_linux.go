@@ -62,7 +62,8 @@ func newBounded(upstream taskAPI.TTRPCTaskService, first func(string) (linuxproc
 }
 
 // whileItLives returns a context that ends with ctx, and a second or two after the
-// container. The runtime is killed with it.
+// container is about to end. The runtime is killed with it: as long as a runtime that hangs
+// does not reap a process that it has made in the container, the kernel keeps the first one.
 func (b *bounded) whileItLives(ctx context.Context, id string) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	first, ok := b.first(id)
@@ -72,18 +73,18 @@ func (b *bounded) whileItLives(ctx context.Context, id string) (context.Context,
 	go func() {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
-		for ended := false; ; {
+		for before := false; ; {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
-			if ended {
+			ending, err := first.Ending()
+			if ending = ending && err == nil; ending && before {
 				cancel()
 				return
 			}
-			alive, err := first.Alive()
-			ended = err == nil && !alive
+			before = ending
 		}
 	}()
 	return ctx, cancel

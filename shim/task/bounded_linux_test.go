@@ -5,7 +5,9 @@ package task
 import (
 	"context"
 	"errors"
+	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 	"time"
 
@@ -147,4 +149,52 @@ func TestRuntimeOutlivesContainer(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("it goes on")
 	}
+}
+
+// TestRuntimeKeepsContainer: a runtime that hung in an exec did not reap the process that
+// it had made in the container, without which the container's first process does not end.
+func TestRuntimeKeepsContainer(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make pid namespaces")
+	}
+	cmd := exec.Command("sleep", "100")
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := linuxproc.Open(cmd.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	added := exec.Command("sleep", "100")
+	joined := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the thread ends with the function
+		err := unix.Setns(p.FD(), unix.CLONE_NEWPID)
+		if err == nil {
+			err = added.Start()
+		}
+		joined <- err
+	}()
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	_, _, done := startStuck(t, func(string) (linuxproc.ID, bool) { return p.ID(), true })
+	if err := p.Signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
+	}
+	if ended, err := p.Ended(0); ended || err != nil {
+		t.Error("the first process has not waited for the other one", err)
+	}
+	_, _ = added.Wait(), cmd.Wait() // they were killed
 }

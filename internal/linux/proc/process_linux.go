@@ -78,6 +78,37 @@ func (id ID) Alive() (bool, error) {
 	return true, p.Close()
 }
 
+// Ending tells whether the process has ended or is about to: each of its threads is on
+// its way out, as far as one look can tell. The first one of a pid namespace may be for
+// long: until those in it that others have to reap are reaped (pid_namespaces(7)).
+func (id ID) Ending() (bool, error) {
+	p, err := id.Open()
+	if errors.Is(err, ErrEnded) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer p.Close()
+	threads, err := os.ReadDir(p.Path("task"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, thread := range threads {
+		content, err := os.ReadFile(p.Path("task/" + thread.Name() + "/stat"))
+		if err != nil {
+			continue // it has ended
+		}
+		if s, err := ParseStat(content); err != nil || !s.Exiting {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // ID returns the name of the process for files.
 func (p *Process) ID() ID { return p.id }
 

@@ -3,9 +3,9 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -116,7 +116,7 @@ func TestTerminal(t *testing.T) {
 			m := demoMachine(t, runtime)
 			// Only root of the container may own the terminal, or it cannot open it.
 			const look = "stat -c %u:%a $(tty); tty < /dev/tty; read x; echo got-$x;" +
-				"for i in $(seq 200); do [ \"$(stty size)\" = \"33 77\" ] && echo resized && break; sleep 0.05; done"
+				"for i in $(seq 200); do [ \"$(stty size)\" = \"33 77\" ] && echo resized && break; sleep 0.05; done; read y"
 			for name, argv := range map[string][]string{
 				"run":  {"run", "--rm", "--tty", "--runtime", shimName, m.reference, "b", "sh", "-c", look},
 				"exec": {"tasks", "exec", "--tty", "--exec-id", "t", "a", "sh", "-c", look},
@@ -124,7 +124,7 @@ func TestTerminal(t *testing.T) {
 				if name == "exec" {
 					m.start(t, "a", nil, "sleep", "1000")
 				}
-				out := m.onTerminal(t, "hello\n", argv...)
+				out := m.onTerminal(t, "hello\n", "resized", "bye\n", argv...)
 				for _, want := range []string{"0:620", "/dev/", "resized", "got-hello"} {
 					if !strings.Contains(out, want) {
 						t.Errorf("%s printed %q, want %q in it", name, out, want)
@@ -302,30 +302,44 @@ func (m machine) ctr(t *testing.T) []string {
 	return m.Ctr(t.Context(), "version").Argv[:3]
 }
 
-// onTerminal runs ctr on a terminal of 33 lines with 77 characters, and returns
-// what appeared there.
-func (m machine) onTerminal(t *testing.T, input string, args ...string) string {
+// onTerminal runs ctr on a terminal of 33 lines with 77 characters, and returns what
+// appeared there. The last line of the input comes when the output has a text: ctr loses
+// what a process prints just before it ends, see rig.Node.Output.
+func (m machine) onTerminal(t *testing.T, first, until, last string, args ...string) string {
 	t.Helper()
 	var line strings.Builder
 	line.WriteString("stty rows 33 cols 77; exec")
 	for _, arg := range slices.Concat(m.ctr(t), args) {
 		fmt.Fprintf(&line, " '%s'", arg)
 	}
-	return feed(t, input, "script", "--quiet", "--return", "--command", line.String(), "/dev/null")
-}
-
-// feed runs a program with an input that ends.
-func feed(t *testing.T, input string, argv ...string) string {
-	t.Helper()
+	path := filepath.Join(t.TempDir(), "output")
+	file, err := os.Create(path) //nolint:forbidigo // the test's own directory
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), rig.Patiently(time.Minute))
 	defer cancel()
-	command := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	var out bytes.Buffer
-	command.Stdin, command.Stdout = strings.NewReader(input), &out
-	if err := command.Run(); err != nil {
-		t.Errorf("%q: %v", argv, err)
+	command := exec.CommandContext(ctx, "script", "--quiet", "--return", "--command", line.String(), "/dev/null")
+	command.Stdout = file
+	input, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return strings.ReplaceAll(out.String(), "\r\n", "\n")
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = input.Write([]byte(first))
+	for err == nil && ctx.Err() == nil && !strings.Contains(text(path), until) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err == nil {
+		_, err = input.Write([]byte(last))
+	}
+	if err := errors.Join(err, input.Close(), command.Wait()); err != nil {
+		t.Errorf("%q: %v", args, err)
+	}
+	return strings.ReplaceAll(text(path), "\r\n", "\n")
 }
 
 // events collects containerd's events from now on.

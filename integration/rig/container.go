@@ -15,12 +15,15 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -95,6 +98,24 @@ func (c *Container) Remove(t testing.TB) {
 		_, err := os.Lstat(bundle)
 		return errors.Is(err, fs.ErrNotExist)
 	})
+	// It forgets the task a moment later.
+	Within(forgetTime, func() bool { return c.unknown(ctx) })
+}
+
+// forgetTime is how long containerd may take, after it has removed a bundle, to admit that
+// id again.
+const forgetTime = 5 * time.Second
+
+// unknown tells whether containerd knows no task of the container.
+func (c *Container) unknown(ctx context.Context) bool {
+	connection, err := grpc.NewClient("unix://"+c.Machine.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return false
+	}
+	defer connection.Close()
+	ctx = metadata.AppendToOutgoingContext(ctx, "containerd-namespace", "default")
+	_, err = tasks.NewTasksClient(connection).Get(ctx, &tasks.GetRequest{ContainerID: c.ID})
+	return status.Code(err) == codes.NotFound
 }
 
 // Update sends an update of resources, as the CRI plugin does.

@@ -23,6 +23,7 @@ func mountOptions(s *specs.Spec, p *Plan) ([]string, error) {
 	for i := range s.Mounts {
 		m := &s.Mounts[i]
 		if isBind(*m) {
+			m.Type = "bind" // those of CDI have none, of which crun 1.21 dies in a pod with a user namespace
 			continue
 		}
 		m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool {

@@ -22,6 +22,7 @@ func TestSecurityContext(t *testing.T) {
 			if err := os.WriteFile(profile, []byte(noChmod), 0o644); err != nil {
 				t.Fatal(err)
 			}
+			onGPU, printsOnGPU := rig.GPU(t, "660")
 			for _, kind := range kinds {
 				t.Run(kind.name, func(t *testing.T) {
 					config := kind.config()
@@ -63,6 +64,7 @@ func TestSecurityContext(t *testing.T) {
 							name: "device", more: message{"devices": []message{{"host_path": "/dev/full", "container_path": "/dev/mine", "permissions": "rwm"}}},
 							script: "stat -c '%F %t %T' /dev/mine; head -c1 /dev/mine | od -An -tx1", want: "character special file 1 7\n 00", fails: "echo x > /dev/mine",
 						},
+						{name: "GPU", more: message{"CDI_devices": []message{{"name": rig.GPUName}}}, script: onGPU, want: printsOnGPU},
 					} {
 						t.Run(c.name, func(t *testing.T) {
 							p, config := p, config

@@ -77,11 +77,11 @@ func TestDocker26(t *testing.T) {
 	d := startDaemon(t, combination{
 		config: rig.DockerConfig{
 			Dockerd: peer.Docker26, Config: isolated(peer.Containerd24, peer.Runc15), Apart: true,
-			Settings: map[string]any{"storage-driver": "overlay2", "live-restore": true},
+			Settings: map[string]any{"storage-driver": "overlay2", "live-restore": true, "features": map[string]any{"cdi": true}},
 		},
 		flags: []string{"--runtime", runtimeName}, driver: "overlay2",
 	}, image.Client)
-	d.features(t, append([]feature{{"mistakes", mistakes}, {"mounts of read-only volumes", mountsOfReadOnlyVolumes}, {"volume on /dev", volumeOnDev}, {"does not end", doesNotEnd}}, core...))
+	d.features(t, append([]feature{{"mistakes", mistakes}, {"mounts of read-only volumes", mountsOfReadOnlyVolumes}, {"volume on /dev", volumeOnDev}, {"does not end", doesNotEnd}, {"GPU", gpu}}, core...))
 }
 
 // TestDocker29 is the newest Docker, which keeps images in containerd's store and

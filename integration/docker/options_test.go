@@ -114,3 +114,9 @@ func devices(t *testing.T, d *daemon) {
 	d.prints(t, "0:0 opened", []string{"--device", "/dev/fuse"}, "exec 3<>/dev/fuse; echo $(stat -c %u:%g /dev/fuse) opened")
 	d.refused(t, d.run(t, []string{"--device", "/dev/nosuch"}, "true"), "/dev/nosuch")
 }
+
+// gpu is a device with hooks (CDI). Its description has no modes, and dockerd adds none.
+func gpu(t *testing.T, d *daemon) {
+	script, want := rig.GPU(t, "666")
+	d.prints(t, want, []string{"--device", rig.GPUName}, script)
+}

@@ -50,6 +50,9 @@ type Config struct {
 	TOML string
 	// Main changes the main configuration file before containerd reads it.
 	Main func(text string) string
+	// File is where that is, below /etc or /var/lib; by default it is in a directory of the
+	// rig.
+	File string
 	// NoFile leaves containerd to the file that it reads by default,
 	// /etc/containerd/config.toml, which there need not be, and to what must be on
 	// its command line.
@@ -124,7 +127,7 @@ func StartContainerd(ctx context.Context, config Config) (*Node, error) {
 		Address: filepath.Join(dir, "c.sock"), Log: filepath.Join(dir, "containerd.log"),
 		Bin:    filepath.Join(dir, "bin"),
 		config: config, program: host.Program("containerd"), ctr: host.Program("ctr"),
-		File: filepath.Join(dir, "config.toml"),
+		File: cmp.Or(config.File, filepath.Join(dir, "config.toml")),
 	}
 	n.env = append([]string{"PATH=" + n.Bin + ":/usr/sbin:/usr/bin:/sbin:/bin"}, config.Env...)
 	if err := errors.Join(os.Mkdir(dir, 0o711), os.Chmod(dir, 0o711), os.Mkdir(n.Bin, 0o755)); err != nil {
@@ -139,6 +142,7 @@ func StartContainerd(ctx context.Context, config Config) (*Node, error) {
 		main = config.Main(main)
 	}
 	if err := errors.Join(
+		os.MkdirAll(filepath.Dir(n.File), 0o755),
 		os.WriteFile(n.File, []byte(main), 0o644),
 		os.WriteFile(extra, []byte(version+config.TOML), 0o644),
 	); err != nil {

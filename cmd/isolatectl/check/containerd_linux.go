@@ -141,8 +141,8 @@ func (d daemon) checkCRI(ctx context.Context, r *Report, finder runtime.Finder, 
 		r.Lines = append(r.Lines, h.judge(s)...)
 	}
 	what := "CRI runtimes, " + d.who()
-	written := readWritten(d.File)
-	fix := stanza(d.File, written, d.major())
+	text, written := readWritten(d.File)
+	fix := stanza(host.File{Name: d.File, Text: text}, written, d.major())
 	switch lost := lost(written); {
 	case d.Effective.NoCRI():
 		r.bad(Degraded, what, "remove it from disabled_plugins of "+d.File+" and restart containerd", "a kubelet runs here, and containerd's Kubernetes interface is disabled")
@@ -178,15 +178,15 @@ func resolved(path string) string {
 
 // readWritten reads a configuration file of containerd, nil if there is none. One
 // that is wrong does not let containerd start, and is not looked at any further.
-func readWritten(file string) host.Config {
+func readWritten(file string) (string, host.Config) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil
+		return "", nil
 	}
 	if c, err := host.ParseConfig(data); err == nil && c != nil {
-		return c
+		return string(data), c
 	}
-	return host.Config{}
+	return string(data), host.Config{}
 }
 
 // systemdRuns tells whether systemd manages this host (sd_booted(3)).

@@ -191,21 +191,20 @@ func lost(written host.Config) string {
 	return ""
 }
 
-// stanza is what to add to a configuration file, nil if there is none, so that there
-// is a handler. major is containerd's version.
-func stanza(file string, written host.Config, major int) string {
-	format, head := written.Version(), ""
+// stanza is what to add to a configuration file, so that there is a handler. written is
+// what it says, nil if there is none, and major containerd's version.
+func stanza(f host.File, written host.Config, major int) string {
+	file, format, head := f.Name, written.Version(), ""
 	if written == nil {
 		format = min(major, 2) + 1
 		head = fmt.Sprintf("version = %d\n", format)
 	}
-	if dir := filepath.Dir(file); strings.Contains(dir, "/rancher/") {
-		// k3s and RKE2 write the file anew whenever they start.
-		name := "config-v3.toml.tmpl"
-		if major < 2 {
-			name = "config.toml.tmpl"
+	f.Version, f.Imports = format, written.Imports()
+	if g, ok := f.Generator(); ok {
+		file, head = g.Source, g.Head
+		if dir := f.DropInDir(); dir != "" {
+			file, head = filepath.Join(dir, "isolate.toml"), fmt.Sprintf("version = %d\n", format)
 		}
-		file, head = filepath.Join(dir, name), "{{ template \"base\" . }}\n"
 	}
 	if major < 2 && !slices.ContainsFunc(written.Written(), func(h host.Handler) bool { return h.Name == "runc" }) {
 		// Some builds of 1.7 forget their own default when they read a table.

@@ -177,22 +177,22 @@ func (p plan) write(ctx context.Context, programs Programs, f facts, r Request) 
 		return fmt.Errorf("containerd does not read its configuration any more, so it was restored: %w", err)
 	}
 	if found, ok := after.Handler(host.HandlerName); !ok || found.Type != p.Expected.Type || found.Path != p.Expected.Path {
-		return fmt.Errorf("containerd %s does not take the handler from an imported file, so that was removed: add these lines to %s and run this again:\n\n%s",
-			f.Containerd.Version, f.Containerd.File, p.Expected.TOML(f.version()))
+		return fmt.Errorf("containerd %s does not take the handler from an imported file, so that was removed: %s",
+			f.Containerd.Version, byHand(f.main(), p.Expected))
 	}
 	if !f.Containerd.Effective.SameBut(after, host.HandlerName) {
-		return fmt.Errorf("containerd %s drops other settings when it imports a file with a handler, so that was removed: add these lines to %s and run this again:\n\n%s",
-			f.Containerd.Version, f.Containerd.File, p.Expected.TOML(f.version()))
+		return fmt.Errorf("containerd %s drops other settings when it imports a file with a handler, so that was removed: %s",
+			f.Containerd.Version, byHand(f.main(), p.Expected))
 	}
 	return nil
 }
 
-// version is the one of the main configuration file.
-func (f facts) version() int {
+// main is the main configuration file, or what it will be.
+func (f facts) main() host.File {
 	if f.Containerd.Main != nil {
-		return f.Containerd.Main.Version
+		return *f.Containerd.Main
 	}
-	return f.Containerd.Format
+	return host.NewFile(f.Containerd.File, f.Containerd.Format)
 }
 
 // writeText writes a configuration file, and returns what puts it back as it was.

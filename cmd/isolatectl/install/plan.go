@@ -112,6 +112,9 @@ func (p *plan) handler(f facts, c containerdFacts, r Request) error {
 	case c.Main == nil:
 		p.Changes = append(p.Changes, change{Path: file.Name, Kind: mainFile, Text: file.Text, Sum: sumOf([]byte(file.Text))})
 	case file.DropInDir() == "":
+		if g, ok := file.Generator(); ok {
+			return fmt.Errorf("%s writes %s anew whenever it starts, so that nothing can be added to it: %s", g.Name, file.Name, byHand(file, p.Expected))
+		}
 		edited, edit, err := file.WithImport()
 		if errors.Is(err, host.ErrImports) {
 			return fmt.Errorf("%w; or add these lines to it:\n\n%s", err, p.Expected.TOML(file.Version))
@@ -125,6 +128,19 @@ func (p *plan) handler(f facts, c containerdFacts, r Request) error {
 	text := p.Expected.DropIn(file.Version)
 	p.Changes = append(p.Changes, change{Path: dropInPath(file), Kind: dropIn, Text: text, Sum: sumOf([]byte(text))})
 	return nil
+}
+
+// byHand says how the administrator adds a handler.
+func byHand(file host.File, h host.Handler) string {
+	lines := h.TOML(file.Version)
+	g, ok := file.Generator()
+	switch {
+	case !ok:
+		return fmt.Sprintf("add these lines to %s and run this again:\n\n%s", file.Name, lines)
+	case g.Head == "":
+		return fmt.Sprintf("add these lines to %s, %s, and run this again:\n\n%s", g.Source, g.Restart, lines)
+	}
+	return fmt.Sprintf("add these lines to %s (the first if it is a new file), %s, and run this again:\n\n%s\n%s", g.Source, g.Restart, g.Head, lines)
 }
 
 // dropInPath is where the handler goes, beside a main file that imports it or

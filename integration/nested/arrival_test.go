@@ -74,6 +74,12 @@ syscall(165, $type, $at, $type, 0, $options) == 0 or die "$!\n";
 EOF
 chmod 755 /one/mount && echo lower >/one/l/f`)
 	c.expect(t, "new 0", "cd / && /one/mount /one/u /one/w && echo new >/one/m/f && echo $(cat /one/u/f) $(stat -c %u /one/u/f) && umount /one/m")
+	// busybox' mount has a flag (MS_SILENT).
+	c.expect(t, "new 0", "mkdir -p /two/l /two/u /two/w /two/m && busybox mount -t overlay two /two/m -o lowerdir=/two/l,upperdir=/two/u,workdir=/two/w && echo new >/two/m/f && echo $(cat /two/u/f) $(stat -c %u /two/u/f) && umount /two/m")
+	// mount(8) of util-linux 2.39 makes other calls, and says what the kernel says.
+	if r := c.try(t, "mkdir -p /three/l /three/u /three/w /three/m && mount -t overlay three /three/m -o lowerdir=/three/l,upperdir=/three/u,workdir=/three/w"); !strings.Contains(r.Stderr, "not supported as upperdir") {
+		t.Errorf("mount(8): %s%v", r.Stderr, r.Err())
+	}
 	// In a directory of the image nothing can be done, and the log says what to do.
 	if r := c.try(t, "/one/mount /usr/share/u /usr/share/w"); !strings.Contains(r.Stderr, "Invalid argument") {
 		t.Errorf("in a directory of the image: %s%v", r.Stderr, r.Err())

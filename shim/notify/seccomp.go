@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // The system calls that can be reported.
@@ -17,10 +18,24 @@ const (
 	PivotRoot = "pivot_root"
 	// Sysinfo tells programs that do not read /proc how much memory there is.
 	Sysinfo = "sysinfo"
-	// Mount is reported if it has no flags, as programs mount overlays: mounts of a
-	// runtime for a container have flags, but for that one.
+	// Mount is reported if it has none of the flags of mountFlags.
 	Mount = "mount"
 )
+
+// mountFlags are flags with which no program mounts an overlay that it writes to, and of
+// which a runtime's mounts for a container have one each, but for its overlay.
+const mountFlags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_REMOUNT | unix.MS_BIND | unix.MS_MOVE |
+	unix.MS_UNBINDABLE | unix.MS_PRIVATE | unix.MS_SLAVE | unix.MS_SHARED
+
+// anyOf tells, flag by flag, whether an argument has one of them: libseccomp has no word for
+// it. No call is among these and those without any, so that the order of rules does not matter.
+func anyOf(index uint, flags uint64) (list []specs.LinuxSeccompArg) {
+	for ; flags != 0; flags &= flags - 1 {
+		flag := flags & -flags
+		list = append(list, specs.LinuxSeccompArg{Index: index, Value: flag, ValueTwo: flag, Op: specs.OpMaskedEqual})
+	}
+	return list
+}
 
 var (
 	// errTaken means that the profile has a listener of its own, which must keep
@@ -87,9 +102,11 @@ func Profile(p *specs.LinuxSeccomp, listener, goarch string, calls ...string) (*
 	}
 	if len(whole) < len(calls) {
 		if out.DefaultAction != specs.ActAllow { // libseccomp refuses the rule that is the default (EACCES)
-			out.Syscalls = append(out.Syscalls, mountRule(specs.ActAllow, specs.OpNotEqual))
+			for _, flag := range anyOf(3, mountFlags) {
+				out.Syscalls = append(out.Syscalls, mountRule(specs.ActAllow, flag))
+			}
 		}
-		out.Syscalls = append(out.Syscalls, mountRule(specs.ActNotify, specs.OpEqualTo))
+		out.Syscalls = append(out.Syscalls, mountRule(specs.ActNotify, specs.LinuxSeccompArg{Index: 3, Value: mountFlags, Op: specs.OpMaskedEqual}))
 	}
 	out.ListenerPath = listener
 	return &out, calls, nil
@@ -115,9 +132,9 @@ func allows(a specs.LinuxSeccompAction, name string) bool {
 	return a == specs.ActAllow || a == specs.ActLog && name != Mount
 }
 
-// mountRule is a rule for mount(2) by whether it has no flags.
-func mountRule(action specs.LinuxSeccompAction, flags specs.LinuxSeccompOperator) specs.LinuxSyscall {
-	return specs.LinuxSyscall{Names: []string{Mount}, Action: action, Args: []specs.LinuxSeccompArg{{Index: 3, Value: 0, Op: flags}}}
+// mountRule is a rule for mount(2) by its flags.
+func mountRule(action specs.LinuxSeccompAction, flags specs.LinuxSeccompArg) specs.LinuxSyscall {
+	return specs.LinuxSyscall{Names: []string{Mount}, Action: action, Args: []specs.LinuxSeccompArg{flags}}
 }
 
 // reported lists the system calls that a profile reports.

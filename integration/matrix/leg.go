@@ -51,6 +51,10 @@ var legs = []leg{
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitSystemd, suites: []suite{cgroupsOnMachine}, parameters: []string{"psi=1"}},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups}},
 	{kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, what: "escape", suites: []suite{attackers}, needs: []string{string(peer.Lxcfs5)}},
+	{
+		kernel: vm.Linux612, cgroup: vm.CgroupV2, init: vm.InitNone, what: "programs", suites: []suite{views},
+		needs: []string{string(peer.Lxcfs5), string(peer.Runc11), string(image.Systemd257)},
+	},
 	{kernel: vm.Linux7, cgroup: vm.CgroupV2, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, core, cgroups}},
 	{kernel: vm.Linux510, cgroup: vm.CgroupV1, init: vm.InitNone, suites: []suite{namespaces, mounts, overlays, old}},
 	{
@@ -116,6 +120,9 @@ var hostile = suite{dir: "integration/escape", tests: []string{
 
 // attackers are all that try to get out.
 var attackers = suite{dir: "integration/escape", tests: []string{"^TestEscape$"}}
+
+// views are what programs see of the machine, in a container and in those inside.
+var views = suite{dir: "integration/nested", tests: []string{"^TestSystemd$/^image-systemd-257$/^runc-1.5$/^programs$"}}
 
 // cgroupsOnMachine is the same without a rig, where systemd is process 1.
 var cgroupsOnMachine = suite{dir: "integration/cgroup2", env: []string{"ISOLATE_TEST_ON_MACHINE=1"}}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -44,6 +45,48 @@ func TestHealHeld(t *testing.T) {
 		c.sees(t, total, shown)
 		c.remove(t)
 	}
+}
+
+// TestHealLookedUp has somebody look up a file of lxcfs as that dies, before a shim has
+// come to take the file off: the kernel calls it deleted from then on. A shim that looks
+// what there is can do so for all.
+func TestHealLookedUp(t *testing.T) {
+	rig.Require(t, rig.Root, rig.FUSE)
+	h := on(t, peer.Crun121, 1, patient)
+	server := rig.LxcfsFor(t, peer.Lxcfs6, dir)
+	c := h.start(t, "a")
+	count := len(files(t, c.pid))
+	shim := number(t, fmt.Sprintf("/proc/%d/status", c.pid), "PPid:")
+	if err := unix.Kill(shim, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(shim, unix.SIGCONT) //nolint:errcheck // it goes on already
+	proc, err := os.OpenRoot(dir + "/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proc.Close() //nolint:errcheck // it was only read
+	if err := server.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, "the kernel to call the file deleted", func() bool {
+		_, err := proc.Stat("meminfo")
+		table, readErr := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.pid))
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		return err != nil && strings.Contains(string(table), " /proc/meminfo//deleted /proc/meminfo ")
+	})
+	if err := unix.Kill(shim, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	until(t, c.pid, 0)
+	c.sees(t, total, hostTotal(t))
+	unmount(t)
+	rig.LxcfsFor(t, peer.Lxcfs6, dir)
+	until(t, c.pid, count)
+	c.sees(t, total, shown)
+	c.remove(t)
 }
 
 // connectionOf returns another descriptor of what connects an lxcfs with the kernel.

@@ -83,8 +83,15 @@ func TestMountedFiles(t *testing.T) {
 34 24 0:40 / /mnt/all ro - fuse.lxcfs lxcfs rw
 35 25 0:42 /proc/swaps /proc/swaps ro - fuse.other lxcfs rw
 36 24 0:40 /sys/devices/system/cpu/online /sys/devices/system/cpu/online ro - fuse.lxcfs lxcfs rw
+37 25 0:40 /proc/loadavg//deleted /proc/loadavg ro - fuse.lxcfs lxcfs rw
+38 24 0:40 /proc/loadavg//deleted /mnt/loadavg ro - fuse.lxcfs lxcfs rw
 `
-	want := []MountedFile{{"proc/meminfo", 30, Device{0, 40}}, {"proc/meminfo", 31, Device{0, 41}}, {cpuOnline, 36, Device{0, 40}}}
+	want := []MountedFile{
+		{"proc/meminfo", 30, Device{0, 40}},
+		{"proc/meminfo", 31, Device{0, 41}},
+		{cpuOnline, 36, Device{0, 40}},
+		{"proc/loadavg", 37, Device{0, 40}},
+	}
 	got, err := MountedFiles(strings.NewReader(strings.TrimPrefix(table, "\n")))
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got  %v, %v\nwant %v", got, err, want)

@@ -100,7 +100,9 @@ func MountedFiles(r io.Reader) ([]MountedFile, error) {
 	for _, m := range infos {
 		name := strings.TrimPrefix(m.Mountpoint, "/")
 		// A file that the container has bound elsewhere is left alone.
-		if servable(name) && m.Root == m.Mountpoint {
+		// The kernel calls a file deleted that somebody has looked up in vain on the host
+		// since its server died.
+		if servable(name) && strings.TrimSuffix(m.Root, "//deleted") == m.Mountpoint {
 			found = append(found, MountedFile{Name: name, ID: m.ID, Device: Device{m.Major, m.Minor}})
 		}
 	}

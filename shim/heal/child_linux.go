@@ -55,7 +55,9 @@ type answer struct {
 	// Verdict is set if it is about the server of the file.
 	Verdict verdict `json:"verdict,omitempty"`
 	// Left means that the entry was left alone, because of what the container has done.
-	Left   bool   `json:"left,omitempty"`
+	Left bool `json:"left,omitempty"`
+	// Gone means that the server of a file to attach has died meanwhile.
+	Gone   bool   `json:"gone,omitempty"`
 	Failed string `json:"failed,omitempty"`
 	// End is set in the last answer; then Ended tells that there is no such process.
 	End   bool `json:"end,omitempty"`
@@ -198,6 +200,8 @@ func (q request) attach(in *mount.Inside) error {
 		err := in.Attach(fresh, name, mount.Target{Magic: []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC}})
 		switch {
 		case err == nil:
+		case errors.Is(err, mount.ErrDeleted):
+			a.Gone = true
 		case errors.Is(err, mount.ErrMounted), errors.Is(err, mount.ErrWrongFileSystem), errors.Is(err, fs.ErrNotExist):
 			a.Left = true // or the kernel has no such file
 		default:

@@ -30,6 +30,9 @@ const maxAgain = 10 * time.Minute
 // looks something up there.
 var errHeldUp = errors.New("a file system in it does not answer")
 
+// errGone means that an lxcfs has died while its files were attached.
+var errGone = errors.New("lxcfs has died meanwhile")
+
 // delay is why and until when a container is left alone: a child waits for a file system
 // or a server of its files.
 type delay struct {
@@ -114,7 +117,8 @@ func (in inside) ask(ctx context.Context, mounted []lxcfs.MountedFile, verdicts 
 	return in.call(ctx, q, nil, func(a answer) { verdicts[mounted[a.Entry].Device] = a.Verdict })
 }
 
-// attach puts files in their places, and returns how many.
+// attach puts files in their places, and returns how many. With [errGone] the others are
+// still owed.
 func (in inside) attach(ctx context.Context, files []lxcfs.File) (attached int, _ error) {
 	if len(files) == 0 {
 		return 0, nil
@@ -125,9 +129,14 @@ func (in inside) attach(ctx context.Context, files []lxcfs.File) (attached int, 
 		q.Attach, mounts = append(q.Attach, f.Name), append(mounts, f.Mount)
 	}
 	var errs []error
+	gone := false
 	err := in.call(ctx, q, mounts, func(a answer) {
 		name := q.Attach[a.Entry]
 		switch {
+		case a.Gone:
+			gone = true
+			in.places.detached(name)
+			return
 		case a.Failed != "":
 			errs = append(errs, fmt.Errorf("attach %s: %s", name, a.Failed))
 			return
@@ -136,7 +145,10 @@ func (in inside) attach(ctx context.Context, files []lxcfs.File) (attached int, 
 		}
 		in.places.settled(name)
 	})
-	return attached, errors.Join(append(errs, err)...)
+	if err = errors.Join(append(errs, err)...); err == nil && gone {
+		err = errGone
+	}
+	return attached, err
 }
 
 // call has a child do what is requested, and calls done for each answer. It does not wait

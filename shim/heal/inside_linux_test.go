@@ -210,6 +210,49 @@ func TestSilentSource(t *testing.T) {
 	}
 }
 
+// TestAttachDeleted: the kernel attaches no file of a server that has died, once it knows
+// that. The container is owed it still.
+func TestAttachDeleted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for mounts")
+	}
+	c, err := newWatched(Container{ID: "c", Init: container(t), LXCFS: config.LXCFS{TimeoutMS: 500}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.close)
+	in := inside{container: c, process: c.Init.ID(), places: newPlaces(true)}
+	dir := t.TempDir()
+	for _, step := range []struct {
+		file    string
+		deleted bool
+	}{{"dead", true}, {"living", false}} {
+		path := filepath.Join(dir, step.file)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := mount.CloneTree(fd, "", mount.CloneOptions{Propagation: unix.MS_PRIVATE})
+		unix.Close(fd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		if step.deleted {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := in.attach(t.Context(), []lxcfs.File{{Name: "proc/meminfo", Mount: m}})
+		if deleted := errors.Is(err, errGone); deleted != step.deleted || !deleted && err != nil || (n == 0) != deleted || in.places.owed["proc/meminfo"] != deleted {
+			t.Errorf("%s: %d attached, %v, places %v", step.file, n, err, in.places)
+		}
+	}
+}
+
 // TestContainerOnHungFileSystem: a container whose root never answers holds up no
 // other one for long, and is left alone until it answers.
 func TestContainerOnHungFileSystem(t *testing.T) {

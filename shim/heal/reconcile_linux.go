@@ -189,6 +189,9 @@ func (p *pass) namespace(ctx context.Context, c *watched, process *member.Proces
 		}
 		c.refresh()
 	}
+	if errors.Is(err, errGone) {
+		return nil // it gets the files of the next one
+	}
 	if err == nil {
 		known.served()
 	}

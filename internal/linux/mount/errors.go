@@ -25,6 +25,10 @@ var (
 	// on top of the path where it was seen.
 	ErrNotThere = errors.New("another mount is there now")
 
+	// ErrDeleted means that a file that was to be mounted has no name any more: it was
+	// removed, or its server has died and the kernel has noticed.
+	ErrDeleted = errors.New("the file was deleted")
+
 	// ErrWrongFileSystem means that a path inside a container is not on the
 	// kind of file system the caller expects.
 	ErrWrongFileSystem = errors.New("unexpected file system")

@@ -151,7 +151,8 @@ func (in *Inside) Open(unsafePath string, flags int) (*os.File, error) {
 }
 
 // Attach attaches a detached mount over an existing path in the container, if
-// that is what t expects.
+// that is what t expects. If there is no such path, the error matches ENOENT; if the mount
+// is of a file that was deleted meanwhile, also [ErrDeleted].
 func (in *Inside) Attach(m *os.File, unsafePath string, t Target) error {
 	if t.Replace {
 		if err := in.Detach(unsafePath); err != nil {
@@ -174,7 +175,11 @@ func (in *Inside) Attach(m *os.File, unsafePath string, t Target) error {
 	if err := checkMagic(target, t.Magic); err != nil {
 		return fmt.Errorf("attach %s at %q: %w", m.Name(), unsafePath, err)
 	}
-	return moveMount(m, int(target.Fd()), "", 0)
+	err = moveMount(m, int(target.Fd()), "", 0)
+	if errors.Is(err, unix.ENOENT) { // the target was opened
+		return fmt.Errorf("%w: %w", ErrDeleted, err)
+	}
+	return err
 }
 
 // AttachToRoot attaches a detached mount over an existing directory in the root file system

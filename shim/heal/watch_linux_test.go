@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -282,6 +283,24 @@ func TestAddRemove(t *testing.T) {
 
 // TestRestlessMounts: where mounts change all the time, an lxcfs that comes is not
 // noticed only when all mounts are read again.
+// TestGivesMemoryBack: after work, once nothing is pending.
+func TestGivesMemoryBack(t *testing.T) {
+	wake, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) // woken up already
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(wake)
+	w := &watch{wake: wake, mountinfo: -1, worked: true}
+	defer w.unwatchMounts()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	w.step(t.Context(), nil)
+	runtime.ReadMemStats(&after)
+	if after.NumForcedGC == before.NumForcedGC || w.worked {
+		t.Errorf("%d forced collections, work to do: %v", after.NumForcedGC-before.NumForcedGC, w.worked)
+	}
+}
+
 func TestRestlessMounts(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for mounts")

@@ -281,8 +281,6 @@ func TestAddRemove(t *testing.T) {
 	}
 }
 
-// TestRestlessMounts: where mounts change all the time, an lxcfs that comes is not
-// noticed only when all mounts are read again.
 // TestGivesMemoryBack: after work, once nothing is pending.
 func TestGivesMemoryBack(t *testing.T) {
 	wake, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) // woken up already
@@ -301,6 +299,8 @@ func TestGivesMemoryBack(t *testing.T) {
 	}
 }
 
+// TestRestlessMounts: where mounts change all the time, an lxcfs that comes is not
+// noticed only when all mounts are read again.
 func TestRestlessMounts(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root for mounts")

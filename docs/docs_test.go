@@ -17,6 +17,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/isolate-shim/isolate/integration/manual"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 )
 
 // root is the directory of the repository.
@@ -268,6 +269,18 @@ func TestWorkflowsCallTargetsThatExist(t *testing.T) {
 				t.Errorf("%s: the Makefile has no target %q", name, m[1])
 			}
 		}
+	}
+}
+
+// The limit is told in the words of the error.
+func TestLimitsSayWhatIsSaidInside(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("limits.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := userns.ErrInside.Error(); !strings.Contains(strings.Join(strings.Fields(string(text)), " "), want) {
+		t.Errorf("limits.md does not say %q", want)
 	}
 }
 

@@ -4,9 +4,12 @@ package nested
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/isolate-shim/isolate/integration/image"
+	"github.com/isolate-shim/isolate/integration/rig"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 )
 
 const memoryLimit = "1073741824"
@@ -34,6 +37,41 @@ func TestContainerd(t *testing.T) {
 				c.expect(t, "second", run+"cat /layer")
 			})
 		}
+	})
+}
+
+// TestIsolateInside proves that isolate inside a container refuses in one sentence, the
+// same in all places, also with ids that the outer container could spare; and that runc
+// runs there.
+func TestIsolateInside(t *testing.T) {
+	programs, err := rig.Built(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(t, newest, func(t *testing.T, n *node) {
+		rig.Configure(t, "[ids]\nsize = 131072")
+		const bin = "/usr/local/bin/"
+		c := start(t, n, image.Docker26, slices.Concat(inner(t),
+			bind(programs["isolatectl"], bin+"isolatectl", "rbind:ro"),
+			bind(programs["containerd-shim-isolate-v1"], bin+"containerd-shim-isolate-v1", "rbind:ro")), "containerd")
+		c.await(t, "ctr version")
+		c.sh(t, "ctr images import /inner.tar")
+		c.expect(t, "second", "ctr run --rm "+innerReference+" x cat /layer")
+		refused := func(what, script string) {
+			t.Helper()
+			r := c.try(t, script)
+			// The report is wrapped.
+			if said := strings.Join(strings.Fields(r.Stdout+r.Stderr), " "); r.Code == 0 || !strings.Contains(said, what+": "+userns.ErrInside.Error()) {
+				t.Errorf("%s\nexited with %d, %q, want %q for the reason", script, r.Code, said, userns.ErrInside)
+			}
+		}
+		refused("this host", "isolatectl check")
+		for _, options := range []string{"", "--snapshotter native "} {
+			refused("shim task", "ctr run --rm --runtime "+runtimeName+" "+options+innerReference+" y true")
+		}
+		c.sh(t, `mkdir -p /etc/isolate && printf '[ids]\npool = ["65536-131071"]\n[rootfs]\nfallback = "chown"\n' >/etc/isolate/config.toml`)
+		refused("this host", "isolatectl check")
+		refused("shim task", "ctr run --rm --runtime "+runtimeName+" "+innerReference+" y true")
 	})
 }
 

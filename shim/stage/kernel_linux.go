@@ -16,6 +16,8 @@ import (
 // Kernel is what a stage needs the rights of the host's root for. Tests have one
 // that needs none.
 type Kernel interface {
+	// Host returns an error if this process is not in the host's user namespace.
+	Host() error
 	Userns(m idmap.Mapping) (*os.File, error)
 	Mount(source, target, fsType string, flags uintptr, data string) error
 	Overlay(o rootfs.Overlay, userns *os.File, root idmap.Owner, method rootfs.Method) (*os.File, error)
@@ -30,6 +32,8 @@ type Kernel interface {
 var Linux Kernel = linux{}
 
 type linux struct{}
+
+func (linux) Host() error { return userns.Host() }
 
 func (linux) Userns(m idmap.Mapping) (*os.File, error) { return userns.New(m) }
 

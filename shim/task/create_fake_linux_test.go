@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isolate-shim/isolate/idmap"
+	"github.com/isolate-shim/isolate/internal/linux/userns"
 	"github.com/isolate-shim/isolate/shim/config"
 	"github.com/isolate-shim/isolate/shim/options"
 	"github.com/isolate-shim/isolate/shim/record"
@@ -81,6 +82,9 @@ func TestCreateFails(t *testing.T) {
 		is    func(error) bool // errdefs.IsUnknown if nil
 		asked bool             // upstream
 	}{
+		{stage: "host", says: userns.ErrInside.Error(), is: errdefs.IsInvalidArgument, ruin: func(w *world, _ *taskAPI.CreateTaskRequest) {
+			w.kernel.Fail, w.kernel.Err = "host", userns.ErrInside
+		}},
 		{stage: "namespace", says: "namespace is required", is: errdefs.IsFailedPrecondition, ruin: func(w *world, _ *taskAPI.CreateTaskRequest) { w.ns = "" }},
 		{stage: "bundle", says: "read bundle", ruin: func(_ *world, r *taskAPI.CreateTaskRequest) { r.Bundle += "/absent" }},
 		{stage: "options", says: "broken on purpose", is: errdefs.IsUnavailable, ruin: func(w *world, _ *taskAPI.CreateTaskRequest) {

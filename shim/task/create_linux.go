@@ -43,8 +43,12 @@ func (s *Service) Create(ctx context.Context, r *taskAPI.CreateTaskRequest) (*ta
 // create makes the container. Its steps read from top to bottom, and each has a file.
 // What a step does is in the record before the step does it.
 func (c *creation) create(ctx context.Context) (_ *taskAPI.CreateTaskResponse, retErr error) {
-	var err error
 	c.stageEnd = time.Now()
+	// Before anything that a container's ids let fail for some other reason.
+	err := c.service.kernel.Host()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, spec.ErrRefused)
+	}
 	if c.namespace, err = namespaces.NamespaceRequired(ctx); err != nil {
 		return nil, err
 	}

@@ -24,12 +24,13 @@ func kernel(r *Report) bool {
 	} else {
 		r.ok("kernel", "Linux %s %s", unix.ByteSliceToString(name.Release[:]), unix.ByteSliceToString(name.Machine[:]))
 	}
+	if err := userns.Host(); err != nil {
+		r.bad(Failed, "this host", "run isolate and isolatectl on the host of this container", "%v", err)
+		return false
+	}
 	switch err := userns.Supported().Check(); {
 	case err == nil:
 		r.ok("user namespaces", "can be made")
-	case errors.Is(err, userns.ErrInside):
-		r.bad(Failed, "this host", "run isolate and isolatectl on the host of this container; inside, use runc or crun", "is none: this is the user namespace of a container, or of an ordinary user")
-		return false
 	case errors.Is(err, feature.ErrNotSupported):
 		r.bad(Failed, "user namespaces", "raise user.max_user_namespaces (sysctl), or boot a kernel with CONFIG_USER_NS", "%v", err)
 	default:

@@ -101,6 +101,14 @@ func Explain(err error) error {
 	return err
 }
 
+// Host returns [ErrInside] unless this process is in the host's user namespace.
+func Host() error {
+	if Inside() {
+		return ErrInside
+	}
+	return nil
+}
+
 // Inside tells whether this process lacks some of the host's ids, which
 // only those in a user namespace do.
 func Inside() bool {

@@ -117,6 +117,14 @@ func Unmount(target string, _ int) error {
 	return err
 }
 
+// Host is of no account unless it is to fail.
+func (k *Kernel) Host() error {
+	if k.Fail == "host" {
+		return k.do("host")
+	}
+	return nil
+}
+
 // Userns returns the user namespace of the test.
 func (k *Kernel) Userns(m idmap.Mapping) (*os.File, error) {
 	if err := k.do("userns %v", m); err != nil {

@@ -43,6 +43,7 @@ func TestDocker(t *testing.T) {
 				{"limits", dockerLimits},
 				{"view", dockerView},
 				{"privileged", dockerPrivileged},
+				{"pause", dockerPause},
 				{"restart", dockerRestart},
 			} {
 				t.Run(part.name, func(t *testing.T) { part.test(t, c) })
@@ -132,6 +133,29 @@ func dockerPrivileged(t *testing.T, c *container) {
 	c.expect(t, "changed", "docker run --rm --privileged i sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward && echo changed'")
 	c.expect(t, "denied", "docker run --rm --privileged i sh -c 'mknod /b b 8 0 2>/dev/null || echo denied'")
 	c.expect(t, "0", "docker run --rm --pid=host --ipc=host --uts=host i id -u")
+}
+
+// dockerPause pauses the outer container, with dockerd and a crowd in one of its own.
+func dockerPause(t *testing.T, c *container) {
+	c.sh(t, "docker run -d --name crowd i sh -c 'for i in $(seq 100); do sleep 1000 & done; wait'")
+	const processes = "docker top crowd -eo pid,args"
+	c.await(t, "test $("+processes+" | grep -c 'sleep 1000$') = 100")
+	before := c.sh(t, processes)
+	c.node.Ctr(t.Context(), "tasks", "pause", c.id).Must(t)
+	if _, state := c.node.Container(c.id).State(t); state != "PAUSED" {
+		t.Errorf("it is %s when it was paused", state)
+	}
+	c.node.Ctr(t.Context(), "tasks", "resume", c.id).Must(t)
+	if _, state := c.node.Container(c.id).State(t); state != "RUNNING" {
+		t.Errorf("it is %s when it was resumed", state)
+	}
+	c.await(t, "docker version")
+	if after := c.sh(t, processes); after != before {
+		t.Errorf("processes inside were\n%s\nand are\n%s", before, after)
+	}
+	c.expect(t, "0", "docker exec crowd id -u")
+	c.expect(t, "second", "docker run --rm i cat /layer")
+	c.sh(t, "docker rm -f crowd")
 }
 
 // dockerRestart starts the outer container again, which then has other ids.

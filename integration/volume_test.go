@@ -134,8 +134,14 @@ func shortDir(t *testing.T) string {
 
 func mountTmpfs(t *testing.T, dir string, flags uintptr) {
 	t.Helper()
-	if err := unix.Mount("source", dir, "tmpfs", flags, "mode=755"); err != nil {
-		t.Fatalf("mount tmpfs on %q: %v", dir, err)
+	mountOn(t, dir, "tmpfs", flags)
+}
+
+// mountOn mounts a tmpfs or a ramfs for one test.
+func mountOn(t *testing.T, dir, fsType string, flags uintptr) {
+	t.Helper()
+	if err := unix.Mount("source", dir, fsType, flags, "mode=755"); err != nil {
+		t.Fatalf("mount %s on %q: %v", fsType, dir, err)
 	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, 0); err != nil {

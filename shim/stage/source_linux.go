@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -76,6 +77,37 @@ func mountedAt(path string) string {
 	return fmt.Sprintf("%s at %q", m.FSType, m.Mountpoint)
 }
 
+// explain adds to an error of [bounded] who may be in the way: the servers that have
+// other mounts in what is theirs, since it is there that these are looked up.
+func explain(err error, source *os.File) error {
+	if !errors.Is(err, lookup.ErrNoAnswer) {
+		return err
+	}
+	dir, linkErr := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", source.Fd())) // asks nobody
+	mounts, mountsErr := mountinfo.GetMounts(nil)
+	list := holders(mounts, dir)
+	if linkErr != nil || mountsErr != nil || len(list) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; mounts in %s are looked up there, so restart its server or unmount it", err, strings.Join(list, " and in "))
+}
+
+// holders are the file systems at or below a directory that ask a server and have others
+// mounted in them.
+func holders(mounts []*mountinfo.Info, dir string) (list []string) {
+	has := map[int]bool{}
+	for _, m := range mounts {
+		has[m.Parent] = true
+	}
+	for _, m := range mounts {
+		below := m.Mountpoint == dir || strings.HasPrefix(m.Mountpoint, strings.TrimSuffix(dir, "/")+"/")
+		if below && has[m.ID] && !local[m.FSType] && m.FSType != "overlay" {
+			list = append(list, fmt.Sprintf("%s at %q", m.FSType, m.Mountpoint))
+		}
+	}
+	return list
+}
+
 // Reachable makes sure that the rootfs can be looked at without waiting for ever,
 // if it is a directory that the caller names. The layers of an overlay are its
 // snapshotter's or dockerd's own.
@@ -132,6 +164,6 @@ func bounded(ctx context.Context, path string, open func() (*os.File, error)) (*
 				r.f.Close()
 			}
 		}()
-		return nil, fmt.Errorf("source %q: its file system does not answer: %w", path, ctx.Err())
+		return nil, fmt.Errorf("source %q: %w: %w", path, lookup.ErrNoAnswer, ctx.Err())
 	}
 }

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/containerd/containerd/api/types"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/isolate-shim/isolate/idmap"
@@ -72,9 +74,37 @@ func TestBounded(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `source "/d": its file system does not answer`) {
 		t.Errorf("got %v", err)
 	}
+	if same := explain(unix.EIO, reader); same != unix.EIO { //nolint:errorlint // it itself
+		t.Errorf("of another error it made %v", same)
+	}
 	close(answer)
 	if n, err := reader.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) { // once nobody has the other end
 		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// TestHolders finds those that a look-up of mounts below a directory may wait for.
+func TestHolders(t *testing.T) {
+	t.Parallel()
+	mounts := []*mountinfo.Info{
+		{ID: 1, Mountpoint: "/", FSType: "nfs"},
+		{ID: 2, Parent: 1, Mountpoint: "/d/nfs", FSType: "nfs4"},
+		{ID: 3, Parent: 2, Mountpoint: "/d/nfs/in", FSType: "tmpfs"},
+		{ID: 4, Parent: 1, Mountpoint: "/d/alone", FSType: "fuse.sshfs"},
+		{ID: 5, Parent: 1, Mountpoint: "/d/overlay", FSType: "overlay"},
+		{ID: 6, Parent: 5, Mountpoint: "/d/overlay/proc", FSType: "proc"},
+		{ID: 7, Parent: 1, Mountpoint: "/dd", FSType: "fuse"},
+		{ID: 8, Parent: 7, Mountpoint: "/dd/in", FSType: "tmpfs"},
+	}
+	for dir, want := range map[string][]string{
+		"/d":       {`nfs4 at "/d/nfs"`},
+		"/dd":      {`fuse at "/dd"`},
+		"/d/alone": nil,
+		"/":        {`nfs at "/"`, `nfs4 at "/d/nfs"`, `fuse at "/dd"`},
+	} {
+		if got := holders(mounts, dir); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", dir, got, want)
+		}
 	}
 }
 

@@ -132,7 +132,7 @@ func (s *Stage) clone(ctx context.Context, v spec.Volume) (*os.File, []mount.Unm
 		return f, err
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, explain(err, source)
 	}
 	if top != 0 {
 		var clear uint64

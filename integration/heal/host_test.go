@@ -150,7 +150,13 @@ func (c container) remove(t *testing.T) {
 }
 
 // files counts the mounts of lxcfs of a process by place.
-func files(t *testing.T, pid int) map[string]int {
+func files(t *testing.T, pid int) map[string]int { t.Helper(); return mounts(t, pid, 4) }
+
+// servers counts them by their server's device, as "MAJOR:MINOR".
+func servers(t *testing.T, pid int) map[string]int { t.Helper(); return mounts(t, pid, 2) }
+
+// mounts counts the mounts of lxcfs of a process by a field of mountinfo.
+func mounts(t *testing.T, pid, field int) map[string]int {
 	t.Helper()
 	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if err != nil {
@@ -159,7 +165,7 @@ func files(t *testing.T, pid int) map[string]int {
 	found := map[string]int{}
 	for line := range bytes.Lines(table) {
 		if bytes.Contains(line, []byte(" - fuse.lxcfs ")) {
-			found[string(bytes.Fields(line)[4])]++
+			found[string(bytes.Fields(line)[field])]++
 		}
 	}
 	return found

@@ -175,22 +175,6 @@ func (all crowd) heal(t *testing.T, server *rig.Lxcfs, count int, begin time.Tim
 	}
 }
 
-// servers counts the mounts of lxcfs of a process by their server.
-func servers(t *testing.T, pid int) map[string]int {
-	t.Helper()
-	table, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string]int{}
-	for line := range bytes.Lines(table) {
-		if bytes.Contains(line, []byte(" - fuse.lxcfs ")) {
-			found[string(bytes.Fields(line)[2])]++
-		}
-	}
-	return found
-}
-
 // show has a program in each container read its limit.
 func (all crowd) show(t *testing.T) {
 	t.Helper()
